@@ -1,0 +1,67 @@
+"""Errors that a user can act on: what is wrong, where, and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class StateshiftError(ValueError):
+    """Something the user can mend. The command line prints its text alone and exits with 2."""
+
+
+class InputProblems(StateshiftError):
+    """All problems of one input at once.
+
+    Parameters
+    ----------
+    where
+        What was read: a file or a command's subject.
+    problems
+        One sentence each.
+    """
+
+    def __init__(self, where: str, problems: Sequence[str]):
+        self.problems = list(problems)
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(f"{where}: {count}\n{lines}")
+
+
+def suggestion(name: str, candidates: Iterable[str]) -> str:
+    """Near misses of a name, as the end of a sentence.
+
+    Returns
+    -------
+    str
+        ``" (did you mean `T98G`?)"``, or the first few candidates where none is near.
+
+    Examples
+    --------
+    >>> suggestion("celltype", ["cell_type", "batch"])
+    ' (did you mean `cell_type`?)'
+    >>> suggestion("zzz", ["cell_type", "batch"])
+    ' (there are: batch, cell_type)'
+    """
+    names = sorted({str(c) for c in candidates})
+    folded = {n.casefold(): n for n in reversed(names)}
+    near = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.6)
+    if near:
+        return f" (did you mean `{folded[near[0]]}`?)"
+    if not names:
+        return " (there are none)"
+    return f" (there are: {some(names)})"
+
+
+def some(names: Iterable[str], most: int = 8) -> str:
+    """The first few of many names, and how many more there are.
+
+    Examples
+    --------
+    >>> some(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    names = [str(n) for n in names]
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"

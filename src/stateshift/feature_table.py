@@ -1,0 +1,179 @@
+"""Gene → vector: the table that every feature source writes and every model reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.files import written_beside
+
+
+def genes_of(perturbation: str) -> list[str]:
+    """The genes a perturbation names: ``A+B`` is a double.
+
+    Examples
+    --------
+    >>> genes_of("KLF1+MAP2K6")
+    ['KLF1', 'MAP2K6']
+    >>> genes_of("TP53")
+    ['TP53']
+    """
+    return [gene.strip() for gene in perturbation.split("+") if gene.strip()]
+
+
+@dataclass
+class FeatureTable:
+    """One vector a gene, with where the vectors came from.
+
+    Parameters
+    ----------
+    genes
+        Symbols, each once.
+    vectors
+        Array (P, F), float32, finite, one row a gene.
+    provenance
+        Written as the JSON beside the file: source, model, checksum, pooling, date,
+        ``missing`` (gene → why it has no vector), and whatever a source adds.
+
+    Examples
+    --------
+    >>> table = FeatureTable(["A", "B"], np.eye(2, dtype="float32"), {"source": "onehot"})
+    >>> table.matrix(["A+B", "B"])
+    array([[1., 1.],
+           [0., 1.]], dtype=float32)
+    """
+
+    genes: list[str]
+    vectors: np.ndarray
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.genes = [str(g) for g in self.genes]
+        self.vectors = np.ascontiguousarray(self.vectors, dtype=np.float32)
+        if self.vectors.ndim != 2 or len(self.genes) != len(self.vectors):
+            raise StateshiftError(
+                f"A feature table needs one row a gene: {len(self.genes)} genes, vectors {self.vectors.shape}."
+            )
+        self._row = {gene: i for i, gene in enumerate(self.genes)}
+        if len(self._row) != len(self.genes):
+            twice = sorted({g for g in self.genes if self.genes.count(g) > 1})
+            raise StateshiftError(f"Genes occur twice in the feature table: {some(twice)}.")
+        bad = [g for g, ok in zip(self.genes, np.isfinite(self.vectors).all(axis=1)) if not ok]
+        if bad:
+            raise StateshiftError(f"The feature table holds NaN or infinity for {some(bad)}.")
+
+    @property
+    def width(self) -> int:
+        """F, the length of each vector."""
+        return self.vectors.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.genes)
+
+    def __contains__(self, gene: str) -> bool:
+        return gene in self._row
+
+    def missing(self, perturbations: Iterable[str]) -> list[str]:
+        """Genes named by the perturbations that have no vector here, sorted."""
+        return sorted({g for p in perturbations for g in genes_of(p) if g not in self._row})
+
+    def matrix(self, perturbations: Sequence[str]) -> np.ndarray:
+        """Vectors of perturbations, (P, F) float32; a double's is the sum of its genes'.
+
+        Raises
+        ------
+        StateshiftError
+            A gene has no vector: it is never silently zero.
+        """
+        missing = self.missing(perturbations)
+        if missing:
+            hint = suggestion(missing[0], self.genes) if len(missing) == 1 else "."
+            raise StateshiftError(
+                f"No feature vector for {some(missing)}{hint} Make a table that holds them "
+                "(create_esm_pert_features), or choose a policy with --missing."
+            )
+        rows = np.zeros((len(perturbations), self.width), dtype=np.float32)
+        for i, perturbation in enumerate(perturbations):
+            for gene in genes_of(perturbation):
+                rows[i] += self.vectors[self._row[gene]]
+        return rows
+
+    def subset(self, genes: Iterable[str]) -> FeatureTable:
+        """The table of these genes alone, in the order given; genes without a vector are an error."""
+        genes = list(dict.fromkeys(genes))
+        missing = [g for g in genes if g not in self._row]
+        if missing:
+            raise StateshiftError(f"No feature vector for {some(missing)}.")
+        rows = [self._row[g] for g in genes]
+        return FeatureTable(genes, self.vectors[rows], dict(self.provenance))
+
+    def save(self, path: str | Path, overwrite: bool = False) -> Path:
+        """Write ``path`` (dict symbol → float32 tensor, as cell-load reads it) and ``path.json``."""
+        import torch
+
+        path = Path(path)
+        vectors = torch.from_numpy(self.vectors.copy())
+        with written_beside(path, overwrite) as part:
+            torch.save({gene: vectors[i].clone() for i, gene in enumerate(self.genes)}, part)
+        described = {"genes": len(self.genes), "width": self.width, **self.provenance}
+        with written_beside(path.with_name(path.name + ".json"), overwrite=True) as part:
+            part.write_text(json.dumps(described, indent=2, default=str) + "\n")
+        return path
+
+    @classmethod
+    def from_mapping(
+        cls, vectors: Mapping[str, Any], provenance: dict[str, Any], where: str = "the table"
+    ) -> FeatureTable:
+        """A table from symbol → vector; every vector is checked for its width.
+
+        Raises
+        ------
+        StateshiftError
+            It is empty, or vectors differ in width; the first gene that differs is named.
+        """
+        if not vectors:
+            raise StateshiftError(f"{where} holds no vectors.")
+        rows = {str(gene): np.asarray(vector, dtype=np.float32).reshape(-1) for gene, vector in vectors.items()}
+        first, width = next((g, len(v)) for g, v in rows.items())
+        for gene, row in rows.items():
+            if len(row) != width:
+                raise StateshiftError(
+                    f"{where}: `{gene}` has {len(row)} values and `{first}` has {width}: one width is needed."
+                )
+        return cls(list(rows), np.stack(list(rows.values())), provenance)
+
+    @classmethod
+    def load(cls, path: str | Path) -> FeatureTable:
+        """Read a ``.pt`` table, ours or cell-load's, without executing pickled code.
+
+        Raises
+        ------
+        StateshiftError
+            The file is missing, is not a dict of symbol → 1-D tensor, or holds vectors of two widths.
+        """
+        import torch
+
+        path = Path(path)
+        if not path.is_file():
+            raise StateshiftError(f"{path}: there is no such feature table.")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise StateshiftError(
+                f"{path} is not a feature table that can be read safely (a dict symbol → tensor is): "
+                f"{str(error).splitlines()[0][:160]}"
+            ) from error
+        if not isinstance(content, dict) or not all(
+            isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()
+        ):
+            raise StateshiftError(f"{path} is not a dict gene symbol → tensor.")
+        beside = path.with_name(path.name + ".json")
+        provenance = json.loads(beside.read_text()) if beside.is_file() else {"source": "table", "file": path.name}
+        provenance = {k: v for k, v in provenance.items() if k not in ("genes", "width")}
+        return cls.from_mapping({g: v.float().numpy() for g, v in content.items()}, provenance, str(path))

@@ -1,0 +1,57 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from stateshift.errors import StateshiftError
+
+
+@contextlib.contextmanager
+def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Write to a neighbour of `path` that takes its name only when all went well.
+
+    Parameters
+    ----------
+    path
+        The final name: a file, or a folder (make it inside the block).
+    overwrite
+        Whether an existing file may be replaced. A folder is never replaced.
+
+    Yields
+    ------
+    Path
+        The name to write to, in the same folder and with the same suffix.
+
+    Raises
+    ------
+    StateshiftError
+        `path` exists and `overwrite` is not set, or its folder can't be made.
+    """
+    path = Path(path)
+    if path.is_dir() or (path.exists() and not overwrite):
+        raise StateshiftError(f"{path} exists already: choose another name or pass --overwrite where offered.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateshiftError(f"{path.parent} can't be made: {error.strerror or error}.") from error
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        else:
+            beside.unlink(missing_ok=True)
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
