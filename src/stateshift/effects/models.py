@@ -1,0 +1,80 @@
+"""Effect models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.knn import fit_knn
+from stateshift.effects.ridge import fit_ridge
+from stateshift.effects.simple import fit_additive, fit_context_mean, fit_control, fit_mean
+from stateshift.errors import StateshiftError, suggestion
+from stateshift.feature_table import FeatureTable
+
+
+class EffectModel(Protocol):
+    """What a fitted effect model can do."""
+
+    def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Effects (R, G) float32, log1p scale, of R (perturbation, context) pairs."""
+        ...
+
+    def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
+        """How each pair was reached: ``transfer``, ``features`` or ``fallback``."""
+        ...
+
+
+EFFECT_MODELS: dict[str, Callable[[EffectTable, FeatureTable | None, int], EffectModel]] = {
+    "control": fit_control,
+    "mean": fit_mean,
+    "context_mean": fit_context_mean,
+    "additive": fit_additive,
+    "ridge": fit_ridge,
+    "knn": fit_knn,
+}
+
+
+def fit_effect_models(
+    train: EffectTable,
+    features: FeatureTable | None,
+    names: Sequence[str] = tuple(EFFECT_MODELS),
+    seed: int = 0,
+) -> dict[str, EffectModel]:
+    """Fit effect models on training effects.
+
+    Parameters
+    ----------
+    train
+        Effects of the training rows only.
+    features
+        Vectors of the training perturbations' genes; ``ridge`` and ``knn`` need them.
+    names
+        Names in `EFFECT_MODELS`.
+    seed
+        Draws the inner folds.
+
+    Returns
+    -------
+    dict
+        Name → model, in the order of `names`.
+
+    Raises
+    ------
+    StateshiftError
+        A name is unknown, the table has no row, or features are needed and missing.
+
+    Examples
+    --------
+    >>> effects = np.array([[1.0, 0.0], [3.0, 0.0]], dtype="float32")
+    >>> train = EffectTable(["g", "h"], ["A", "B"], ["c", "c"], effects, np.array([5, 5]), {})
+    >>> models = fit_effect_models(train, None, names=["mean", "additive"])
+    >>> models["mean"].predict(["Z"], ["c"]), models["additive"].predict(["A"], ["c"])
+    (array([[2., 0.]], dtype=float32), array([[1., 0.]], dtype=float32))
+    """
+    unknown = [name for name in names if name not in EFFECT_MODELS]
+    if unknown:
+        raise StateshiftError(f"`{unknown[0]}` is no effect model{suggestion(unknown[0], EFFECT_MODELS)}.")
+    return {name: EFFECT_MODELS[name](train, features, seed) for name in names}

@@ -1,0 +1,108 @@
+"""Ridge regression from a perturbation's features to its effect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.feature_space import FeatureSpace, first_least, gene_folds, target_deviations
+from stateshift.effects.main_effects import MainEffects, fit_main_effects
+from stateshift.feature_table import FeatureTable
+
+# Largest first: where the folds can't tell two penalties apart, the stronger is taken.
+ALPHAS = tuple(float(a) for a in np.logspace(4, -3, 15))
+
+
+@dataclass
+class Ridge:
+    """Context main effect plus a linear map of the standardised features.
+
+    Parameters
+    ----------
+    main
+        Main effects of the training rows.
+    space
+        Standardises features.
+    weight
+        Array (F, G), from standardised features to the deviation from the context main effect.
+    alpha
+        The penalty that the inner folds chose.
+    """
+
+    main: MainEffects
+    space: FeatureSpace
+    weight: np.ndarray
+    alpha: float
+
+    def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Effects (R, G)."""
+        if not len(perturbations):
+            return np.zeros((0, len(self.main.overall)), dtype=np.float32)
+        deviation = self.space(perturbations) @ self.weight
+        return (self.main.of_contexts(contexts) + deviation).astype(np.float32)
+
+    def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
+        """``features`` for every row."""
+        return ["features"] * len(perturbations)
+
+
+def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0) -> Ridge:
+    """Ridge of the targets' main effects on their standardised features, each target counted once.
+
+    The penalty has the smallest squared error over inner folds of the training rows that leave
+    genes out (`gene_folds`); a strong penalty ends at the context main effect.
+
+    Raises
+    ------
+    StateshiftError
+        Features are missing for a training perturbation; its genes are named.
+    """
+    from sklearn.linear_model import Ridge as RidgeRegression
+
+    main = fit_main_effects(train)
+    names, deviations = target_deviations(main)
+    space = FeatureSpace.of(features, names, "ridge")
+    points = space(names)
+    # Ridge is unchanged by a rotation: P coordinates in the row space of the points and of the
+    # effects stand for F features and G genes, so that the folds cost P³ and not P·F·G.
+    left, singular, axes = np.linalg.svd(points, full_matrices=False)
+    coordinates = left * singular
+    alpha = _choose_alpha(coordinates, _in_row_space(deviations), gene_folds(names, seed))
+    fitted = RidgeRegression(alpha=alpha, fit_intercept=False).fit(coordinates, deviations)
+    return Ridge(main, space, axes.T @ np.atleast_2d(fitted.coef_).T, alpha)
+
+
+def ridge_map(train: EffectTable, features: FeatureTable, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The ridge model for no context in particular, as one affine map of the raw features.
+
+    Returns
+    -------
+    tuple
+        ``weight`` (F, G) and ``intercept`` (G,), float32, with effect ≈ features @ weight + intercept,
+        log1p scale. With one perturbation the weight is zero and the intercept its mean effect.
+    """
+    model = fit_ridge(train, features, seed)
+    weight = model.weight / (model.space.scale * np.sqrt(model.space.table.width))[:, None]
+    intercept = model.main.overall - model.space.centre @ weight
+    return weight.astype(np.float32), intercept.astype(np.float32)
+
+
+def _choose_alpha(points: np.ndarray, deviations: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    from sklearn.linear_model import Ridge as RidgeRegression
+
+    errors = np.zeros(len(ALPHAS))
+    for fit, held in folds:
+        for i, alpha in enumerate(ALPHAS):
+            model = RidgeRegression(alpha=alpha).fit(points[fit], deviations[fit])
+            predicted = model.predict(points[held]).reshape(len(held), -1)
+            errors[i] += ((predicted - deviations[held]) ** 2).sum()
+    return ALPHAS[first_least(errors)]
+
+
+def _in_row_space(deviations: np.ndarray) -> np.ndarray:
+    """Rows (P, G) in the P coordinates of their row space: distances between them stay the same."""
+    left, singular, _ = np.linalg.svd(deviations, full_matrices=False)
+    return left * singular

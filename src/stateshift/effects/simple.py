@@ -1,0 +1,99 @@
+"""Effect models that look at no features: control, mean, context mean, additive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.main_effects import MainEffects, fit_main_effects
+from stateshift.errors import StateshiftError
+from stateshift.feature_table import FeatureTable
+
+
+@dataclass
+class Control:
+    """No change at all."""
+
+    n_genes: int
+
+    def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Zeros (R, G)."""
+        return np.zeros((len(perturbations), self.n_genes), dtype=np.float32)
+
+    def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
+        """``fallback`` for every row."""
+        return ["fallback"] * len(perturbations)
+
+
+@dataclass
+class Mean:
+    """The mean of the training effects, by context where the context was seen.
+
+    Parameters
+    ----------
+    overall
+        Array (G,): mean over perturbations of their mean over contexts.
+    contexts
+        Context → mean of its training effects (G,); empty for the model that looks at no context.
+    """
+
+    overall: np.ndarray
+    contexts: dict[str, np.ndarray]
+
+    def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Effects (R, G), the same for every perturbation."""
+        rows = [self.contexts.get(c, self.overall) for c in contexts]
+        return np.array(rows, dtype=np.float32).reshape(len(perturbations), len(self.overall))
+
+    def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
+        """``fallback`` for every row: nothing is known of the target."""
+        return ["fallback"] * len(perturbations)
+
+
+@dataclass
+class Additive:
+    """Context main effect plus target main effect (`fit_main_effects`)."""
+
+    main: MainEffects
+
+    def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Effects (R, G); a target or a context never seen adds nothing to the rest."""
+        if not len(perturbations):
+            return np.zeros((0, len(self.main.overall)), dtype=np.float32)
+        return (self.main.of_contexts(contexts) + self.main.of_targets(perturbations)).astype(np.float32)
+
+    def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
+        """``transfer`` where the target was perturbed in training, else ``fallback``."""
+        return ["transfer" if p in self.main.targets else "fallback" for p in perturbations]
+
+
+def fit_control(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Control:
+    """The model of no change."""
+    return Control(len(train.genes))
+
+
+def fit_mean(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Mean:
+    """The mean over perturbations of their mean effect: each perturbation counts once."""
+    return Mean(_mean_over_perturbations(train), {})
+
+
+def fit_context_mean(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Mean:
+    """The mean of each context's training effects; for an unseen context, that of `fit_mean`."""
+    contexts = np.array(train.contexts, dtype=str)
+    by_context = {str(c): train.effects[contexts == c].mean(axis=0) for c in np.unique(contexts)}
+    return Mean(_mean_over_perturbations(train), by_context)
+
+
+def fit_additive(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Additive:
+    """Two-way main effects, by least squares over the training rows."""
+    return Additive(fit_main_effects(train))
+
+
+def _mean_over_perturbations(train: EffectTable) -> np.ndarray:
+    if not len(train):
+        raise StateshiftError("There are no training effects to fit on: the split leaves no perturbed cells.")
+    names = np.array(train.perturbations, dtype=str)
+    return np.stack([train.effects[names == p].mean(axis=0) for p in np.unique(names)]).mean(axis=0)
