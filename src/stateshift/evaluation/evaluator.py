@@ -1,0 +1,186 @@
+"""One prediction against the truth: the public `evaluate` and what it returns and writes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+import stateshift
+from stateshift.errors import StateshiftError
+from stateshift.evaluation.inputs import read_prediction, read_truth, single_context
+from stateshift.evaluation.pairing import ORACLE, Pairing, pair_up
+from stateshift.evaluation.scores import score_models, summarise
+from stateshift.files import written_beside
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass
+class Evaluation:
+    """Scores of a prediction and of its baselines.
+
+    Parameters
+    ----------
+    scores
+        One row a (context, perturbation, model); a column a metric, and ``route``, ``n_predicted``, ``n_true``.
+    summary
+        One row a (context, model, metric): mean, and the model's difference to that baseline with interval.
+    about
+        ``model``, ``predicted``, ``truth``, ``genes``, ``scale``, ``simulated``, ``version``.
+    notes
+        Sentences on what was left out and why.
+    official
+        cell-eval's scores a context (``des``, ``pds``, ``mae``, ``score``), if they were asked for.
+    """
+
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    about: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    official: pd.DataFrame | None = None
+
+    @property
+    def model(self) -> str:
+        """The evaluated model's name."""
+        return self.about["model"]
+
+    @property
+    def baselines(self) -> list[str]:
+        """The other models' names, in the order of the tables."""
+        return [name for name in self.scores["model"].unique() if name != self.model]
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write ``scores.csv``, ``summary.csv``, ``evaluation.json`` and, where there, ``official.csv``.
+
+        Raises
+        ------
+        StateshiftError
+            The folder exists and `overwrite` is not set; only an evaluation's own files are replaced.
+        """
+        folder = Path(folder)
+        texts = {"scores.csv": self.scores.to_csv(index=False), "summary.csv": self.summary.to_csv(index=False)}
+        texts["evaluation.json"] = json.dumps({**self.about, "notes": self.notes}, indent=2) + "\n"
+        if self.official is not None:
+            texts["official.csv"] = self.official.to_csv(index=False)
+        if folder.is_dir() and overwrite:
+            for name, text in texts.items():
+                with written_beside(folder / name, overwrite=True) as part:
+                    part.write_text(text)
+            if self.official is None:
+                (folder / "official.csv").unlink(missing_ok=True)
+            return folder
+        with written_beside(folder) as part:
+            part.mkdir()
+            for name, text in texts.items():
+                (part / name).write_text(text)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Evaluation:
+        """Read what `save` wrote."""
+        folder = Path(folder)
+        absent = [n for n in ("scores.csv", "summary.csv", "evaluation.json") if not (folder / n).is_file()]
+        if absent:
+            raise StateshiftError(f"{folder} is no evaluation: it has no {', '.join(absent)}.")
+        about = json.loads((folder / "evaluation.json").read_text())
+        official = folder / "official.csv"
+        texts = {"context": str, "perturbation": str, "model": str, "route": str}
+        return cls(
+            pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False, na_values=[""]),
+            pd.read_csv(folder / "summary.csv", dtype=texts, keep_default_na=False, na_values=[""]),
+            {key: value for key, value in about.items() if key != "notes"},
+            about.get("notes", []),
+            pd.read_csv(official, dtype=texts) if official.is_file() else None,
+        )
+
+
+def evaluate(
+    predicted: Path | str | AnnData,
+    truth: Path | str | AnnData,
+    *,
+    output: Path | str | None = None,
+    perturbation: str | None = None,
+    context: str | None = None,
+    control: str | None = None,
+    truth_scale: str | None = None,
+    official: bool = False,
+    overwrite: bool = False,
+) -> Evaluation:
+    """Score a prediction and its baselines against measured cells.
+
+    Effects of both sides are means of perturbed cells minus the mean of the truth's own controls, on log1p;
+    counts are brought to log1p of 1e4 first. Genes are matched by symbol, contexts and perturbations by name.
+
+    Parameters
+    ----------
+    predicted
+        A prediction as in docs/contracts.md, whose ``uns["stateshift"]["baselines"]`` are scored beside it;
+        or any tool's cells with a perturbation column, beside which stand no change (``control``) and
+        ``mean of the truth (oracle)``, which no honest model could know.
+    truth
+        Measured cells of the same contexts, with controls.
+    output
+        A folder for ``scores.csv``, ``summary.csv`` and ``evaluation.json``.
+    perturbation, context, control
+        The truth's columns and its control's name, where they don't go by convention.
+    truth_scale
+        ``counts``, ``log1p_1e4`` or ``log1p``, where the truth's own values don't say.
+    official
+        Also run cell-eval's ``vcc`` profile and its baseline-normalised score (extra ``official``).
+    overwrite
+        Replace an evaluation in `output`.
+
+    Raises
+    ------
+    StateshiftError
+        Missing genes, controls or columns; NaN; two scales; nothing shared; `output` exists.
+    """
+    if output is not None and Path(output).exists() and not overwrite:
+        raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite where offered.")
+    declared = {"perturbation": perturbation, "cell_type": context, "control": control, "scale": truth_scale}
+    true_cells = read_truth(truth, declared, single_context(predicted))
+    prediction = read_prediction(predicted, declared, true_cells)
+    true_name, predicted_name = _name(truth, "the truth"), _name(predicted, "the prediction")
+    pairing = pair_up(prediction, true_cells, true_name)
+    notes = _on_baselines(prediction.baselines) + pairing.notes
+    scores = score_models(pairing)
+    about = {
+        "model": prediction.model,
+        "predicted": Path(predicted_name).name,
+        "truth": Path(true_name).name,
+        "genes": len(pairing.genes),
+        "scale": prediction.cells.scale,
+        "simulated": prediction.simulated,
+        "version": stateshift.__version__,
+    }
+    table = _official(prediction, true_cells, pairing, notes) if official else None
+    evaluation = Evaluation(scores, summarise(scores), about, notes, table)
+    if output is not None:
+        evaluation.save(output, overwrite)
+    return evaluation
+
+
+def _official(prediction: Any, truth: Any, pairing: Pairing, notes: list[str]) -> pd.DataFrame:
+    from stateshift.evaluation.official import official_scores
+
+    table, more = official_scores(prediction.cells, truth, pairing)
+    notes += more
+    return table
+
+
+def _on_baselines(baselines: dict) -> list[str]:
+    if baselines:
+        return []
+    return [
+        "The prediction holds no baselines of its training: it is compared with no change (`control`) and with the "
+        f"`{ORACLE}`, which is computed from the answers and is no model."
+    ]
+
+
+def _name(source: Path | str | AnnData, otherwise: str) -> str:
+    return str(source) if isinstance(source, str | Path) else otherwise

@@ -1,0 +1,172 @@
+"""The two sides of an evaluation as cells: a prediction and the truth, on one gene axis and one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from stateshift.cells import Cells, find_columns
+from stateshift.cells.columns import CELL_TYPE
+from stateshift.cells.loading import CellFile, read_file, standard_obs
+from stateshift.cells.scale import to_log1p
+from stateshift.errors import StateshiftError, some
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass
+class Prediction:
+    """Predicted cells and what their file says of them.
+
+    Parameters
+    ----------
+    cells
+        Log1p; ``obs`` also has ``route`` ("" where the file names none).
+    model
+        The model's name for tables.
+    baselines
+        Name → {(context, perturbation): effect (G,)}; empty where the file holds none.
+    simulated
+        Whether the file says that its cells are simulated.
+    scale_found
+        The scale of the file's own matrix.
+    """
+
+    cells: Cells
+    model: str
+    baselines: dict[str, dict[tuple[str, str], np.ndarray]] = field(default_factory=dict)
+    simulated: bool = False
+    scale_found: str = "log1p"
+
+
+def stored_cells(source: Path | str | AnnData, name: str) -> CellFile:
+    """A file or an AnnData in memory as one kind of thing; an AnnData goes by `name` in errors."""
+    if isinstance(source, str | Path):
+        return read_file(source)
+    genes = [str(g) for g in source.var_names]
+    if len(set(genes)) != len(genes):
+        twice = source.var_names[source.var_names.duplicated()].unique()
+        raise StateshiftError(f"{name}: var_names hold {some(twice, 4)} more than once.")
+    return CellFile(Path(name), source.obs, genes, dict(source.uns), source.X)
+
+
+def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | None], truth: Cells) -> Prediction:
+    """A prediction as in docs/contracts.md, or any tool's cells with a perturbation column.
+
+    Parameters
+    ----------
+    source
+        ``obs["target_gene"]``, ``obs["context"]`` and ``uns["stateshift"]`` are read where they are there;
+        else columns are those declared for the truth, or go by convention.
+    declared
+        The truth's ``perturbation``, ``cell_type`` and ``control`` as the user named them.
+    truth
+        Names the context of a file that has no such column, and the control of one that doesn't say.
+
+    Raises
+    ------
+    StateshiftError
+        NaN, negative values or a scale that the values contradict; no perturbation column.
+    """
+    stored = stored_cells(source, "the prediction")
+    where, about = str(stored.path), dict(stored.uns.get("stateshift", {}))
+    X, scale, found = to_log1p(stored.X, stored.uns, None, where)
+    obs = stored.obs
+    contexts = truth.obs["context"].unique()
+    if about and {"target_gene", "context"} <= set(obs.columns):
+        columns = {"perturbation": "target_gene", "cell_type": "context"}
+    else:
+        columns = {r: c for r, c in declared.items() if r in ("perturbation", "cell_type") and c in obs.columns}
+    if "cell_type" not in columns and not set(CELL_TYPE) & set(obs.columns) and len(contexts) == 1:
+        obs = obs.assign(context=contexts[0])
+    named = find_columns(obs, columns, where, needs_control=False)
+    if "control" in about or truth.control in set(obs[named.perturbation].astype(str)):
+        named = replace(named, control=str(about.get("control", truth.control)))
+    frame = standard_obs(obs, named, "", Path(where).name)
+    frame["route"] = obs["route"].astype(str).to_numpy() if "route" in obs.columns else ""
+    model = str(about.get("model", Path(where).stem))
+    cells = Cells(X, frame, stored.genes, named.control, scale)
+    return Prediction(cells, model, _baselines(about, where, stored.genes), bool(about.get("simulated", False)), found)
+
+
+def read_truth(
+    source: Path | str | AnnData, declared: Mapping[str, str | None], only_context: str | None = None
+) -> Cells:
+    """Measured cells, log1p; columns as declared or by convention.
+
+    Parameters
+    ----------
+    source
+        ``X`` holds counts or log1p expression.
+    declared
+        Any of ``perturbation``, ``cell_type``, ``control``, ``scale``.
+    only_context
+        The context of all cells, for a file without such a column.
+
+    Raises
+    ------
+    StateshiftError
+        A column or the controls are absent; NaN, negative values or an unclear scale.
+    """
+    stored = stored_cells(source, "the truth")
+    where, obs = str(stored.path), stored.obs
+    if declared.get("cell_type") is None and not set(CELL_TYPE) & set(obs.columns) and only_context is not None:
+        obs = obs.assign(context=only_context)
+    columns = {role: name for role, name in declared.items() if role != "scale"}
+    named = find_columns(obs, columns, where)
+    X, scale, _ = to_log1p(stored.X, stored.uns, declared.get("scale"), where)
+    return Cells(X, standard_obs(obs, named, "", Path(where).name), stored.genes, named.control, scale)
+
+
+def single_context(source: Path | str | AnnData) -> str | None:
+    """The prediction's context if it has exactly one, for a truth that doesn't name its own."""
+    stored = read_file(source, with_matrix=False) if isinstance(source, str | Path) else stored_cells(source, "")
+    column = next((c for c in ("context", *CELL_TYPE) if c in stored.obs.columns), None)
+    contexts = [] if column is None else stored.obs[column].astype(str).unique()
+    return str(contexts[0]) if len(contexts) == 1 else None
+
+
+def _baselines(about: Mapping[str, Any], where: str, genes: list[str]) -> dict[str, dict[tuple[str, str], np.ndarray]]:
+    stored = about.get("baselines")
+    if not stored:
+        return {}
+    contexts, targets = (np.asarray(stored[key]).astype(str) for key in ("context", "target_gene"))
+    pairs = list(zip(contexts.tolist(), targets.tolist()))
+    found = {}
+    for name, effects in stored["effects"].items():
+        effects = np.asarray(effects, dtype=np.float64)
+        if effects.shape != (len(pairs), len(genes)) or not np.isfinite(effects).all():
+            raise StateshiftError(
+                f'{where}: uns["stateshift"]["baselines"] holds for `{name}` an array {effects.shape} where finite '
+                f"values ({len(pairs)}, {len(genes)}) are needed: predict again."
+            )
+        found[str(name)] = dict(zip(pairs, effects))
+    return found
+
+
+def group_means(cells: Cells, groups: pd.Series) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Mean expression of groups of cells.
+
+    Parameters
+    ----------
+    groups
+        A label for each of the n cells.
+
+    Returns
+    -------
+    tuple
+        The K labels sorted, their means (K, G) float64, their numbers of cells (K,).
+    """
+    from scipy.sparse import csr_matrix
+
+    codes, labels = pd.factorize(groups.to_numpy(), sort=True)
+    counts = np.bincount(codes, minlength=len(labels))
+    member = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(len(labels), len(codes)))
+    sums = np.asarray((member @ cells.X.astype(np.float64)).todense())
+    return [str(label) for label in labels], sums / counts[:, None], counts

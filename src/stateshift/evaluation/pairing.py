@@ -1,0 +1,192 @@
+"""Predicted and true effects side by side: which pairs can be scored, and what could not be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from stateshift.cells import Cells
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.evaluation.inputs import Prediction, group_means
+
+ORACLE = "mean of the truth (oracle)"
+SEPARATOR = "\x1f"
+
+
+@dataclass
+class Pairing:
+    """Effects of the R (context, perturbation) pairs that both sides hold.
+
+    Parameters
+    ----------
+    genes
+        The G genes, in the prediction's order.
+    rows
+        R rows: ``context``, ``perturbation``, ``route``, ``n_predicted``, ``n_true`` (cells).
+    true
+        (R, G): mean of the true perturbed cells minus mean of the context's true controls, log1p.
+    models
+        Name → effects (R, G); the prediction first, then the baselines.
+    notes
+        Sentences on what was left out and why.
+    """
+
+    genes: list[str]
+    rows: pd.DataFrame
+    true: np.ndarray
+    models: dict[str, np.ndarray]
+    notes: list[str] = field(default_factory=list)
+
+
+def pair_up(prediction: Prediction, truth: Cells, where: str = "the truth") -> Pairing:
+    """Effects of the pairs that both sides hold, against the truth's own controls on both sides.
+
+    A baseline's effect is added to the control cells that the prediction carries, as the model's is: where
+    those are not the truth's controls, their difference is part of every model's error, and a note says so.
+
+    Raises
+    ------
+    StateshiftError
+        Scales differ; genes of the prediction are absent from the truth; nothing is shared; a context
+        has no controls in the truth; a baseline lacks a pair.
+    """
+    _same_scale(prediction, truth, where)
+    notes: list[str] = []
+    truth = _on_genes_of(prediction.cells, truth, where, notes)
+    true_means, true_controls = _means(truth)
+    predicted_means, predicted_controls = _means(prediction.cells)
+    pairs = _shared_pairs(predicted_means, true_means, true_controls, truth, where, notes)
+    rows = pd.DataFrame(pairs, columns=["context", "perturbation"])
+    rows["route"] = _routes(prediction.cells, pairs)
+    rows["n_predicted"] = [predicted_means[pair][1] for pair in pairs]
+    rows["n_true"] = [true_means[pair][1] for pair in pairs]
+    control = np.stack([true_controls[context] for context, _ in pairs])
+    true = np.stack([true_means[pair][0] for pair in pairs]) - control
+    models = {prediction.model: np.stack([predicted_means[pair][0] for pair in pairs]) - control}
+    offsets = _control_offsets(rows["context"], predicted_controls, true_controls, notes)
+    for name, effects in _baseline_effects(prediction, rows, true).items():
+        models[_other_name(name, prediction.model)] = effects if name == ORACLE else effects + offsets
+    return Pairing(list(prediction.cells.genes), rows, true, models, notes)
+
+
+def _same_scale(prediction: Prediction, truth: Cells, where: str) -> None:
+    if prediction.cells.scale != truth.scale:
+        raise StateshiftError(
+            f"The prediction is on the scale {prediction.cells.scale} and {where} on {truth.scale}: effects can't be "
+            "compared. If the truth's scale is known, name it (--truth-scale log1p_1e4); else normalise it alike."
+        )
+
+
+def _on_genes_of(predicted: Cells, truth: Cells, where: str, notes: list[str]) -> Cells:
+    position = pd.Index(truth.genes).get_indexer(predicted.genes)
+    missing = [gene for gene, i in zip(predicted.genes, position) if i < 0]
+    if missing:
+        hint = suggestion(missing[0], truth.genes) if len(missing) == 1 else ""
+        raise StateshiftError(
+            f"{where} lacks {len(missing):,} of the prediction's {len(predicted.genes):,} genes: {some(missing)}{hint}. "
+            "Genes are matched by var_names (symbols)."
+        )
+    extra = len(truth.genes) - len(predicted.genes)
+    if extra:
+        notes.append(f"{extra:,} genes of the truth are not predicted and were left out.")
+    return Cells(truth.X[:, position], truth.obs, list(predicted.genes), truth.control, truth.scale)
+
+
+def _means(cells: Cells) -> tuple[dict[tuple[str, str], tuple[np.ndarray, int]], dict[str, np.ndarray]]:
+    """(context, perturbation) → mean and number of cells; context → mean of its controls."""
+    labels, means, counts = group_means(cells, cells.obs["context"] + SEPARATOR + cells.obs["perturbation"])
+    groups, controls = {}, {}
+    for label, mean, count in zip(labels, means, counts):
+        context, perturbation = label.split(SEPARATOR)
+        if perturbation == cells.control:
+            controls[context] = mean
+        else:
+            groups[context, perturbation] = (mean, int(count))
+    return groups, controls
+
+
+def _shared_pairs(
+    predicted: dict, true: dict, true_controls: dict, truth: Cells, where: str, notes: list[str]
+) -> list[tuple[str, str]]:
+    shared = sorted(set(predicted) & set(true))
+    if not shared:
+        raise StateshiftError(_nothing_shared(predicted, true, where))
+    contexts = sorted({context for context, _ in shared})
+    without = [context for context in contexts if context not in true_controls]
+    if without:
+        raise InputProblems(
+            where,
+            [f"context `{c}` has no control cells (`{truth.control}`): its effects can't be known." for c in without],
+        )
+    for context in sorted({c for c, _ in predicted}):
+        absent = sorted(p for c, p in predicted if c == context and (c, p) not in true)
+        if absent:
+            notes.append(f"{context}: predicted and not in the truth, so not scored: {some(absent)}.")
+    for context in contexts:
+        unseen = sorted(p for c, p in true if c == context and (c, p) not in predicted)
+        if unseen:
+            notes.append(f"{context}: in the truth and not predicted: {some(unseen)}.")
+        count = sum(c == context for c, _ in shared)
+        if count < 2:
+            notes.append(f"{context}: one perturbation is scored, and PDS needs two to tell apart: it is left empty.")
+    return shared
+
+
+def _nothing_shared(predicted: dict, true: dict, where: str) -> str:
+    predicted_contexts, true_contexts = ({context for context, _ in pairs} for pairs in (predicted, true))
+    if not predicted:
+        return "The prediction holds control cells only: there is nothing to score."
+    if not predicted_contexts & true_contexts:
+        name = min(predicted_contexts)
+        return (
+            f"No context is both predicted and in {where}: `{name}` is not there{suggestion(name, true_contexts)}. "
+            "Contexts are matched by name; --context names the truth's column."
+        )
+    name = min(perturbation for _, perturbation in predicted)
+    return (
+        f"No perturbation is both predicted and in {where} in a shared context: `{name}` is not there"
+        f"{suggestion(name, (p for _, p in true))}."
+    )
+
+
+def _routes(cells: Cells, pairs: list[tuple[str, str]]) -> list[str]:
+    first = cells.obs.drop_duplicates(["context", "perturbation"]).set_index(["context", "perturbation"])["route"]
+    return [str(first[pair]) for pair in pairs]
+
+
+def _control_offsets(contexts: pd.Series, predicted: dict, true: dict, notes: list[str]) -> np.ndarray:
+    """(R, G): the prediction's controls minus the truth's; zero where it carries none, or the same ones."""
+    offsets = {}
+    for context in contexts.unique():
+        offset = predicted[context] - true[context] if context in predicted else np.zeros_like(true[context])
+        # the same cells summed in another order differ in the last digits alone
+        same = np.abs(offset).max() < 1e-6
+        offsets[context] = np.zeros_like(offset) if same else offset
+        if not same:
+            notes.append(
+                f"{context}: the prediction's control cells are not the truth's (their means differ by "
+                f"{np.abs(offset).mean():.3g} on average): that difference is part of every model's error here."
+            )
+    return np.stack([offsets[context] for context in contexts])
+
+
+def _baseline_effects(prediction: Prediction, rows: pd.DataFrame, true: np.ndarray) -> dict[str, np.ndarray]:
+    pairs = list(zip(rows["context"], rows["perturbation"]))
+    if not prediction.baselines:
+        oracle = np.empty_like(true)
+        for _, members in rows.groupby("context").groups.items():
+            oracle[members] = true[members].mean(axis=0)
+        return {"control": np.zeros_like(true), ORACLE: oracle}
+    found = {}
+    for name, effects in prediction.baselines.items():
+        lacking = [f"{p} in {c}" for c, p in pairs if (c, p) not in effects]
+        if lacking:
+            raise StateshiftError(f"The prediction's baseline `{name}` lacks {some(lacking)}: predict again.")
+        found[name] = np.stack([effects[pair] for pair in pairs])
+    return found
+
+
+def _other_name(name: str, model: str) -> str:
+    return f"{name} (baseline)" if name == model else name

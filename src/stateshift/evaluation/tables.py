@@ -1,0 +1,115 @@
+"""An evaluation as tables for the terminal."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from stateshift.evaluation.evaluator import Evaluation
+from stateshift.evaluation.scores import ALL, METRICS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ORDER = ("pearson_delta", "mae", "pds_l1", "pds_cosine")
+
+
+def ranked_models(evaluation: Evaluation, context: str = ALL) -> list[str]:
+    """The evaluated model, then its baselines from the highest Pearson delta down."""
+    rows = evaluation.summary
+    rows = rows[(rows["context"] == context) & (rows["metric"] == "pearson_delta")].set_index("model")["mean"]
+    return [evaluation.model, *rows.drop(evaluation.model).sort_values(ascending=False, na_position="last").index]
+
+
+def verdict(row: pd.Series) -> str:
+    """``better``, ``worse`` or ``open``: what the interval of the model's difference to a baseline says."""
+    if not (math.isfinite(row["low"]) and math.isfinite(row["high"])) or row["low"] <= 0 <= row["high"]:
+        return "open"
+    return "better" if (row["low"] > 0) == METRICS[row["metric"]].higher_is_better else "worse"
+
+
+def number(value: float, signed: bool = False) -> str:
+    """Three decimals, or three digits below 0.01; a dash where there is no value.
+
+    Examples
+    --------
+    >>> number(0.51234), number(0.00123, signed=True), number(float("nan")), number(0)
+    ('0.512', '+0.00123', '–', '0.000')
+    """
+    if not math.isfinite(value):
+        return "–"
+    digits = f"{value:{'+' if signed else ''}.3f}"
+    return f"{value:{'+' if signed else ''}.3g}" if 0 < abs(value) < 0.01 else digits
+
+
+def summary_table(evaluation: Evaluation, context: str = ALL) -> Table:
+    """A rich table: a row a model; below a baseline's mean the model's difference to it with 95 % interval."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = evaluation.summary[evaluation.summary["context"] == context].set_index(["model", "metric"], drop=False)
+    pairs = int(evaluation.summary.loc[evaluation.summary["context"] == context, "n"].max())
+    table = Table(
+        title=f"{context}: {pairs} perturbation{'s' if pairs != 1 else ''}",
+        caption=f"second line: {evaluation.model} minus the baseline [95 % paired bootstrap]",
+        show_lines=True,
+    )
+    table.add_column("model")
+    for metric in ORDER:
+        table.add_column(f"{METRICS[metric].label} {'↑' if METRICS[metric].higher_is_better else '↓'}", justify="right")
+    colours = {"better": "green", "worse": "red", "open": "dim"}
+    for model in ranked_models(evaluation, context):
+        cells = []
+        for metric in ORDER:
+            row = rows.loc[(model, metric)]
+            cell = Text(number(row["mean"]))
+            if model != evaluation.model and math.isfinite(row["difference"]):
+                span = f"{number(row['difference'], True)} [{number(row['low'], True)}, {number(row['high'], True)}]"
+                cell.append("\n" + span, style=colours[verdict(row)])
+            cells.append(cell)
+        table.add_row(Text(model, style="bold" if model == evaluation.model else ""), *cells)
+    return table
+
+
+def official_table(evaluation: Evaluation) -> Table:
+    """cell-eval's scores as a rich table; an evaluation without them is an error of the caller."""
+    from rich.table import Table
+
+    if evaluation.official is None:
+        raise ValueError("the evaluation holds no official scores")
+    table = Table("context", "model", title="cell-eval, profile vcc")
+    for label in ("DES ↑", "PDS ↑", "MAE ↓", "score ↑"):
+        table.add_column(label, justify="right")
+    for row in evaluation.official.itertuples():
+        table.add_row(row.context, row.model, *(number(v) for v in (row.des, row.pds, row.mae, row.score)))
+    return table
+
+
+def sentences(evaluation: Evaluation, context: str = ALL) -> list[str]:
+    """One sentence a metric: what the best baseline is, and whether the model beats it, by how much.
+
+    Examples
+    --------
+    ``"Pearson delta: state 0.61, above additive (0.55), the best baseline, by 0.06 [0.02, 0.10]."``
+    """
+    said = []
+    for metric in ORDER:
+        label, up = METRICS[metric].label, METRICS[metric].higher_is_better
+        rows = evaluation.summary
+        rows = rows[(rows["context"] == context) & (rows["metric"] == metric)].set_index("model", drop=False)
+        others = rows.drop(evaluation.model).dropna(subset=["mean"])
+        own = rows.loc[evaluation.model]
+        if others.empty or not math.isfinite(own["mean"]):
+            said.append(f"{label}: no value, for want of two perturbations to tell apart.")
+            continue
+        best = others.loc[others["mean"].idxmax() if up else others["mean"].idxmin()]
+        gap = f"{number(best['difference'], True)} [{number(best['low'], True)}, {number(best['high'], True)}]"
+        words = {"better": "better than", "worse": "worse than", "open": "not distinguishable from"}[verdict(best)]
+        said.append(
+            f"{label}: {evaluation.model} {number(own['mean'])} is {words} the best baseline, {best['model']} "
+            f"({number(best['mean'])}): difference {gap} over {int(best['pairs'])} "
+            f"perturbation{'s' if best['pairs'] != 1 else ''}; {'higher' if up else 'lower'} is better."
+        )
+    return said

@@ -1,0 +1,233 @@
+"""The whole way of an evaluation: files in, scores beside baselines out, and what is refused."""
+
+from __future__ import annotations
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.sparse import csr_matrix
+
+from stateshift.errors import StateshiftError
+from stateshift.evaluation import Evaluation, evaluate
+
+
+def value(evaluation, context, perturbation, model, metric):
+    scores = evaluation.scores
+    here = (scores["context"] == context) & (scores["perturbation"] == perturbation) & (scores["model"] == model)
+    return scores.loc[here, metric].item()
+
+
+def test_effects_are_scored_against_the_truths_own_controls_worked_by_hand():
+    """Controls (1, 2, 4); A is truly (2, 2, 4), B (1, 4, 4); A is predicted as (2, 3, 4), B as (1, 4, 6)."""
+
+    def cells(rows, columns):
+        obs = pd.DataFrame([label for label, _ in rows], columns=columns, index=[str(i) for i in range(len(rows))])
+        X = csr_matrix(np.array([x for _, x in rows], dtype=np.float32) * 0.5)
+        return ad.AnnData(X=X, obs=obs, var=pd.DataFrame(index=["g1", "g2", "g3"]))
+
+    controls = [(("control", "T"), (1, 2, 5)), (("control", "T"), (1, 2, 3))]
+    truth = cells([*controls, (("A", "T"), (2, 2, 4)), (("B", "T"), (1, 4, 4))], ["gene", "cell_type"])
+    predicted = cells([(("A", "T"), (2, 3, 4)), (("B", "T"), (1, 4, 6))], ["gene", "cell_type"])
+    found = evaluate(predicted, truth)
+    assert found.model == "the prediction"
+    assert found.baselines == ["control", "mean of the truth (oracle)"]
+    # halves of: A predicted (1, 1, 0) true (1, 0, 0); B predicted (0, 2, 2) true (0, 2, 0)
+    assert value(found, "T", "A", found.model, "mae") == pytest.approx(0.5 / 3)
+    assert value(found, "T", "B", found.model, "mse") == pytest.approx(1 / 3)
+    assert value(found, "T", "A", found.model, "pearson_delta") == pytest.approx(0.5)
+    assert value(found, "T", "B", found.model, "pearson_delta") == pytest.approx(0.5)
+    assert value(found, "T", "A", "control", "mae") == pytest.approx(0.5 / 3)
+    assert value(found, "T", "A", "control", "pearson_delta") == 0
+    # L1 from A's prediction: to A 1, to B |1| + |-1| = 2; from B's: to A 1 + 2 + 2, to B 2
+    assert value(found, "T", "A", found.model, "pds_l1") == value(found, "T", "B", found.model, "pds_l1") == 1
+    # the oracle predicts (.5, 1, 0) for both: to A (−.5, 1, 0), to B (.5, −1, 0): a tie
+    assert value(found, "T", "A", "mean of the truth (oracle)", "pds_l1") == pytest.approx(0.75)
+
+
+def test_a_good_prediction_leads_its_baselines_and_no_change_scores_nothing(world):
+    found = evaluate(world.predicted(), world.truth)
+    assert list(found.scores["model"].unique()) == ["state_tiny", "control", "mean"]
+    assert len(found.scores) == 3 * 8
+    assert found.about["simulated"] is True
+    means = found.summary[found.summary["context"] == "all contexts"].set_index(["model", "metric"])
+    assert means.loc[("state_tiny", "pearson_delta"), "mean"] > 0.95
+    assert means.loc[("control", "pearson_delta"), "mean"] == 0
+    lead = means.loc[("mean", "pearson_delta")]
+    assert lead["low"] > 0
+    assert lead["difference"] == pytest.approx(
+        means.loc[("state_tiny", "pearson_delta"), "mean"] - lead["mean"], abs=1e-12
+    )
+    assert lead["pairs"] == 8
+    assert means.loc[("mean", "mae"), "high"] < 0
+
+
+def test_stored_baseline_effects_stand_on_the_controls_that_the_prediction_carries(world):
+    predicted = world.predicted()
+    same = evaluate(predicted, world.truth)
+    shifted = predicted.copy()
+    shifted.X = shifted.X.toarray() + 0.25
+    moved = evaluate(shifted, world.truth)
+    assert not any("not the truth's" in note for note in same.notes)
+    assert sum("differ by 0.25" in note for note in moved.notes) == 2
+    assert value(moved, "K562", "G00", "control", "mae") != value(same, "K562", "G00", "control", "mae")
+    zero = moved.scores[moved.scores["model"] == "control"]["mae"].to_numpy()
+    truth = world.truth.X.toarray()
+    labels = world.truth.obs
+    here = (labels["cell_line"] == "K562").to_numpy()
+    control = truth[here & (labels["gene"] == "ctrl").to_numpy()].mean(axis=0)
+    true = truth[here & (labels["gene"] == "G00").to_numpy()].mean(axis=0) - control
+    assert zero[0] == pytest.approx(np.abs(true - 0.25).mean(), abs=1e-5)
+
+
+def test_scores_written_and_read_again_are_the_same(world, tmp_path):
+    predicted, truth = tmp_path / "predicted.h5ad", tmp_path / "real.h5ad"
+    world.predicted().write_h5ad(predicted)
+    world.truth.write_h5ad(truth)
+    found = evaluate(predicted, truth, output=tmp_path / "scores")
+    again = Evaluation.load(tmp_path / "scores")
+    pd.testing.assert_frame_equal(again.scores, found.scores)
+    pd.testing.assert_frame_equal(again.summary, found.summary)
+    assert (again.about, again.notes) == (found.about, found.notes)
+    assert again.about["predicted"] == "predicted.h5ad"
+    with pytest.raises(StateshiftError, match="exists already"):
+        evaluate(predicted, truth, output=tmp_path / "scores")
+    evaluate(predicted, truth, output=tmp_path / "scores", overwrite=True)
+    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == ["evaluation.json", "scores.csv", "summary.csv"]
+
+
+def test_the_same_evaluation_twice_gives_the_same_numbers(world):
+    first, second = (evaluate(world.predicted(), world.truth).summary for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_columns_that_go_by_no_convention_are_named_by_the_user(world):
+    truth = world.truth.copy()
+    truth.obs = truth.obs.rename(columns={"gene": "group_id", "cell_line": "cluster_id"})
+    with pytest.raises(StateshiftError, match="perturbation"):
+        evaluate(world.predicted(), truth)
+    found = evaluate(world.predicted(), truth, perturbation="group_id", context="cluster_id", control="ctrl")
+    pd.testing.assert_frame_equal(found.scores, evaluate(world.predicted(), world.truth).scores)
+
+
+def test_a_truth_of_one_context_needs_no_column_for_it(world):
+    keep = (world.truth.obs["cell_line"] == "K562").to_numpy()
+    truth = world.truth[keep].copy()
+    del truth.obs["cell_line"]
+    predicted = world.predicted()
+    predicted = predicted[(predicted.obs["context"] == "K562").to_numpy()].copy()
+    assert evaluate(predicted, truth).scores["context"].unique().tolist() == ["K562"]
+
+
+def test_any_tools_cells_are_scored_and_its_missing_baselines_are_said(world):
+    predicted = world.predicted()
+    plain = ad.AnnData(X=predicted.X, obs=predicted.obs[["target_gene", "context"]], var=predicted.var)
+    plain.obs["target_gene"] = plain.obs["target_gene"].astype(str)
+    found = evaluate(plain, world.truth)
+    assert found.baselines == ["control", "mean of the truth (oracle)"]
+    assert any("no baselines of its training" in note for note in found.notes)
+    assert set(found.scores["perturbation"]) == {"G00", "G01", "G02", "G03"}
+
+
+def test_what_is_on_one_side_alone_is_reported_and_not_scored(world):
+    predicted, truth = world.predicted(), world.truth
+    predicted = predicted[~((predicted.obs["context"] == "RPE1") & (predicted.obs["target_gene"] == "G01"))].copy()
+    truth = truth[~((truth.obs["cell_line"] == "RPE1") & truth.obs["gene"].isin(["G02", "G03"]))].copy()
+    found = evaluate(predicted, truth)
+    assert "RPE1: predicted and not in the truth, so not scored: G02, G03." in found.notes
+    assert "RPE1: in the truth and not predicted: G01." in found.notes
+    assert any(note.startswith("RPE1: one perturbation is scored") for note in found.notes)
+    rpe1 = found.scores[found.scores["context"] == "RPE1"]
+    assert rpe1["perturbation"].unique().tolist() == ["G00"]
+    assert rpe1["pds_l1"].isna().all()
+    assert found.scores.loc[found.scores["context"] == "K562", "pds_l1"].notna().all()
+
+
+def test_more_genes_in_the_truth_are_left_out_and_counted_and_fewer_are_refused(world):
+    predicted = world.predicted()
+    effects = {k: v[:, 5:] for k, v in predicted.uns["stateshift"]["baselines"]["effects"].items()}
+    fewer = predicted[:, 5:].copy()
+    fewer.uns["stateshift"]["baselines"]["effects"] = effects
+    found = evaluate(fewer, world.truth)
+    assert any(note.startswith("5 genes of the truth are not predicted") for note in found.notes)
+    assert found.about["genes"] == 15
+    with pytest.raises(StateshiftError, match=r"lacks 5 of the prediction's 20 genes: G00, G01, G02, G03, G04"):
+        evaluate(predicted, world.truth[:, 5:].copy())
+
+
+def test_genes_in_another_order_are_matched_by_symbol(world):
+    turned = world.truth[:, ::-1].copy()
+    pd.testing.assert_frame_equal(
+        evaluate(world.predicted(), turned).scores, evaluate(world.predicted(), world.truth).scores
+    )
+
+
+def test_counts_are_brought_to_log1p_and_two_scales_are_refused(world):
+    rng = np.random.default_rng(5)
+    counts = world.truth.copy()
+    counts.X = csr_matrix(rng.poisson(np.expm1(counts.X.toarray()) * 3).astype(np.float32) + 1)
+    with pytest.raises(StateshiftError, match=r"scale log1p and .* on log1p_1e4"):
+        evaluate(world.predicted(), counts)
+    as_counts = counts.copy()
+    as_counts.obs = as_counts.obs.rename(columns={"gene": "target_gene", "cell_line": "context"})
+    as_counts.uns["stateshift"] = {"scale": "counts", "control": "ctrl", "model": "oracle"}
+    found = evaluate(as_counts, counts)
+    assert found.about["scale"] == "log1p_1e4"
+    oracle = found.scores[found.scores["model"] == "oracle"]
+    assert oracle["mae"].max() < 1e-6
+    assert oracle["pds_l1"].min() == 1
+
+
+def test_nan_is_refused_on_either_side(world):
+    broken = world.predicted()
+    broken.X.data[3] = np.nan
+    with pytest.raises(StateshiftError, match="the prediction: X holds 1 NaN"):
+        evaluate(broken, world.truth)
+    truth = world.truth.copy()
+    truth.X.data[7] = np.nan
+    with pytest.raises(StateshiftError, match="the truth: X holds 1 NaN"):
+        evaluate(world.predicted(), truth)
+
+
+def test_a_context_or_a_gene_that_nothing_matches_is_refused_with_a_suggestion(world):
+    other = world.truth.copy()
+    other.obs["cell_line"] = other.obs["cell_line"].astype(str).str.lower() + "_b"
+    with pytest.raises(StateshiftError, match=r"`K562` is not there \(did you mean `k562_b`\?\)"):
+        evaluate(world.predicted(), other)
+    renamed = world.truth.copy()
+    renamed.obs["gene"] = [g if g == "ctrl" else f"{g}x" for g in renamed.obs["gene"].astype(str)]
+    with pytest.raises(StateshiftError, match=r"`G00` is not there \(did you mean `G00x`\?\)"):
+        evaluate(world.predicted(), renamed)
+
+
+def test_a_context_without_true_controls_is_refused_by_name(world):
+    truth = world.truth[~((world.truth.obs["cell_line"] == "RPE1") & (world.truth.obs["gene"] == "ctrl"))].copy()
+    with pytest.raises(StateshiftError, match="context `RPE1` has no control cells"):
+        evaluate(world.predicted(), truth)
+
+
+def test_a_truncated_file_is_refused_in_a_sentence_and_nothing_is_written(world, tmp_path):
+    whole, cut = tmp_path / "whole.h5ad", tmp_path / "cut.h5ad"
+    world.truth.write_h5ad(whole)
+    cut.write_bytes(whole.read_bytes()[:2000])
+    with pytest.raises(StateshiftError, match=r"cut\.h5ad can't be read"):
+        evaluate(world.predicted(), cut, output=tmp_path / "scores")
+    assert not (tmp_path / "scores").exists()
+
+
+def test_doubles_are_scored_without_the_columns_of_both_their_genes(world):
+    predicted, truth = world.predicted(), world.truth.copy()
+    swap = {"G03": "G00+G01"}
+    predicted.obs["target_gene"] = predicted.obs["target_gene"].astype(str).replace(swap)
+    truth.obs["gene"] = truth.obs["gene"].astype(str).replace(swap)
+    stored = predicted.uns["stateshift"]["baselines"]
+    stored["target_gene"] = np.array([swap.get(t, t) for t in stored["target_gene"]])
+    found = evaluate(predicted, truth)
+    assert value(found, "K562", "G00+G01", "state_tiny", "pds_l1") == 1
+    loud = predicted.copy()
+    X = loud.X.toarray()
+    X[:, :2] += 5 * (loud.obs["target_gene"] == "G00+G01").to_numpy()[:, None]
+    loud.X = X
+    again = evaluate(loud, truth)
+    assert value(again, "K562", "G00+G01", "state_tiny", "mae") > value(found, "K562", "G00+G01", "state_tiny", "mae")
+    assert value(again, "K562", "G00+G01", "state_tiny", "pds_l1") == 1
