@@ -31,7 +31,7 @@ def verdict(row: pd.Series) -> str:
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Three decimals, or three digits below 0.01; a dash where there is no value.
+    """Three decimals, or three digits below 0.01, zero below 1e-6; a dash where there is no value.
 
     Examples
     --------
@@ -40,8 +40,9 @@ def number(value: float, signed: bool = False) -> str:
     """
     if not math.isfinite(value):
         return "–"
-    digits = f"{value:{'+' if signed else ''}.3f}"
-    return f"{value:{'+' if signed else ''}.3g}" if 0 < abs(value) < 0.01 else digits
+    if abs(value) < 1e-6:
+        return "0.000"
+    return f"{value:{'+' if signed else ''}{'.3g' if abs(value) < 0.01 else '.3f'}}"
 
 
 def summary_table(evaluation: Evaluation, context: str = ALL) -> Table:
@@ -88,12 +89,7 @@ def official_table(evaluation: Evaluation) -> Table:
 
 
 def sentences(evaluation: Evaluation, context: str = ALL) -> list[str]:
-    """One sentence a metric: what the best baseline is, and whether the model beats it, by how much.
-
-    Examples
-    --------
-    ``"Pearson delta: state 0.61, above additive (0.55), the best baseline, by 0.06 [0.02, 0.10]."``
-    """
+    """One sentence a metric: which baseline is best, and whether the model beats it, by how much with interval."""
     said = []
     for metric in ORDER:
         label, up = METRICS[metric].label, METRICS[metric].higher_is_better

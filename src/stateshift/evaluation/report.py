@@ -1,0 +1,180 @@
+"""One self-contained HTML page of runs and evaluations: what was done, what it beats, and where it does not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import stateshift
+from stateshift.errors import StateshiftError, some
+from stateshift.evaluation import page
+from stateshift.evaluation.evaluator import Evaluation
+from stateshift.evaluation.figures import against_baseline, by_perturbation, model_means
+from stateshift.evaluation.pairing import ORACLE
+from stateshift.evaluation.run_section import is_run, run_section
+from stateshift.evaluation.scores import ALL, METRICS
+from stateshift.evaluation.tables import ORDER, number, ranked_models, sentences, verdict
+from stateshift.files import written_beside
+
+
+def write_report(source: Path | str, output: Path | str, overwrite: bool = False) -> Path:
+    """Write one HTML page of the run directories and evaluations in a folder.
+
+    Parameters
+    ----------
+    source
+        A run directory, an evaluation's folder, or a folder with any of these below it.
+    output
+        The ``.html`` file. It fetches nothing: styles and figures are inside.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    StateshiftError
+        The folder is missing, or holds neither a run nor an evaluation.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise StateshiftError(f"{source}: there is no such folder; give a run directory or an evaluation's folder.")
+    folders = [source, *sorted(p for p in source.rglob("*") if p.is_dir() and not p.name.startswith("."))]
+    runs = [folder for folder in folders if is_run(folder)]
+    scored = [folder for folder in folders if (folder / "evaluation.json").is_file()]
+    if not runs and not scored:
+        raise StateshiftError(
+            f"{source} holds neither a run (genes.txt, splits.json, …) nor an evaluation (evaluation.json): "
+            "train first, or evaluate with an output folder."
+        )
+    evaluations = {_place(folder, source): Evaluation.load(folder) for folder in scored}
+    body = _head(source, evaluations)
+    for name, evaluation in evaluations.items():
+        body += evaluation_section(evaluation, name)
+    for run in runs:
+        body += run_section(run, _place(run, source))
+    if not evaluations:
+        body.append(page.paragraph("No evaluation lies here yet: nothing is said of how good the model is.", "note"))
+    body.append(f"<footer>Written by stateshift {page.text(stateshift.__version__)}.</footer>")
+    title = f"stateshift report: {source.resolve().name}"
+    with written_beside(output, overwrite) as part:
+        part.write_text(page.page(title, body), encoding="utf-8")
+    return Path(output)
+
+
+def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
+    """HTML of one evaluation: sentences, table, figures, notes."""
+    about, scores = evaluation.about, evaluation.scores
+    contexts = sorted(scores["context"].unique())
+    own = scores[scores["model"] == evaluation.model]
+    lines = [page.heading(f"Evaluation {name}")]
+    lines.append(page.paragraph(f"{about.get('predicted', '?')} against {about.get('truth', '?')}", "soft"))
+    lines.append(
+        page.facts(
+            {
+                "perturbations scored": len(own),
+                "contexts": some(contexts, 3),
+                "genes": f"{about.get('genes', 0):,}",
+                "scale": about.get("scale", "?"),
+                "true cells": f"{int(own['n_true'].sum()):,}",
+            }
+        )
+    )
+    lines += [page.heading("What it beats, and what it does not", 3), page.listing(sentences(evaluation))]
+    lines.append(page.paragraph(_harm(evaluation)))
+    lines += [page.heading("All models", 3), _models_table(evaluation, ALL)]
+    lines.append(
+        page.paragraph(
+            f"Below each baseline's mean: {evaluation.model} minus the baseline, with a 95 % interval from a paired "
+            "bootstrap over perturbations; green where the interval lies on the better side of zero, red on the worse.",
+            "soft",
+        )
+    )
+    lines.append(page.figure(model_means(evaluation), "Means over all scored perturbations."))
+    if len(contexts) > 1:
+        for context in contexts:
+            lines += [page.heading(context, 3), _models_table(evaluation, context)]
+    lines += _by_perturbation(evaluation)
+    if evaluation.official is not None:
+        lines += _official(evaluation)
+    if evaluation.notes:
+        lines += [page.heading("What was left out, and why", 3), page.listing(evaluation.notes)]
+    return lines
+
+
+def _head(source: Path, evaluations: dict[str, Evaluation]) -> list[str]:
+    lines = [page.heading(source.resolve().name, 1), page.paragraph("stateshift report", "soft")]
+    if any(evaluation.about.get("simulated") for evaluation in evaluations.values()):
+        lines.append(
+            page.paragraph(
+                "The effects here are simulated: they show that the way works and say nothing about biology.", "note"
+            )
+        )
+    return lines
+
+
+def best_baseline(evaluation: Evaluation, metric: str = "pearson_delta", context: str = ALL) -> str | None:
+    """The baseline with the best mean of a metric; None where no baseline has a value."""
+    rows = evaluation.summary
+    rows = rows[(rows["context"] == context) & (rows["metric"] == metric)].set_index("model")["mean"]
+    rows = rows.drop(evaluation.model).dropna()
+    if rows.empty:
+        return None
+    return str(rows.idxmax() if METRICS[metric].higher_is_better else rows.idxmin())
+
+
+def _harm(evaluation: Evaluation) -> str:
+    """On how many perturbations the best baseline would have been the better choice."""
+    baseline = best_baseline(evaluation)
+    if baseline is None:
+        return "No Pearson delta is defined here: the true effects are constant."
+    wide = evaluation.scores.pivot(index=["context", "perturbation"], columns="model", values="pearson_delta")
+    pairs = wide[[evaluation.model, baseline]].dropna()
+    worse = int((pairs[evaluation.model] < pairs[baseline]).sum())
+    said = f"By Pearson delta {evaluation.model} is worse than {baseline} on {worse} of {len(pairs)} perturbations"
+    ending = f"; that baseline knows the answers ({ORACLE})." if baseline == ORACLE else "."
+    few = " With so few of them the intervals are rough." if len(pairs) < 10 else ""
+    return said + ending + few
+
+
+def _models_table(evaluation: Evaluation, context: str) -> str:
+    rows = evaluation.summary[evaluation.summary["context"] == context].set_index(["model", "metric"], drop=False)
+    header = [f"{METRICS[m].label} {'↑' if METRICS[m].higher_is_better else '↓'}" for m in ORDER]
+    lines = []
+    for model in ranked_models(evaluation, context):
+        cells = [f"<td>{page.text(model)}</td>"]
+        for metric in ORDER:
+            row = rows.loc[(model, metric)]
+            below = ""
+            if model != evaluation.model and math.isfinite(row["difference"]):
+                span = f"{number(row['difference'], True)} [{number(row['low'], True)}, {number(row['high'], True)}]"
+                below = f'<small class="{verdict(row)}">{page.text(span)}</small>'
+            cells.append(f"<td>{page.text(number(row['mean']))}{below}</td>")
+        kind = ' class="ours"' if model == evaluation.model else ""
+        lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
+    return page.raw_table(["model", *header], lines)
+
+
+def _by_perturbation(evaluation: Evaluation) -> list[str]:
+    baseline = best_baseline(evaluation)
+    if baseline is None:
+        return []
+    lines = [page.heading("By perturbation", 3)]
+    svg = against_baseline(evaluation, baseline, "pearson_delta")
+    lines.append(page.figure(svg, f"Above the line {evaluation.model} is nearer the truth than {baseline}."))
+    svg, left_out = by_perturbation(evaluation, baseline, "pearson_delta")
+    ending = f" {left_out} with smaller differences are not drawn; scores.csv holds them." if left_out else ""
+    lines.append(page.figure(svg, f"Pearson delta of {evaluation.model} and {baseline}.{ending}"))
+    return lines
+
+
+def _official(evaluation: Evaluation) -> list[str]:
+    rows = [
+        (row.context, row.model, number(row.des), number(row.pds), number(row.mae), number(row.score))
+        for row in evaluation.official.itertuples()
+    ]
+    header = ("context", "model", "DES ↑", "PDS ↑", "MAE ↓", "score ↑")
+    return [page.heading("The challenge's own scores (cell-eval, profile vcc)", 3), page.table(header, rows)]
+
+
+def _place(folder: Path, source: Path) -> str:
+    """A folder's name within the source, or its own name."""
+    return source.resolve().name if folder == source else folder.relative_to(source).as_posix()

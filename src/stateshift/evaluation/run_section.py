@@ -1,0 +1,103 @@
+"""The report's part on a run directory: data, splits, features, curves; what is absent is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stateshift.errors import StateshiftError, some
+from stateshift.evaluation import page
+from stateshift.evaluation.figures import training_curves
+from stateshift.feature_table import FeatureTable, genes_of
+
+PARTS = ("config.yaml", "experiment.toml", "genes.txt", "features.pt", "splits.json", "metrics.csv", "versions.json")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder looks like a run directory: splits or a configuration beside its genes."""
+    return (folder / "genes.txt").is_file() and any((folder / n).is_file() for n in ("splits.json", "config.yaml"))
+
+
+def run_section(run: Path, name: str) -> list[str]:
+    """HTML of one run directory."""
+    splits = _json(run / "splits.json")
+    lines = [page.heading(f"Run {name}")]
+    genes = (run / "genes.txt").read_text().split()
+    lines.append(page.facts({"genes": f"{len(genes):,}", **_cells_a_split(splits)}))
+    lines += _splits(splits)
+    lines += _features(run, splits)
+    lines += _curves(run)
+    for part in ("experiment.toml", "config.yaml", "versions.json"):
+        if (run / part).is_file():
+            lines.append(page.folded(part, (run / part).read_text(errors="replace")))
+    absent = [part for part in PARTS if not (run / part).is_file()]
+    if not (run / "checkpoints").is_dir():
+        absent.append("checkpoints/")
+    if absent:
+        lines.append(page.paragraph(f"Not in this run directory: {', '.join(absent)}.", "soft"))
+    return lines
+
+
+def _cells_a_split(splits: dict[str, Any]) -> dict[str, str]:
+    return {
+        f"{split} cells": f"{sum(sum(perturbations.values()) for perturbations in contexts.values()):,}"
+        for split, contexts in splits.items()
+    }
+
+
+def _splits(splits: dict[str, Any]) -> list[str]:
+    rows = [
+        (split, context, len(found), f"{sum(found.values()):,}", some(sorted(found), 12))
+        for split, contexts in splits.items()
+        for context, found in contexts.items()
+    ]
+    if not rows:
+        return [page.paragraph("No splits.json: which cells were trained on is not known here.", "soft")]
+    header = ("split", "context", "perturbations", "cells", "which")
+    return [page.heading("What was trained on, and what was held out", 3), page.table(header, rows, words=True)]
+
+
+def _features(run: Path, splits: dict[str, Any]) -> list[str]:
+    lines = [page.heading("Features of the perturbations", 3)]
+    if not (run / "features.pt").is_file():
+        return [*lines, page.paragraph("No features.pt here.", "soft")]
+    try:
+        table = FeatureTable.load(run / "features.pt")
+    except StateshiftError as error:
+        return [*lines, page.paragraph(str(error), "note")]
+    wanted = {g for contexts in splits.values() for found in contexts.values() for p in found for g in genes_of(p)}
+    covered = sorted(g for g in wanted if g in table)
+    without = sorted(wanted - set(covered))
+    known = {key: table.provenance[key] for key in ("source", "model", "pooling", "date") if key in table.provenance}
+    shown = {"genes with a vector": f"{len(table):,}", "width": f"{table.width:,}", **known}
+    lines.append(page.facts(shown))
+    if wanted:
+        ending = f"; without one: {some(without)}." if without else "."
+        lines.append(page.paragraph(f"{len(covered)} of the splits' {len(wanted)} genes have a vector{ending}"))
+    return lines
+
+
+def _curves(run: Path) -> list[str]:
+    lines = [page.heading("Training", 3)]
+    path = run / "metrics.csv"
+    if not path.is_file():
+        return [*lines, page.paragraph("No metrics.csv: the run holds no training curves.", "soft")]
+    try:
+        svg = training_curves(pd.read_csv(path))
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        return [*lines, page.paragraph(f"metrics.csv can't be read: {error}", "note")]
+    if svg is None:
+        return [*lines, page.paragraph("metrics.csv holds no loss yet.", "soft")]
+    return [*lines, page.figure(svg, "Losses as metrics.csv has them.")]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise StateshiftError(f"{path} is no JSON: {error}.") from error

@@ -1,0 +1,168 @@
+"""The report: one page that needs nothing else, says what is there and escapes what it quotes."""
+
+from __future__ import annotations
+
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stateshift.errors import StateshiftError
+from stateshift.evaluation import Evaluation, evaluate, sentences, summary_table, write_report
+from stateshift.evaluation.scores import summarise
+from stateshift.feature_table import FeatureTable
+
+
+class Page(HTMLParser):
+    """Tags, attributes and words of a page; a tag left open or closed twice is kept as a fault."""
+
+    VOID = frozenset({"meta", "br", "link", "img", "path", "use", "rect"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.faults, self.tags, self.links, self.words = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "xlink:href", "data", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(tag)
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def says(self, words):
+        return words in " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "runs" / "first"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "genes.txt").write_text("\n".join(f"G{i:02d}" for i in range(20)))
+    splits = {"train": {"K562": {"G00": 120, "G09": 80}}, "val": {}, "test": {"RPE1": {"G01": 30}}}
+    (folder / "splits.json").write_text(json.dumps(splits))
+    (folder / "config.yaml").write_text("model: <state_tiny>\n")
+    pd.DataFrame({"step": [0, 10, 20], "train_loss": [3.0, 2.0, 1.5], "val_loss": [np.nan, 2.5, 2.1]}).to_csv(
+        folder / "metrics.csv", index=False
+    )
+    FeatureTable(["G00", "G01"], np.eye(2), {"source": "onehot"}).save(folder / "features.pt")
+    return folder
+
+
+def test_a_page_of_run_and_evaluation_fetches_nothing_and_is_well_formed(world, run, tmp_path):
+    evaluate(world.predicted(), world.truth, output=tmp_path / "runs" / "scores")
+    written = write_report(tmp_path / "runs", tmp_path / "report.html")
+    text = written.read_text()
+    page = Page(text)
+    assert not page.faults
+    assert not page.open
+    assert [link for link in page.links if not link.startswith("#")] == []
+    assert "@import" not in text
+    assert not {"script", "link", "iframe", "img"} & set(page.tags)
+    assert page.tags.count("svg") == 4
+    assert page.says("The effects here are simulated")
+    assert page.says("200 train cells")
+    assert page.says("2 of the splits' 3 genes have a vector; without one: G09.")
+    assert page.says("Not in this run directory: experiment.toml, versions.json.")
+    assert "<state_tiny>" not in text
+    assert page.says("model: <state_tiny>")
+
+
+def test_the_page_repeats_the_numbers_of_the_summary(world, tmp_path):
+    found = evaluate(world.predicted(), world.truth, output=tmp_path / "scores")
+    page = Page(write_report(tmp_path / "scores", tmp_path / "report.html").read_text())
+    overall = found.summary[found.summary["context"] == "all contexts"].set_index(["model", "metric"])
+    for model in ("state_tiny", "control", "mean"):
+        assert page.says(f"{overall.loc[(model, 'mae'), 'mean']:.3f}")
+    row = overall.loc[("mean", "pearson_delta")]
+    assert page.says(f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")
+    assert all(page.says(sentence) for sentence in sentences(found))
+
+
+def test_names_from_files_are_escaped(world, tmp_path):
+    predicted = world.predicted()
+    predicted.uns["stateshift"]["model"] = "<script>alert('x')</script>"
+    evaluate(predicted, world.truth, output=tmp_path / "scores")
+    text = write_report(tmp_path / "scores", tmp_path / "report.html").read_text()
+    assert "<script" not in text
+    assert not Page(text).faults
+
+
+def test_the_same_folder_gives_the_same_page_and_an_existing_one_is_kept(world, run, tmp_path):
+    evaluate(world.predicted(), world.truth, output=run / "scores")
+    first = write_report(run, tmp_path / "one.html").read_bytes()
+    assert write_report(run, tmp_path / "two.html").read_bytes() == first
+    with pytest.raises(StateshiftError, match="exists already"):
+        write_report(run, tmp_path / "one.html")
+    assert write_report(run, tmp_path / "one.html", overwrite=True).read_bytes() == first
+
+
+def test_a_run_with_almost_nothing_in_it_says_what_is_absent(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "genes.txt").write_text("A\nB\n")
+    (tmp_path / "run" / "config.yaml").write_text("a: 1\n")
+    page = Page(write_report(tmp_path / "run", tmp_path / "report.html").read_text())
+    assert page.says("No splits.json")
+    assert page.says("No features.pt here.")
+    assert page.says("No metrics.csv")
+    assert page.says("No evaluation lies here yet")
+
+
+def test_a_folder_with_neither_run_nor_evaluation_is_refused(tmp_path):
+    with pytest.raises(StateshiftError, match="neither a run"):
+        write_report(tmp_path, tmp_path / "report.html")
+    with pytest.raises(StateshiftError, match="no such folder"):
+        write_report(tmp_path / "nowhere", tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sentences_claim_no_more_than_the_interval_allows(world):
+    good = sentences(evaluate(world.predicted(), world.truth))[0]
+    assert "is better than the best baseline, mean" in good
+    rng = np.random.default_rng(0)
+    noise = world.predicted()
+    X = noise.X.toarray()
+    labels = noise.obs["target_gene"].astype(str) + noise.obs["context"].astype(str)
+    for label in labels[noise.obs["target_gene"] != "ctrl"].unique():
+        X[(labels == label).to_numpy()] += rng.normal(0, 1.0, 20)
+    noise.X = np.clip(X, 0, None)
+    said = sentences(evaluate(noise, world.truth))
+    assert "is worse than the best baseline" in said[1]
+
+
+def test_a_lead_whose_interval_holds_zero_is_called_open(world):
+    found = evaluate(world.predicted(), world.truth)
+    scores = found.scores
+    own = scores.loc[scores["model"] == found.model, "mae"].to_numpy()
+    scores.loc[scores["model"] == "mean", "mae"] = own + np.tile([0.1, -0.1], 4)
+    said = sentences(Evaluation(scores, summarise(scores), found.about))[1]
+    assert "is not distinguishable from the best baseline, mean" in said
+    assert "difference 0.000 [-0.0" in said
+
+
+def test_the_terminal_table_has_a_row_a_model_with_the_model_first(world):
+    from rich.console import Console
+
+    found = evaluate(world.predicted(), world.truth)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(summary_table(found))
+    text = console.export_text()
+    assert text.index("state_tiny") < text.index("mean") < text.index("control")
+    assert "8 perturbations" in text
+    assert [c.header for c in summary_table(found, "K562").columns][1:3] == ["Pearson delta ↑", "MAE ↓"]
