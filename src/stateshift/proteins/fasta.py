@@ -1,0 +1,125 @@
+"""FASTA files: protein sequences in, in the letters of the ESM alphabet."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stateshift.errors import InputProblems, StateshiftError, some
+
+logger = logging.getLogger(__name__)
+
+LETTERS = frozenset("LAGVSERTIDPKQNFYMHWCXBUZO")
+
+
+@dataclass(frozen=True)
+class Protein:
+    """One FASTA record.
+
+    Parameters
+    ----------
+    id
+        The header up to the first blank, without ``>``.
+    description
+        The rest of the header.
+    sequence
+        L residues, upper case, each a letter of `LETTERS`.
+    """
+
+    id: str
+    description: str
+    sequence: str
+
+
+def read_fasta(path: str | Path) -> list[Protein]:
+    """Read all proteins of a FASTA file, plain or gzipped.
+
+    Lower case becomes upper case, a ``*`` at the end is stripped, and J (leucine or isoleucine, a
+    letter ESM2 doesn't have) becomes X with a warning that counts them; U, O, B, Z and X stay.
+
+    Parameters
+    ----------
+    path
+        The file; it may be gzipped under any name.
+
+    Returns
+    -------
+    list of Protein
+        In the order of the file.
+
+    Raises
+    ------
+    StateshiftError
+        The file is missing, empty, damaged or no FASTA.
+    InputProblems
+        Records without residues or with letters that are no amino acids, every one of them named.
+    """
+    path = Path(path)
+    proteins: list[Protein] = []
+    problems: list[str] = []
+    replaced = 0
+    for header, raw in _records(path):
+        name, _, description = header.partition(" ")
+        sequence = raw.upper().removesuffix("*")
+        replaced += sequence.count("J")
+        sequence = sequence.replace("J", "X")
+        strange = sorted(set(sequence) - LETTERS)
+        if not sequence:
+            problems.append(f"record `{name}` has no residues.")
+        elif strange:
+            hint = " (gaps of an alignment? remove them)" if {"-", "."} & set(strange) else ""
+            problems.append(f"record `{name}` holds {some(map(repr, strange))}, no amino acid{hint}.")
+        else:
+            proteins.append(Protein(name, description.strip(), sequence))
+    if problems:
+        shown = problems[:20]
+        more = [f"and {len(problems) - 20} records more."] if len(problems) > 20 else []
+        raise InputProblems(str(path), shown + more)
+    if not proteins:
+        raise StateshiftError(f"{path} holds no FASTA record: a record starts with a line `>name`.")
+    if replaced:
+        logger.warning("%s: %d residues J (leucine or isoleucine) are read as X.", path, replaced)
+    return proteins
+
+
+def _records(path: Path) -> Iterator[tuple[str, str]]:
+    """Header and raw sequence of every record."""
+    header: str | None = None
+    parts: list[str] = []
+    for number, line in enumerate(_lines(path), start=1):
+        if line.startswith(">"):
+            if header is not None:
+                yield header, "".join(parts)
+            header, parts = line[1:].strip(), []
+            if not header:
+                raise StateshiftError(f"{path}, line {number}: a record without a name.")
+        elif line.strip():
+            if header is None:
+                raise StateshiftError(
+                    f"{path} is no FASTA file: line {number} should start a record with `>` and reads "
+                    f"`{line.strip()[:40]}`."
+                )
+            parts.append("".join(line.split()))
+    if header is not None:
+        yield header, "".join(parts)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Text lines of a plain or gzipped file, its damage told in one sentence."""
+    if not path.is_file():
+        raise StateshiftError(f"{path}: there is no such FASTA file.")
+    try:
+        with path.open("rb") as handle:
+            gzipped = handle.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt", encoding="utf-8") if gzipped else path.open(encoding="utf-8") as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise StateshiftError(f"{path} is no FASTA file: it isn't text.") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise StateshiftError(f"{path} is a damaged gzip file ({error}): fetch it again.") from error
+    except OSError as error:
+        raise StateshiftError(f"{path} can't be read: {error.strerror or error}.") from error

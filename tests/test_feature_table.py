@@ -1,0 +1,86 @@
+"""The table that every source writes: its file, its errors, its doubles."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from stateshift.errors import StateshiftError
+from stateshift.feature_table import FeatureTable, genes_of
+
+
+def table() -> FeatureTable:
+    return FeatureTable(["A", "B", "C"], np.arange(6, dtype=float).reshape(3, 2), {"source": "test", "missing": {}})
+
+
+def test_a_double_is_split_and_its_vector_is_the_sum_of_its_genes():
+    assert genes_of(" A + B+") == ["A", "B"]
+    np.testing.assert_array_equal(table().matrix(["B", "A+C"]), [[2, 3], [4, 6]])
+
+
+def test_the_file_is_a_plain_dict_of_tensors_that_torch_reads_with_weights_only(tmp_path):
+    table().save(tmp_path / "t.pt")
+    content = torch.load(tmp_path / "t.pt", weights_only=True)
+    assert list(content) == ["A", "B", "C"]
+    assert all(v.dtype == torch.float32 and v.shape == (2,) for v in content.values())
+    assert content["B"].tolist() == [2.0, 3.0]
+    # a vector that is a view would carry the whole table with it
+    assert content["B"].untyped_storage().nbytes() == 8
+    described = json.loads((tmp_path / "t.pt.json").read_text())
+    assert (described["genes"], described["width"], described["source"]) == (3, 2, "test")
+
+
+def test_a_table_written_and_read_is_the_same_with_its_provenance(tmp_path):
+    table().save(tmp_path / "t.pt")
+    again = FeatureTable.load(tmp_path / "t.pt")
+    assert (again.genes, again.provenance) == (table().genes, table().provenance)
+    np.testing.assert_array_equal(again.vectors, table().vectors)
+
+
+def test_another_programs_dict_of_half_precision_tensors_is_read_as_float32(tmp_path):
+    torch.save({"A": torch.ones(3).half(), "B": torch.zeros(3).double()}, tmp_path / "t.pt")
+    again = FeatureTable.load(tmp_path / "t.pt")
+    assert again.vectors.dtype == np.float32
+    assert again.provenance == {"source": "table", "file": "t.pt"}
+
+
+def test_a_missing_gene_is_an_error_with_the_near_name_and_never_zero():
+    with pytest.raises(StateshiftError, match="did you mean `KLF1`"):
+        FeatureTable(["KLF1"], np.ones((1, 2))).matrix(["KLF1", "KLF1+KLF"])
+    assert table().missing(["A+Z", "Y", "B"]) == ["Y", "Z"]
+    with pytest.raises(StateshiftError, match="No feature vector for Z"):
+        table().subset(["A", "Z"])
+
+
+def test_an_existing_file_is_not_replaced_unless_asked(tmp_path):
+    table().save(tmp_path / "t.pt")
+    with pytest.raises(StateshiftError, match="exists already"):
+        table().subset(["A"]).save(tmp_path / "t.pt")
+    assert len(FeatureTable.load(tmp_path / "t.pt")) == 3
+    table().subset(["A"]).save(tmp_path / "t.pt", overwrite=True)
+    assert FeatureTable.load(tmp_path / "t.pt").genes == ["A"]
+
+
+def test_bad_vectors_are_refused_by_gene():
+    with pytest.raises(StateshiftError, match="NaN or infinity for B"):
+        FeatureTable(["A", "B"], np.array([[1.0], [np.inf]]))
+    with pytest.raises(StateshiftError, match="twice in the feature table: A"):
+        FeatureTable(["A", "A"], np.ones((2, 1)))
+    with pytest.raises(StateshiftError, match="`B` has 3 values and `A` has 2"):
+        FeatureTable.from_mapping({"A": np.ones(2), "B": np.ones(3)}, {})
+    with pytest.raises(StateshiftError, match="holds no vectors"):
+        FeatureTable.from_mapping({}, {}, "t.pt")
+
+
+def test_files_that_are_no_table_are_refused(tmp_path):
+    with pytest.raises(StateshiftError, match="no such feature table"):
+        FeatureTable.load(tmp_path / "absent.pt")
+    (tmp_path / "text.pt").write_text("gene,1\n")
+    with pytest.raises(StateshiftError, match="read safely"):
+        FeatureTable.load(tmp_path / "text.pt")
+    torch.save([torch.ones(2)], tmp_path / "list.pt")
+    with pytest.raises(StateshiftError, match="not a dict gene symbol"):
+        FeatureTable.load(tmp_path / "list.pt")
