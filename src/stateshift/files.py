@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -44,11 +45,38 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield beside
         os.replace(beside, path)
+    except StateshiftError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise StateshiftError(
+                f"{path} could not be written: no room is left on the disk of {path.parent.resolve()}. "
+                "Nothing half-written was left; make room or name another place."
+            ) from error
+        raise
     finally:
         if beside.is_dir():
             shutil.rmtree(beside, ignore_errors=True)
         else:
             beside.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that a file could not grow.
+
+    HDF5 and torch hide the errno in their own message, so the text is looked at too.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        said = str(seen)
+        if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return True
+        if any(
+            sign in said for sign in ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter failed")
+        ):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def sha256(path: str | Path) -> str:

@@ -1,0 +1,26 @@
+"""AnnData and one experiment TOML in; checked splits, cell sets and pseudobulk effects out."""
+
+from stateshift.cells.columns import Columns, find_columns
+from stateshift.cells.experiment import Experiment, read_experiment
+from stateshift.cells.inspection import ExperimentCheck, check_experiment
+from stateshift.cells.loading import load_cells, perturbed_genes, read_cells
+from stateshift.cells.population import Cells
+from stateshift.cells.pseudobulk import EffectTable, estimate_effects
+from stateshift.cells.splits import assign_splits, split_counts
+
+__all__ = [
+    "Cells",
+    "Columns",
+    "EffectTable",
+    "Experiment",
+    "ExperimentCheck",
+    "assign_splits",
+    "check_experiment",
+    "estimate_effects",
+    "find_columns",
+    "load_cells",
+    "perturbed_genes",
+    "read_cells",
+    "read_experiment",
+    "split_counts",
+]

@@ -1,0 +1,100 @@
+"""Which cells train, validate and test: cell-load's meaning of the TOML."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stateshift.cells.experiment import Experiment
+from stateshift.cells.population import Cells
+from stateshift.errors import InputProblems, some, suggestion
+
+
+def assign_splits(experiment: Experiment, cells: Cells) -> np.ndarray:
+    """Split of every cell.
+
+    A cell type in ``[zeroshot]`` goes whole to its split; one in ``[fewshot]`` goes to ``train`` but for
+    the perturbations listed; any other cell type trains where its dataset does. Control cells serve
+    every split of their context.
+
+    Returns
+    -------
+    ndarray
+        (n,) of ``train``, ``val``, ``test``, ``control``, or ``""`` for cells that no table mentions.
+
+    Raises
+    ------
+    InputProblems
+        All at once: cell types or perturbations of the TOML that are not in the data, contexts with
+        perturbed cells and no control, a declared split that is empty, nothing to train on.
+    """
+    obs = cells.obs
+    dataset, context = obs["dataset"].to_numpy(), obs["context"].to_numpy()
+    perturbation, is_control = obs["perturbation"].to_numpy(), cells.is_control
+    split = np.full(len(cells), "", dtype="<U7")
+    split[np.isin(dataset, experiment.training)] = "train"
+    problems: list[str] = []
+    for place in [*experiment.zeroshot, *experiment.fewshot]:
+        here = (dataset == place[0]) & (context == place[1])
+        if not here.any():
+            table = "zeroshot" if place in experiment.zeroshot else "fewshot"
+            known = np.unique(context[dataset == place[0]])
+            problems.append(
+                f"[{table}] `{place[0]}.{place[1]}`: no cell of {place[0]} is a `{place[1]}`{suggestion(place[1], known)}."
+            )
+        elif place in experiment.zeroshot:
+            split[here] = experiment.zeroshot[place]
+            if not (here & ~is_control).any():
+                problems.append(f"[zeroshot] `{place[0]}.{place[1]}` has no perturbed cells: nothing to score.")
+        else:
+            problems += _fewshot(experiment, place, here, split, perturbation, cells.control)
+    split[is_control & (split != "")] = "control"
+    problems += _without_controls(cells, split)
+    declared = {
+        *experiment.zeroshot.values(),
+        *(s for e in experiment.fewshot.values() for s, v in e.items() if v),
+    }
+    if not problems:
+        for name in ("train", *sorted(declared - {"train"})):
+            if not (split == name).any():
+                left = "nothing to train on" if name == "train" else f"nothing in {name}"
+                problems.append(f"the splits leave {left}: no perturbed cell is left there.")
+    if problems:
+        raise InputProblems(str(experiment.path), problems)
+    return split
+
+
+def split_counts(cells: Cells, split: np.ndarray) -> dict[str, dict[str, dict[str, int]]]:
+    """Perturbed cells a split: split → context → perturbation → cells."""
+    counts: dict[str, dict[str, dict[str, int]]] = {"train": {}, "val": {}, "test": {}}
+    table = cells.obs.assign(split=split).groupby(["split", "context", "perturbation"], observed=True).size()
+    for (name, context, perturbation), n in table.items():
+        if name in counts:
+            counts[name].setdefault(context, {})[perturbation] = int(n)
+    return counts
+
+
+def _fewshot(
+    experiment: Experiment,
+    place: tuple[str, str],
+    here: np.ndarray,
+    split: np.ndarray,
+    perturbation: np.ndarray,
+    control: str,
+) -> list[str]:
+    problems = []
+    split[here] = "train"
+    known = set(np.unique(perturbation[here])) - {control}
+    for name, wanted in experiment.fewshot[place].items():
+        for absent in [p for p in wanted if p not in known]:
+            problems.append(
+                f'[fewshot."{place[0]}.{place[1]}"] {name}: `{absent}` is not perturbed there{suggestion(absent, known)}.'
+            )
+        split[here & np.isin(perturbation, wanted)] = name
+    return problems
+
+
+def _without_controls(cells: Cells, split: np.ndarray) -> list[str]:
+    used = cells.obs[split != ""].assign(is_control=cells.is_control[split != ""])
+    has = used.groupby(["file", "context"], observed=True)["is_control"].any()
+    orphans = [f"{file}: {context}" for (file, context), any_control in has.items() if not any_control]
+    return [f"no control cells (`{cells.control}`) in {some(orphans)}."] if orphans else []

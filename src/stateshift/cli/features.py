@@ -1,0 +1,65 @@
+"""``stateshift features …`` and ``create_esm_pert_features``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Perturbation features: gene → vector.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .pt file to write.")],
+    from_toml: Annotated[Path | None, typer.Option(help="Every gene that the experiment's datasets perturb.")] = None,
+    gene_list: Annotated[Path | None, typer.Option(help="Instead: a file with one symbol a line.")] = None,
+    source: Annotated[str, typer.Option(help="esm2, onehot, table, or another package's source.")] = "esm2",
+    fasta: Annotated[Path | None, typer.Option(help="Protein sequences with GN= symbols.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="An ESM2 name or .pt file; default the embedded demo model.")
+    ] = None,
+    lookup: Annotated[Path | None, typer.Option(help="An existing table to take the vectors from.")] = None,
+    missing: Annotated[str, typer.Option(help="Genes without a vector: error, zero, mean or drop.")] = "error",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+) -> None:
+    """Make the table of perturbation features (ESM2: mean over the protein's residues)."""
+    from stateshift.features import create_features
+
+    table = create_features(
+        from_toml=from_toml,
+        gene_list=gene_list,
+        source=source,
+        fasta=fasta,
+        checkpoint=checkpoint,
+        lookup=lookup,
+        missing=missing,
+        output=output,
+        overwrite=overwrite,
+    )
+    typer.echo(f"{output}: {len(table)} genes × {table.width} values.")
+
+
+@app.command()
+def inspect(table: Annotated[Path, typer.Argument(help="A .pt feature table.")]) -> None:
+    """What a table holds: genes, width, source, and what is missing."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from stateshift.feature_table import FeatureTable
+
+    read = FeatureTable.load(table)
+    shown = Table(show_header=False, title=str(table))
+    shown.add_row("genes", f"{len(read):,} ({', '.join(read.genes[:5])} …)")
+    shown.add_row("width", str(read.width))
+    for key, value in read.provenance.items():
+        shown.add_row(key, str(value))
+    Console().print(shown)
+
+
+def run_create_esm_pert_features() -> None:
+    """The console script ``create_esm_pert_features`` (= ``stateshift features create``)."""
+    from stateshift.cli.main import call
+
+    call(lambda: typer.run(create))

@@ -1,0 +1,69 @@
+"""The ``stateshift`` command: groups put together, errors made one sentence."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from stateshift import __version__
+from stateshift.cli import challenge, evaluation, features, prediction, training
+from stateshift.errors import StateshiftError
+from stateshift.files import is_disk_full
+
+app = typer.Typer(
+    name="stateshift",
+    help="Predict how a population of cells shifts when a gene is perturbed.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+training.register(app)
+prediction.register(app)
+evaluation.register(app)
+app.add_typer(features.app, name="features")
+app.add_typer(challenge.app, name="challenge")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stateshift {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    pass
+
+
+def call(command: Callable[[], object]) -> None:
+    """Run a command; a user's error becomes its sentence on standard error and exit code 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("stateshift").setLevel(logging.INFO)
+    try:
+        command()
+    except StateshiftError as error:
+        typer.echo(f"stateshift: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("stateshift: stopped.", err=True)
+        sys.exit(130)
+    except (OSError, RuntimeError) as error:
+        if not (is_disk_full(error) or isinstance(error, OSError)):
+            raise
+        reason = "no room is left on the disk" if is_disk_full(error) else (error.strerror or str(error))
+        name = getattr(error, "filename", None)
+        typer.echo(f"stateshift: {f'{name}: ' if name else ''}{reason}.", err=True)
+        sys.exit(2)
+
+
+def run() -> None:
+    """The console script ``stateshift``."""
+    call(app)

@@ -1,0 +1,49 @@
+"""``stateshift predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's command."""
+    app.command()(predict)
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="The run directory.")],
+    cells: Annotated[Path, typer.Option(help="An h5ad file with control cells.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The h5ad file to write.")],
+    perturb: Annotated[str | None, typer.Option(help="Genes: A,B,A+B, or a file with one a line.")] = None,
+    split: Annotated[str | None, typer.Option(help="Instead: every pair of the run's test or val split.")] = None,
+    context: Annotated[
+        list[str] | None, typer.Option(help="A cell type to predict in; repeatable; default all with controls.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="transition, mean, context_mean, additive, ridge or knn.")] = "transition",
+    features: Annotated[Path | None, typer.Option(help="Vectors of genes that the run's own table lacks.")] = None,
+    missing: Annotated[str, typer.Option(help="Genes without a vector: error, drop or fallback.")] = "error",
+    n_cells: Annotated[int | None, typer.Option(min=1, help="Cells a population; default one a control cell.")] = None,
+    seed: Annotated[int, typer.Option(help="Draws the control cells.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+) -> None:
+    """Predict perturbed cells, for genes nobody perturbed and cell types nobody treated."""
+    from stateshift.prediction import predict as predict_cells
+
+    predict_cells(
+        run,
+        cells=cells,
+        perturb=perturb,
+        output=output,
+        split=split,
+        contexts=context,
+        model=model,
+        features=features,
+        missing=missing,
+        n_cells=n_cells,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    typer.echo(f"The prediction is {output}. Next: stateshift evaluate {output} --truth TRUTH.h5ad")

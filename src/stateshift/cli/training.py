@@ -1,0 +1,124 @@
+"""``stateshift demo``, ``check`` and ``train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add this group's commands."""
+    app.command()(demo)
+    app.command()(check)
+    app.command()(train)
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")] = Path("stateshift-demo"),
+    seed: Annotated[int, typer.Option(help="Of the simulation, the training and the predictions.")] = 0,
+) -> None:
+    """The whole job on the embedded data: real control cells, simulated CRISPRi effects."""
+    from stateshift.demo import run_demo
+
+    made = run_demo(output, seed)
+    typer.echo("Simulated effects on real control cells: this shows the way, not what the model is worth on your data.")
+    for sentence in made.sentences():
+        typer.echo(sentence)
+    for label, path in (
+        ("report", made.report),
+        ("predictions", made.predictions),
+        ("challenge file", made.submission),
+        ("run", made.run),
+    ):
+        typer.echo(f"{label}: {path}")
+    typer.echo(f"took {sum(made.seconds.values()):.0f} s")
+
+
+def check(experiment: Annotated[Path, typer.Argument(help="The experiment TOML.")]) -> None:
+    """What was found: files, columns, cells, splits, genes, feature coverage."""
+    from rich.console import Console
+
+    from stateshift.cells import check_experiment
+
+    found = check_experiment(experiment)
+    console = Console()
+    for table in _check_tables(found):
+        console.print(table)
+    if found.uncovered is not None:
+        covered = len(found.genes) - len(found.uncovered)
+        console.print(f"features: {covered} of {len(found.genes)} perturbed genes have a vector", highlight=False)
+        if found.uncovered:
+            console.print(f"without a vector: {', '.join(found.uncovered)}", highlight=False)
+    for note in found.notes:
+        console.print(note, highlight=False)
+
+
+def train(
+    experiment: Annotated[Path | None, typer.Argument(help="The experiment TOML.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Hydra overrides: model=state_sm training.max_steps=40000 …")
+    ] = None,
+    pert_features: Annotated[Path | None, typer.Option(help="A feature table; wins over \\[features].")] = None,
+    pert_col: Annotated[str | None, typer.Option(help="The obs column of the perturbation.")] = None,
+    control_pert: Annotated[str | None, typer.Option(help="The control's name in it.")] = None,
+    cell_type_key: Annotated[str | None, typer.Option(help="The obs column of the cell type.")] = None,
+    batch_col: Annotated[str | None, typer.Option(help="The obs column of the batch.")] = None,
+    missing: Annotated[str | None, typer.Option(help="Genes without a vector: error, or drop them by name.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Where the run's folder goes; default runs.")] = None,
+    name: Annotated[str | None, typer.Option(help="The run's folder; default EXPERIMENT_MODEL.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="A run to go on with, instead of an EXPERIMENT.")] = None,
+) -> None:
+    """Train the transition model and fit the effect models of an experiment."""
+    from stateshift.errors import StateshiftError
+    from stateshift.training import resume as resume_run
+    from stateshift.training import train as train_experiment
+
+    words = list(overrides or [])
+    if resume is not None:
+        if experiment is not None:
+            words.insert(0, str(experiment))
+        run = resume_run(resume, words)
+    elif experiment is None:
+        raise StateshiftError("Name an EXPERIMENT.toml to train, or a run to --resume.")
+    else:
+        run = train_experiment(
+            experiment,
+            words,
+            pert_features=pert_features,
+            columns={
+                "perturbation": pert_col,
+                "control": control_pert,
+                "cell_type": cell_type_key,
+                "batch": batch_col,
+            },
+            missing=missing,
+            output_dir=output_dir,
+            name=name,
+        )
+    typer.echo(f"The run is {run}. Next: stateshift predict {run} --cells CELLS.h5ad --perturb GENES -o predicted.h5ad")
+
+
+def _check_tables(found: Any) -> list[Any]:
+    from rich.table import Table
+
+    files = Table("dataset", "file", "perturbation", "cell type", "batch", "control", title="files and columns")
+    for dataset, paths in found.experiment.datasets.items():
+        for path in paths:
+            c = found.columns[path.name]
+            files.add_row(dataset, str(path), c.perturbation, c.cell_type, c.batch or "–", c.control)
+    splits = Table("split", "context", "perturbations", "cells", title="splits")
+    for split, contexts in found.counts.items():
+        for context, perturbations in contexts.items():
+            splits.add_row(split, context, str(len(perturbations)), f"{sum(perturbations.values()):,}")
+    facts = Table(show_header=False, title="cells and genes")
+    for label, value in (
+        ("cells", f"{found.n_cells:,}"),
+        ("control cells", f"{found.n_controls:,}"),
+        ("genes measured", f"{found.n_genes:,}"),
+        ("genes perturbed", f"{len(found.genes):,}"),
+        ("scale", found.scale),
+    ):
+        facts.add_row(label, value)
+    return [files, facts, splits]

@@ -1,0 +1,135 @@
+"""What is to be predicted: perturbations by name, and the control cells they start from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stateshift.cells import Cells
+from stateshift.errors import StateshiftError, some, suggestion
+
+HEADERS = {"gene", "genes", "target_gene", "perturbation", "perturbations", "symbol"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One population to predict.
+
+    Parameters
+    ----------
+    context, perturbation
+        Its names.
+    controls
+        Rows of the control cells that it starts from, one predicted cell each.
+    """
+
+    context: str
+    perturbation: str
+    controls: np.ndarray
+
+
+def read_perturbations(perturb: str | Path | Sequence[str]) -> list[str]:
+    """Perturbations from a file (one a line, or a CSV's first column), a comma list, or a sequence.
+
+    A conventional header, blank lines and repeats are dropped.
+
+    Raises
+    ------
+    StateshiftError
+        Nothing is named.
+
+    Examples
+    --------
+    >>> read_perturbations("KLF1, HK2,KLF1+HK2")
+    ['KLF1', 'HK2', 'KLF1+HK2']
+    """
+    if isinstance(perturb, Path) or (isinstance(perturb, str) and _is_file(perturb)):
+        try:
+            with open(perturb, newline="", encoding="utf-8-sig") as handle:
+                names = [row[0] for row in csv.reader(handle) if row]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise StateshiftError(f"{perturb} can't be read as a list of genes: {error}") from error
+    elif isinstance(perturb, str):
+        if perturb.endswith((".txt", ".csv", ".tsv")):
+            raise StateshiftError(f"{perturb}: there is no such list of genes.")
+        names = perturb.split(",")
+    else:
+        names = list(perturb)
+    names = [n.strip() for n in names if n.strip()]
+    if names and names[0].casefold() in HEADERS:
+        names = names[1:]
+    if not names:
+        raise StateshiftError(f"{perturb} names no perturbation.")
+    return list(dict.fromkeys(names))
+
+
+def make_requests(
+    cells: Cells, pairs: Sequence[tuple[str, str]], n_cells: int | None, seed: int, where: str
+) -> list[Request]:
+    """Choose the control cells of each (context, perturbation).
+
+    Every control cell of a context serves each of its perturbations, or ``n_cells`` of them drawn without
+    replacement, the same ones for every perturbation.
+
+    Raises
+    ------
+    StateshiftError
+        A context has no control cells, or fewer than ``n_cells``.
+    """
+    context = cells.obs["context"].to_numpy()
+    chosen: dict[str, np.ndarray] = {}
+    for name in dict.fromkeys(c for c, _ in pairs):
+        rows = np.flatnonzero(cells.is_control & (context == name))
+        if not len(rows):
+            known = np.unique(context[cells.is_control])
+            raise StateshiftError(f"{where} has no control cells of context `{name}`{suggestion(name, known)}.")
+        if n_cells is not None:
+            if n_cells > len(rows):
+                raise StateshiftError(
+                    f"{where} has {len(rows)} control cells of `{name}`, fewer than --n-cells {n_cells}."
+                )
+            rows = np.sort(np.random.default_rng(seed).choice(rows, n_cells, replace=False))
+        chosen[name] = rows
+    return [Request(c, p, chosen[c]) for c, p in pairs]
+
+
+def requested_pairs(
+    cells: Cells,
+    perturbations: Sequence[str],
+    contexts: Sequence[str] | None,
+    where: str,
+) -> list[tuple[str, str]]:
+    """(context, perturbation) for every perturbation in every context that has control cells, or in those named."""
+    known = np.unique(cells.obs["context"].to_numpy()[cells.is_control]).tolist()
+    wanted = list(contexts) if contexts else known
+    absent = [c for c in wanted if c not in known]
+    if absent:
+        raise StateshiftError(f"{where} has no control cells of context `{absent[0]}`{suggestion(absent[0], known)}.")
+    if cells.control in perturbations:
+        raise StateshiftError(f"`{cells.control}` is the control: it is passed through, not predicted. Leave it out.")
+    return [(c, p) for c in wanted for p in perturbations]
+
+
+def split_pairs(splits: dict[str, dict[str, dict[str, int]]], split: str) -> list[tuple[str, str]]:
+    """(context, perturbation) of one split of a run.
+
+    Raises
+    ------
+    StateshiftError
+        The run has no such split, or it is empty.
+    """
+    filled = [name for name, contexts in splits.items() if contexts]
+    if not splits.get(split):
+        raise StateshiftError(f"The run's split `{split}` is empty (it has {some(filled)}): name genes with --perturb.")
+    return [(c, p) for c, perturbations in splits[split].items() for p in perturbations]
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # a long comma list is no valid file name
+        return False

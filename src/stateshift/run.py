@@ -1,0 +1,141 @@
+"""The run directory: what is in it, written and read safely, and movable."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from stateshift.errors import StateshiftError, some
+from stateshift.files import written_beside
+
+RECORDED_PACKAGES = ("stateshift", "torch", "lightning", "cell-load", "anndata", "scanpy", "fair-esm", "numpy")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where a run keeps its parts; every path is relative to the folder.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    """
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved Hydra config."""
+        return self.path / "config.yaml"
+
+    @property
+    def experiment_file(self) -> Path:
+        """The experiment TOML as trained, its paths relative to the run."""
+        return self.path / "experiment.toml"
+
+    @property
+    def features_file(self) -> Path:
+        """Feature vectors of the genes used."""
+        return self.path / "features.pt"
+
+    @property
+    def effects_file(self) -> Path:
+        """Pseudobulk effects of the training cells, which the baselines are fitted on."""
+        return self.path / "effects.npz"
+
+    @property
+    def metrics_file(self) -> Path:
+        """step, train_loss, val_loss, …; appended on resume."""
+        return self.path / "metrics.csv"
+
+    @property
+    def best(self) -> Path:
+        """Weights with the lowest validation loss, step 0 included."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """The latest state, from which a run resumes."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain dicts."""
+        import yaml
+
+        return yaml.safe_load(self.config_file.read_text())
+
+    def genes(self) -> list[str]:
+        """The G gene symbols, in the order of the model's output."""
+        return (self.path / "genes.txt").read_text().split("\n")[:-1]
+
+    def splits(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Split → context → perturbation → perturbed cells."""
+        return json.loads((self.path / "splits.json").read_text())
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one small file of the run, whole."""
+        with written_beside(self.path / name, overwrite=True) as part:
+            part.write_text(text)
+
+    def write_splits(self, splits: dict[str, dict[str, dict[str, int]]]) -> None:
+        """Write ``splits.json``."""
+        self.write_text("splits.json", json.dumps(splits, indent=1) + "\n")
+
+    def write_genes(self, genes: Sequence[str]) -> None:
+        """Write ``genes.txt``, one symbol a line."""
+        self.write_text("genes.txt", "".join(f"{gene}\n" for gene in genes))
+
+    def write_versions(self) -> None:
+        """Write ``versions.json``: Python and the packages that shape a result."""
+        versions = {"python": platform.python_version()}
+        for package in RECORDED_PACKAGES:
+            try:
+                versions[package] = version(package)
+            except PackageNotFoundError:
+                versions[package] = "not installed"
+        self.write_text("versions.json", json.dumps(versions, indent=1) + "\n")
+
+
+def new_run(path: str | Path) -> RunDirectory:
+    """Make an empty run directory.
+
+    Raises
+    ------
+    StateshiftError
+        Something lies at `path` already: a run is never overwritten.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        what = "another run" if (path / "config.yaml").exists() else "other content"
+        raise StateshiftError(
+            f"{path} exists with {what}: choose another --name, or go on with it by `stateshift train --resume {path}`."
+        )
+    try:
+        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateshiftError(f"{path} can't be made: {error.strerror or error}.") from error
+    return RunDirectory(path)
+
+
+def open_run(path: str | Path) -> RunDirectory:
+    """An existing run directory.
+
+    Raises
+    ------
+    StateshiftError
+        It is no run, or parts are missing; they are named.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise StateshiftError(f"{path}: there is no such run directory.")
+    run = RunDirectory(path)
+    needed = ("config.yaml", "experiment.toml", "genes.txt", "features.pt", "effects.npz", "splits.json")
+    missing = [name for name in needed if not (path / name).is_file()]
+    if missing:
+        raise StateshiftError(f"{path} is not a whole run directory: it lacks {some(missing)}.")
+    return run

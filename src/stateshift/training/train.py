@@ -1,0 +1,303 @@
+"""Train a transition model from an experiment TOML, or go on with a run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stateshift.cells import (
+    Cells,
+    EffectTable,
+    Experiment,
+    assign_splits,
+    estimate_effects,
+    load_cells,
+    read_experiment,
+    split_counts,
+)
+from stateshift.effects import ridge_map
+from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.run import RunDirectory, new_run, open_run
+from stateshift.training.config import compose_config
+
+logger = logging.getLogger(__name__)
+
+KEPT_BACK = 0.1
+"""Share of the training cells that chooses the checkpoint where no validation split is declared."""
+
+
+@dataclass
+class TrainingData:
+    """An experiment read, split and joined with its features."""
+
+    cells: Cells
+    split: np.ndarray
+    features: FeatureTable
+    effects: EffectTable
+
+
+def train(
+    experiment: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    pert_features: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    missing: str | None = None,
+    output_dir: str | Path | None = None,
+    name: str | None = None,
+) -> Path:
+    """Train the transition model and fit the effect models of an experiment.
+
+    Parameters
+    ----------
+    experiment
+        The TOML.
+    overrides
+        Hydra's words, as ``model=state_sm`` or ``training.max_steps=40000``; they win over ``[run]``.
+    pert_features
+        A feature table; it wins over ``[features]``.
+    columns
+        Entries that win over ``[columns]``.
+    missing
+        ``error`` (default) or ``drop``: what to do with perturbations whose genes have no vector.
+        Dropped ones are named in the log and left out of every split.
+    output_dir, name
+        The run becomes ``output_dir/name``; defaults ``runs`` and ``<experiment>_<model>``.
+
+    Returns
+    -------
+    Path
+        The run directory.
+
+    Raises
+    ------
+    StateshiftError
+        Anything wrong with the input, before anything is written.
+    """
+    read = read_experiment(experiment, columns)
+    config = compose_config([*_run_overrides(read), *overrides])
+    data = prepare(read, pert_features, missing)
+    name = name or config["name"] or read.run.get("name") or f"{read.path.stem}_{config['model']['name']}"
+    folder = Path(output_dir or read.run.get("output_dir") or config["output_dir"])
+    config |= {"name": name, "output_dir": ".", "scale": data.cells.scale}
+    module = _module(config, data)
+    run = new_run(folder / name)
+    table = pert_features or read.features.get("table")
+    if table is not None:
+        config["feature_table"] = os.path.relpath(read.resolve(table), run.path)
+    _write_inputs(run, read, config, data)
+    _fit(run, config, data, module)
+    return run.path
+
+
+def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Go on with a run from its last checkpoint, to ``training.max_steps``.
+
+    Parameters
+    ----------
+    run_path
+        The run directory.
+    overrides
+        ``training.max_steps=…`` and the like; the model can't change.
+
+    Raises
+    ------
+    StateshiftError
+        It is no run, it has no last checkpoint, or the data no longer fit it.
+    """
+    import yaml
+
+    run = open_run(run_path)
+    if not run.last.is_file():
+        raise StateshiftError(f"{run.path} has no checkpoints/last.ckpt to resume from: train again under a new name.")
+    config = run.config()
+    for override in overrides:
+        _override(config, override)
+    data = prepare(read_experiment(run.experiment_file), run.features_file, "drop")
+    if data.cells.genes != run.genes():
+        raise StateshiftError(f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt.")
+    module = _module(config, data)
+    run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+    _fit(run, config, data, module, resumed=True)
+    return run.path
+
+
+def prepare(experiment: Experiment, pert_features: str | Path | None, missing: str | None) -> TrainingData:
+    """Cells, splits, features of every perturbed gene, and the training cells' effects."""
+    cells = load_cells(experiment)
+    split = assign_splits(experiment, cells)
+    used = sorted(set(cells.obs["perturbation"][np.isin(split, ("train", "val", "test"))]))
+    table = _features(experiment, pert_features, sorted({g for p in used for g in genes_of(p)}))
+    absent = table.missing(used)
+    missing = missing or experiment.features.get("missing", "error")
+    if absent and missing != "drop":
+        raise StateshiftError(
+            f"{len(absent)} perturbed genes have no feature vector: {some(absent, 20)}. Make a table that holds them, "
+            "or pass --missing drop to leave their perturbations out by name."
+        )
+    if absent:
+        dropped = [p for p in used if any(g in set(absent) for g in genes_of(p))]
+        logger.warning("no feature vector for %s: left out are %s", some(absent, 20), some(dropped, 20))
+        split[cells.obs["perturbation"].isin(dropped).to_numpy()] = ""
+        used = [p for p in used if p not in set(dropped)]
+        if not (split == "train").any():
+            raise StateshiftError(f"{experiment.path}: no training perturbation has a feature vector.")
+    genes = sorted({g for p in used for g in genes_of(p)})
+    return TrainingData(cells, split, table.subset(genes), estimate_effects(cells, split == "train"))
+
+
+def _features(experiment: Experiment, pert_features: str | Path | None, genes: list[str]) -> FeatureTable:
+    """The table named by the caller or by ``[features]``, or one built from its source."""
+    declared = experiment.features
+    path = pert_features or (experiment.resolve(declared["table"]) if "table" in declared else None)
+    if path is not None:
+        return FeatureTable.load(path)
+    if not declared:
+        raise StateshiftError(
+            f"{experiment.path} names no perturbation features: pass --pert-features TABLE.pt "
+            '(create_esm_pert_features makes one), or add [features] with  source = "onehot".'
+        )
+    from stateshift.features import build_features
+
+    fasta = declared.get("fasta")
+    checkpoint = declared.get("checkpoint")
+    if checkpoint is not None and experiment.resolve(checkpoint).is_file():
+        checkpoint = str(experiment.resolve(checkpoint))
+    return build_features(
+        genes,
+        source=declared.get("source", "esm2"),
+        fasta=experiment.resolve(fasta) if fasta else None,
+        checkpoint=checkpoint,
+        missing=declared.get("missing", "error"),
+    )
+
+
+def _module(config: dict[str, Any], data: TrainingData) -> Any:
+    import lightning
+
+    from stateshift.transition import TransitionModule
+    from stateshift.transition.checkpoint import config_from
+
+    lightning.seed_everything(config["seed"], workers=True, verbose=False)
+    shape = config_from(config["model"], len(data.cells.genes), data.features.width)
+    module = TransitionModule(shape, lr=config["training"]["lr"])
+    if shape.start == "effect":
+        weight, intercept = ridge_map(data.effects, data.features, config["seed"])
+        import torch
+
+        module.model.set_start(torch.as_tensor(weight), torch.as_tensor(intercept))
+    return module
+
+
+def _fit(run: RunDirectory, config: dict[str, Any], data: TrainingData, module: Any, resumed: bool = False) -> None:
+    import sys
+
+    import lightning
+    from torch.utils.data import DataLoader
+
+    from stateshift.cells.sets import CellSets
+    from stateshift.training.recorder import RunRecorder
+
+    settings, sizes = config["training"], {"set_size": config["model"]["set_size"], **config["data"]}
+    training, validation = data.split == "train", data.split == "val"
+    if not validation.any():
+        validation = _kept_back(data, config["seed"])
+        training = training & ~validation
+    loaders = [
+        DataLoader(
+            CellSets(data.cells, keep, data.features, seed=config["seed"], shuffle=shuffle, **sizes), batch_size=None
+        )
+        for keep, shuffle in ((training, True), (validation, False))
+    ]
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    recorder = RunRecorder(run)
+    trainer = lightning.Trainer(
+        max_steps=settings["max_steps"],
+        accelerator=settings["accelerator"],
+        devices=settings["devices"],
+        precision=settings["precision"],
+        gradient_clip_val=settings["gradient_clip"],
+        val_check_interval=min(settings["val_every"], settings["max_steps"]),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        callbacks=[recorder],
+        default_root_dir=run.path,
+    )
+    trainer.fit(module, *loaders, ckpt_path=run.last if resumed else None, weights_only=True)
+    logger.info(
+        "best validation loss %.5f at step %d of %d", recorder.best_loss, recorder.best_step, trainer.global_step
+    )
+
+
+def _kept_back(data: TrainingData, seed: int) -> np.ndarray:
+    """A tenth of each training group's cells, (n,) mask."""
+    from stateshift.cells.sets import rows_by_label
+
+    rng = np.random.default_rng(seed)
+    obs = data.cells.obs
+    rows = np.flatnonzero(data.split == "train")
+    group = (obs["file"] + "\x1f" + obs["context"] + "\x1f" + obs["perturbation"]).to_numpy()[rows]
+    mask = np.zeros(len(obs), bool)
+    for members in rows_by_label(group, rows).values():
+        mask[rng.permutation(members)[: round(KEPT_BACK * len(members))]] = True
+    if not mask.any():
+        raise StateshiftError("The training groups are too small to keep a tenth back: declare a validation split.")
+    return mask
+
+
+def _run_overrides(experiment: Experiment) -> list[str]:
+    """``[run]`` in Hydra's words."""
+    model = [f"model={experiment.run['model']}"] if "model" in experiment.run else []
+    return [*model, *map(str, experiment.run.get("overrides", []))]
+
+
+def _override(config: dict[str, Any], override: str) -> None:
+    """Change one existing, dotted key of a stored config."""
+    import yaml
+
+    key, equals, value = override.partition("=")
+    *parents, leaf = key.split(".")
+    at: Any = config
+    for parent in parents:
+        at = at.get(parent, {}) if isinstance(at, dict) else {}
+    if (
+        not equals
+        or not isinstance(at, dict)
+        or leaf not in at
+        or parents[:1] == ["model"]
+        or isinstance(at[leaf], dict)
+    ):
+        known = [f"training.{k}" for k in config["training"]]
+        raise StateshiftError(f"`{override}` can't be changed on a resume{suggestion(key, known)}.")
+    at[leaf] = yaml.safe_load(value)
+
+
+def _write_inputs(run: RunDirectory, experiment: Experiment, config: dict[str, Any], data: TrainingData) -> None:
+    import toml
+    import yaml
+
+    raw = toml.load(experiment.path)
+    raw["datasets"] = {name: os.path.relpath(pattern, run.path) for name, pattern in experiment.patterns.items()}
+    if experiment.columns:
+        raw["columns"] = experiment.columns
+    raw.pop("features", None)
+    raw.pop("run", None)
+    run.write_text("experiment.toml", toml.dumps(raw))
+    run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+    run.write_genes(data.cells.genes)
+    data.features.save(run.features_file)
+    run.write_splits(split_counts(data.cells, data.split))
+    run.write_versions()
+    data.effects.save(run.effects_file)

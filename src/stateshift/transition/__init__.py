@@ -1,0 +1,7 @@
+"""The state-transition set transformer: control cells and a perturbation in, perturbed cells out."""
+
+from stateshift.transition.losses import energy_distance
+from stateshift.transition.model import TransitionConfig, TransitionModel
+from stateshift.transition.module import TransitionModule
+
+__all__ = ["TransitionConfig", "TransitionModel", "TransitionModule", "energy_distance"]

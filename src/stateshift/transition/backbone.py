@@ -1,0 +1,88 @@
+"""Transformer blocks over a set: no positions, so permuting the cells permutes the output.
+
+Shapes: B sets, S cells a set, H hidden width, N heads, D head width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation (Zhang & Sennrich 2019), eps 1e-6."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Normalise the last axis of (..., H)."""
+        return F.rms_norm(h, self.weight.shape, self.weight, eps=1e-6)
+
+
+class SetAttention(nn.Module):
+    """Self-attention among the cells of a set, both ways, without biases or positions."""
+
+    def __init__(self, hidden: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q_proj, self.k_proj = nn.Linear(hidden, hidden, bias=False), nn.Linear(hidden, hidden, bias=False)
+        self.v_proj, self.o_proj = nn.Linear(hidden, hidden, bias=False), nn.Linear(hidden, hidden, bias=False)
+
+    def forward(self, h_BSH: Tensor, mask_BS: Tensor | None) -> Tensor:
+        """Mix cells; a masked (padding) cell is attended by none."""
+        B, S, H = h_BSH.shape
+        q, k, v = (
+            proj(h_BSH).view(B, S, self.heads, H // self.heads).transpose(1, 2)
+            for proj in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        attend = None if mask_BS is None else mask_BS[:, None, None, :]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attend)
+        return self.o_proj(mixed.transpose(1, 2).reshape(B, S, H))
+
+
+class GatedFeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020), without biases."""
+
+    def __init__(self, hidden: int, width: int):
+        super().__init__()
+        self.gate_proj, self.up_proj = nn.Linear(hidden, width, bias=False), nn.Linear(hidden, width, bias=False)
+        self.down_proj = nn.Linear(width, hidden, bias=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map (..., H) to (..., H)."""
+        return self.down_proj(F.silu(self.gate_proj(h)) * self.up_proj(h))
+
+
+class Block(nn.Module):
+    """One pre-norm layer: attention among cells, then the feed-forward, each added to its input."""
+
+    def __init__(self, hidden: int, heads: int, ffn: int):
+        super().__init__()
+        self.input_layernorm, self.post_attention_layernorm = RMSNorm(hidden), RMSNorm(hidden)
+        self.self_attn, self.mlp = SetAttention(hidden, heads), GatedFeedForward(hidden, ffn)
+
+    def forward(self, h_BSH: Tensor, mask_BS: Tensor | None) -> Tensor:
+        """Map (B, S, H) to (B, S, H)."""
+        h_BSH = h_BSH + self.self_attn(self.input_layernorm(h_BSH), mask_BS)
+        return h_BSH + self.mlp(self.post_attention_layernorm(h_BSH))
+
+
+class SetTransformer(nn.Module):
+    """A stack of blocks and a final norm, initialised as Llama is (normal, 0.02)."""
+
+    def __init__(self, hidden: int, layers: int, heads: int, ffn: int):
+        super().__init__()
+        self.layers = nn.ModuleList(Block(hidden, heads, ffn) for _ in range(layers))
+        self.norm = RMSNorm(hidden)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+
+    def forward(self, h_BSH: Tensor, mask_BS: Tensor | None = None) -> Tensor:
+        """Map (B, S, H) to (B, S, H); ``mask_BS`` is true for real cells."""
+        for layer in self.layers:
+            h_BSH = layer(h_BSH, mask_BS)
+        return self.norm(h_BSH)

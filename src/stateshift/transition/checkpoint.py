@@ -1,0 +1,51 @@
+"""Weights of a run into a model, without executing pickled code."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from stateshift.errors import StateshiftError
+from stateshift.run import RunDirectory
+from stateshift.transition.model import TransitionConfig, TransitionModel
+
+
+def config_from(model: dict, genes: int, features: int) -> TransitionConfig:
+    """A `TransitionConfig` from a Hydra ``model`` group and the data's widths."""
+    known = {f.name for f in fields(TransitionConfig)} - {"genes", "features"}
+    unknown = sorted(set(model) - known - {"name"})
+    if unknown:
+        raise StateshiftError(f"model.{unknown[0]} is no setting of the transition model.")
+    return TransitionConfig(genes=genes, features=features, **{k: model[k] for k in model if k in known})
+
+
+def load_transition(run: RunDirectory, features: int) -> TransitionModel:
+    """The best model of a run, in evaluation mode.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    features
+        F, the width of its feature table.
+
+    Raises
+    ------
+    StateshiftError
+        There is no checkpoint, it can't be read safely, or its shapes don't fit the run.
+    """
+    import torch
+
+    if not run.best.is_file():
+        raise StateshiftError(f"{run.path} has no checkpoints/best.ckpt: the run stopped before its first validation.")
+    try:
+        state = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise StateshiftError(f"{run.best} can't be read: {str(error).splitlines()[0][:160]}") from error
+    model = TransitionModel(config_from(run.config()["model"], len(run.genes()), features))
+    try:
+        model.load_state_dict({k.removeprefix("model."): v for k, v in state.items()})
+    except RuntimeError as error:
+        raise StateshiftError(
+            f"{run.best} does not fit {run.config_file}: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return model.eval()

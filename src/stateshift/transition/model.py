@@ -1,0 +1,162 @@
+"""From control cells and a perturbation's features to perturbed cells.
+
+Shapes: B sets, S cells a set, G genes, F feature width, H hidden width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stateshift.effects.shift import shift_population
+from stateshift.errors import StateshiftError
+from stateshift.transition.backbone import SetTransformer
+
+
+@dataclass(frozen=True)
+class TransitionConfig:
+    """Shape of a `TransitionModel`.
+
+    Parameters
+    ----------
+    genes, features
+        G and F, from the data.
+    hidden, layers, heads, ffn
+        Of the set transformer; ``heads`` divides ``hidden``.
+    set_size
+        S that it is trained on; predictions use the same.
+    encoder_layers, decoder_layers
+        Linear layers of the encoders and of the output projection.
+    basal_mlp
+        Encode cells with an MLP; else with one linear layer.
+    predict_residual
+        Add the cell's own encoding to what the transformer hands to the output projection.
+    start
+        ``effect``: the cells start from their control, shifted by a linear map of the features (fitted by
+        ridge on pseudobulk effects, frozen), and the network adds to that from zero. ``none``: the network
+        makes the whole output, as published.
+    dropout
+        In the encoders and the output projection.
+    """
+
+    genes: int
+    features: int
+    hidden: int
+    layers: int
+    heads: int
+    ffn: int
+    set_size: int
+    encoder_layers: int
+    decoder_layers: int
+    basal_mlp: bool = True
+    predict_residual: bool = True
+    start: str = "effect"
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.hidden % self.heads:
+            raise StateshiftError(f"model.heads={self.heads} does not divide model.hidden={self.hidden}.")
+        if self.start not in ("effect", "none"):
+            raise StateshiftError(f"model.start={self.start}: there are `effect` and `none`.")
+        for name in ("hidden", "layers", "heads", "ffn", "set_size", "encoder_layers", "decoder_layers"):
+            if getattr(self, name) < 1:
+                raise StateshiftError(f"model.{name}={getattr(self, name)} has to be at least 1.")
+
+
+def mlp(n_in: int, n_out: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:
+    """``layers`` linear layers with GELU and dropout between them."""
+    widths = [n_in, *[hidden] * (layers - 1), n_out]
+    parts: list[nn.Module] = []
+    for i in range(layers):
+        parts.append(nn.Linear(widths[i], widths[i + 1]))
+        if i < layers - 1:
+            parts += [nn.GELU(), nn.Dropout(dropout)]
+    return nn.Sequential(*parts)
+
+
+class TransitionModel(nn.Module):
+    """The state transition: encode, mix cells within a set, project back to genes.
+
+    After STATE (Adduri et al. 2025): a perturbation encoding is added to every cell's encoding, a
+    bidirectional transformer without positions mixes the cells of a set, and an MLP projects back.
+    The map is equivariant to permutations of the cells. The frozen linear start is ours.
+
+    Parameters
+    ----------
+    config
+        Its shape.
+    """
+
+    def __init__(self, config: TransitionConfig):
+        super().__init__()
+        self.config = c = config
+        self.pert_encoder = mlp(c.features, c.hidden, c.hidden, c.encoder_layers, c.dropout)
+        self.basal_encoder = mlp(c.genes, c.hidden, c.hidden, c.encoder_layers if c.basal_mlp else 1, c.dropout)
+        self.transformer_backbone = SetTransformer(c.hidden, c.layers, c.heads, c.ffn)
+        self.project_out = mlp(c.hidden, c.genes, c.hidden, c.decoder_layers, c.dropout)
+        if c.start == "effect":
+            self.register_buffer("effect_weight", torch.zeros(c.features, c.genes))
+            self.register_buffer("effect_intercept", torch.zeros(c.genes))
+            nn.init.zeros_(self.project_out[-1].weight)
+            nn.init.zeros_(self.project_out[-1].bias)
+
+    def set_start(self, weight: Tensor, intercept: Tensor) -> None:
+        """Give the linear start: effect (G,) = features (F,) @ weight (F, G) + intercept (G,), log1p."""
+        self.effect_weight.copy_(torch.as_tensor(weight))
+        self.effect_intercept.copy_(torch.as_tensor(intercept))
+
+    def forward(self, batch: dict) -> Tensor:
+        """Perturbed cells for a batch.
+
+        Parameters
+        ----------
+        batch
+            ``ctrl_cell_emb``: (B, S, G), or flat (B·S, G) as cell-load gives it, log1p.
+            ``pert_emb``: (B, F), or one row a cell, (B·S, F).
+            ``mask``: (B, S) true for real cells; absent where all are.
+
+        Returns
+        -------
+        Tensor
+            (B, S, G), log1p, not negative; rows of padding are meaningless.
+        """
+        x_BSG, p_BF, mask_BS = self.read_batch(batch)
+        basal_BSH = self.basal_encoder(x_BSG)
+        h_BSH = basal_BSH + self.pert_encoder(p_BF)[:, None, :]
+        z_BSH = self.transformer_backbone(h_BSH, mask_BS)
+        out_BSG = self.project_out(z_BSH + basal_BSH if self.config.predict_residual else z_BSH)
+        if self.config.start == "effect":
+            effect_BG = p_BF @ self.effect_weight + self.effect_intercept
+            out_BSG = out_BSG + shift_population(x_BSG, effect_BG, masked_mean(x_BSG, mask_BS))
+        return torch.relu(out_BSG)
+
+    def read_batch(self, batch: dict, cells: str = "ctrl_cell_emb") -> tuple[Tensor, Tensor, Tensor | None]:
+        """Cells (B, S, G), features once a set (B, F), and the mask, from either layout of a batch.
+
+        Raises
+        ------
+        StateshiftError
+            A flat batch is no whole number of sets, or the features differ within a set.
+        """
+        x, p, mask = batch[cells], batch["pert_emb"], batch.get("mask")
+        if x.dim() == 2:
+            S = min(self.config.set_size, len(x))
+            if len(x) % S:
+                raise StateshiftError(f"A flat batch of {len(x)} cells is no whole number of sets of {S}.")
+            x = x.view(-1, S, x.shape[-1])
+        if len(p) != len(x):
+            per_set = p.view(len(x), -1, p.shape[-1])
+            if not torch.equal(per_set, per_set[:, :1].expand_as(per_set)):
+                raise StateshiftError("Cells of one set carry different perturbation features.")
+            p = per_set[:, 0]
+        return x, p.to(x.dtype), mask
+
+
+def masked_mean(x_BSG: Tensor, mask_BS: Tensor | None) -> Tensor:
+    """Mean over the real cells of each set, (B, G)."""
+    if mask_BS is None:
+        return x_BSG.mean(dim=1)
+    weight = mask_BS.to(x_BSG.dtype)
+    return torch.einsum("bsg,bs->bg", x_BSG, weight) / weight.sum(dim=1, keepdim=True)
