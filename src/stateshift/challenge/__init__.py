@@ -1,0 +1,17 @@
+"""The Virtual Cell Challenge: a season's rules, all checks at once, and the `.vcc` file."""
+
+from stateshift.challenge.export import Submission, export_submission
+from stateshift.challenge.seasons import Season, known_seasons, read_season
+from stateshift.challenge.validate import Check, Validation, validate, validation_table
+
+__all__ = [
+    "Check",
+    "Season",
+    "Submission",
+    "Validation",
+    "export_submission",
+    "known_seasons",
+    "read_season",
+    "validate",
+    "validation_table",
+]

@@ -1,0 +1,171 @@
+"""Each rule of a season, broken one at a time and all at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stateshift.challenge import read_season, validate, validation_table
+from stateshift.challenge.seasons import competition_folder
+from stateshift.errors import StateshiftError
+
+
+@pytest.fixture
+def check(gene_file):
+    """Validate against the thirty genes; returns the failures, check name → detail."""
+
+    def run(predicted, **options):
+        outcome = validate(predicted, "2025", gene_file, **{"expected_gene_dim": 30, **options})
+        return {c.name: c.detail for c in outcome.checks if not c.passed}
+
+    return run
+
+
+def test_a_good_prediction_passes_every_check(make, genes, gene_file):
+    outcome = validate(make(genes), "2025", gene_file, expected_gene_dim=30)
+    assert outcome.passed
+    assert outcome.problems == []
+    details = {c.name: c.detail for c in outcome.checks}
+    assert details["control"] == "4 cells of `ctrl` become `non-targeting`"
+    assert details["predictions"] == "3 perturbations"
+    assert len(outcome.checks) == 14
+
+
+def test_validation_leaves_the_prediction_as_it_was(make, genes, check):
+    predicted = make(genes)
+    predicted.X.data[:3] = 0  # stored zeros
+    before = predicted.X.copy()
+    check(predicted)
+    assert predicted.X.nnz == before.nnz
+    assert np.array_equal(predicted.X.toarray(), before.toarray())
+
+
+def test_the_real_season_wants_18080_genes(make, genes, check):
+    failed = check(make(genes), expected_gene_dim=None)
+    assert list(failed) == ["number of genes"]
+    assert "holds 30 genes and 18,080 are expected" in failed["number of genes"]
+    assert check(make(genes), expected_gene_dim=-1) == {}
+
+
+def test_missing_and_misspelt_genes_are_named(make, genes, check):
+    failed = check(make([*genes[:-2], "G28X", "XYZ"]))
+    assert failed["genes"] == (
+        "2 of the list's genes are not predicted: G29, G28; 2 predicted genes are not in the list: G28X, XYZ"
+    )
+
+
+def test_more_genes_than_the_list_are_left_out_and_said(make, genes, gene_file):
+    outcome = validate(make([*genes, "MORE"]), "2025", gene_file, expected_gene_dim=30)
+    assert outcome.passed
+    assert "1 more are left out (MORE)" in {c.name: c.detail for c in outcome.checks}["genes"]
+
+
+def test_a_header_in_the_gene_list_is_called_one(make, genes, gene_file, check):
+    gene_file.write_text("gene_name\n" + gene_file.read_text())
+    failed = check(make(genes))
+    assert list(failed) == ["gene list"]
+    assert "begins with `gene_name`, which looks like a header" in failed["gene list"]
+
+
+def test_a_gene_listed_twice_is_named(make, genes, gene_file, check):
+    gene_file.write_text("\n".join([*genes[:-1], "G07"]))
+    assert "names G07 more than once" in check(make(genes))["gene list"]
+
+
+def test_controls_are_wanted(make, genes, check):
+    predicted = make(genes)
+    assert "no control cells" in check(predicted[4:].copy())["control"]
+
+
+def test_a_prediction_without_a_perturbation_column_still_has_its_genes_checked(make, genes, check):
+    predicted = make(genes[:-1])
+    predicted.obs = predicted.obs.rename(columns={"target_gene": "guide"})
+    failed = check(predicted)
+    assert set(failed) == {"perturbation column", "genes"}
+    assert "it has guide, context" in failed["perturbation column"]
+
+
+def test_more_cells_than_the_season_allows_are_refused(make, genes, gene_file, tmp_path):
+    rules = (competition_folder() / "2025" / "rules.toml").read_text()
+    path = tmp_path / "rules.toml"
+    path.write_text(rules.replace("100_000", "15"))
+    assert read_season(path).most_cells == 15
+    outcome = validate(make(genes), path, gene_file, expected_gene_dim=30)
+    assert outcome.problems == ["number of cells: 16 cells; the season allows 1 to 15."]
+
+
+@pytest.mark.parametrize(("value", "name"), [(np.nan, "finite"), (np.inf, "finite"), (-1.0, "not negative")])
+def test_values_that_are_no_expression_are_counted(make, genes, check, value, name):
+    predicted = make(genes)
+    predicted.X.data[[5, 9]] = value
+    failed = check(predicted)
+    assert list(failed) == [name]
+    assert failed[name].startswith("2 values are")
+
+
+def test_values_off_the_declared_scale_are_refused(make, genes, check):
+    predicted = make(genes)
+    predicted.X.data[0] = 15.0
+    assert "reaches 15" in check(predicted)["scale"]
+    counts = make(genes, scale="counts")
+    assert check(counts) == {}
+    counts.uns["stateshift"]["scale"] = "log1p"
+    counts.X.data = np.minimum(counts.X.data, 12)
+    assert "would take them for counts" in check(counts)["scale"]
+    predicted = make(genes)
+    predicted.uns["stateshift"]["scale"] = "counts"
+    assert "X holds fractions" in check(predicted)["scale"]
+
+
+def test_the_list_of_perturbations_is_compared_both_ways(make, genes, check, tmp_path):
+    counts = tmp_path / "pert_counts.csv"
+    counts.write_text("target_gene,n_cells,median_umi_per_cell\nG01,4,100\nG02,9,100\nG20,4,100\n")
+    failed = check(make(genes), pert_counts=counts)
+    assert failed == {"perturbations": "1 of the list are not predicted: G20; 1 predicted are not in the list: G03"}
+    counts.write_text("gene,n_cells\nG01,4\n")
+    with pytest.raises(StateshiftError, match="no column `target_gene`"):
+        check(make(genes), pert_counts=counts)
+
+
+def test_a_perturbation_that_copies_its_controls_is_refused_and_one_that_differs_in_a_cell_is_not(make, genes, check):
+    predicted = make(genes)
+    X = predicted.X.toarray()
+    X[4:8] = X[[3, 0, 0, 1]]  # all cells of G01
+    X[8:11] = X[0:3]  # three of four of G02
+    predicted.X = X
+    failed = check(predicted)
+    assert list(failed) == ["differ from controls"]
+    assert failed["differ from controls"].endswith("predict nothing: G01")
+
+
+def test_cells_of_nothing_but_zeros_are_refused(make, genes, check):
+    predicted = make(genes)
+    X = predicted.X.toarray()
+    X[9] = 0
+    predicted.X = X
+    assert check(predicted) == {"no empty cells": "1 cells hold nothing but zeros (G02)"}
+
+
+def test_several_contexts_need_one_to_be_chosen(make, genes, check):
+    predicted = make(genes)
+    predicted.obs["context"] = ["H1", "K562"] * 8
+    assert "choose one with --context" in check(predicted)["context"]
+    assert check(predicted, context="K562") == {}
+    assert check(predicted, context="K563")["context"].endswith("(did you mean `K562`?)")
+
+
+def test_all_problems_come_at_once_in_one_table(make, genes, gene_file):
+    predicted = make(genes[:-1])[4:].copy()
+    predicted.X.data[0] = np.nan
+    gene_file.write_text("gene\n" + gene_file.read_text())
+    outcome = validate(predicted, "2025", gene_file)
+    assert [p.split(":")[0] for p in outcome.problems] == ["control", "gene list", "number of genes", "genes", "finite"]
+    table = validation_table(outcome)
+    marks = [str(cell) for cell in table.columns[1].cells]
+    assert marks.count("FAIL") == 5
+    assert marks.count("PASS") == len(outcome.checks) - 5
+
+
+def test_an_absent_gene_list_is_a_sentence(make, genes, tmp_path):
+    with pytest.raises(StateshiftError, match="can't be read as a gene list"):
+        validate(make(genes), "2025", tmp_path / "nowhere.csv")
