@@ -14,7 +14,7 @@ from stateshift.cells import Cells, find_columns
 from stateshift.cells.columns import CELL_TYPE
 from stateshift.cells.loading import CellFile, read_file, standard_obs
 from stateshift.cells.scale import to_log1p
-from stateshift.errors import StateshiftError, some
+from stateshift.errors import InputProblems, StateshiftError, some
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,7 +119,13 @@ def read_truth(
     if declared.get("cell_type") is None and not set(CELL_TYPE) & set(obs.columns) and only_context is not None:
         obs = obs.assign(context=only_context)
     columns = {role: name for role, name in declared.items() if role != "scale"}
-    named = find_columns(obs, columns, where)
+    try:
+        named = find_columns(obs, columns, where)
+    except InputProblems as error:
+        # there is no TOML here, which the reader of columns speaks of
+        raise StateshiftError(
+            f"{error}\n  Here the flags --pert-col, --cell-type-key, --control-pert do it."
+        ) from error
     X, scale, _ = to_log1p(stored.X, stored.uns, declared.get("scale"), where)
     return Cells(X, standard_obs(obs, named, "", Path(where).name), stored.genes, named.control, scale)
 

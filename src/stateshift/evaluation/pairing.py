@@ -128,9 +128,9 @@ def _shared_pairs(
         unseen = sorted(p for c, p in true if c == context and (c, p) not in predicted)
         if unseen:
             notes.append(f"{context}: in the truth and not predicted: {some(unseen)}.")
-        count = sum(c == context for c, _ in shared)
-        if count < 2:
-            notes.append(f"{context}: one perturbation is scored, and PDS needs two to tell apart: it is left empty.")
+    alone = [context for context in contexts if sum(c == context for c, _ in shared) < 2]
+    if alone:
+        notes.append(f"PDS needs two perturbations to tell apart: with one it is left empty in {some(alone)}.")
     return shared
 
 
@@ -142,7 +142,7 @@ def _nothing_shared(predicted: dict, true: dict, where: str) -> str:
         name = min(predicted_contexts)
         return (
             f"No context is both predicted and in {where}: `{name}` is not there{suggestion(name, true_contexts)}. "
-            "Contexts are matched by name; --context names the truth's column."
+            "Contexts are matched by name; --cell-type-key names the truth's column."
         )
     name = min(perturbation for _, perturbation in predicted)
     return (
@@ -158,17 +158,19 @@ def _routes(cells: Cells, pairs: list[tuple[str, str]]) -> list[str]:
 
 def _control_offsets(contexts: pd.Series, predicted: dict, true: dict, notes: list[str]) -> np.ndarray:
     """(R, G): the prediction's controls minus the truth's; zero where it carries none, or the same ones."""
-    offsets = {}
+    offsets, other = {}, []
     for context in contexts.unique():
         offset = predicted[context] - true[context] if context in predicted else np.zeros_like(true[context])
         # the same cells summed in another order differ in the last digits alone
         same = np.abs(offset).max() < 1e-6
         offsets[context] = np.zeros_like(offset) if same else offset
         if not same:
-            notes.append(
-                f"{context}: the prediction's control cells are not the truth's (their means differ by "
-                f"{np.abs(offset).mean():.3g} on average): that difference is part of every model's error here."
-            )
+            other.append(f"{context} (means differ by {np.abs(offset).mean():.3g})")
+    if other:
+        notes.append(
+            f"The prediction's control cells are not the truth's in {some(other)}: effects are measured from the "
+            "truth's, so that difference is part of every model's score there, that of `control` included."
+        )
     return np.stack([offsets[context] for context in contexts])
 
 
