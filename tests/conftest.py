@@ -1,10 +1,13 @@
-"""What all tests share: where the real data lie, and one thread a process."""
+"""What all tests share: real data, one thread a process, and a small screen."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,3 +30,85 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@dataclass
+class Screen:
+    """A made screen on disk: cells, feature table, experiment TOML, and the effects it was made with."""
+
+    folder: Path
+    cells: Path
+    table: Path
+    toml: Path
+    effects: dict[str, np.ndarray]
+
+    def write_toml(self, text: str) -> Path:
+        """Replace the experiment's split tables."""
+        self.toml.write_text(f'[datasets]\nmade = "{self.cells}"\n{text}')
+        return self.toml
+
+
+def make_cells(
+    path: Path,
+    *,
+    contexts: Sequence[str] = ("A549", "K562", "T98G"),
+    perturbations: Sequence[str] = ("G1", "G2", "G3", "G4", "G1+G2"),
+    n_genes: int = 20,
+    n_cells: int = 24,
+    n_batches: int = 2,
+    seed: int = 0,
+    counts: bool = False,
+) -> dict[str, np.ndarray]:
+    """Write an h5ad of cells with known log1p effects; controls and batches in every context."""
+    import anndata as ad
+    import pandas as pd
+    from scipy.sparse import csr_matrix
+
+    rng = np.random.default_rng(seed)
+    genes = [f"GENE{i}" for i in range(n_genes)]
+    effects = {p: np.zeros(n_genes) for p in ("non-targeting", *perturbations)}
+    for i, p in enumerate(perturbations):
+        effects[p][i % n_genes] = 1.0
+    effects = {
+        p: sum((effects.get(g, e) for g in p.split("+")), np.zeros(n_genes)) if "+" in p else e
+        for p, e in effects.items()
+    }
+    blocks, rows = [], []
+    for c, context in enumerate(contexts):
+        base = 1.0 + 0.5 * np.sin(np.arange(n_genes) + c)
+        for p in ("non-targeting", *perturbations):
+            x = np.clip(base + effects[p] + 0.2 * rng.standard_normal((n_cells, n_genes)), 0, None)
+            blocks.append(rng.poisson(np.expm1(x) * 5) if counts else x)
+            rows += [(context, p, f"b{i % n_batches}") for i in range(n_cells)]
+    obs = pd.DataFrame(rows, columns=["cell_type", "target_gene", "batch"], dtype="category")
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    order = rng.permutation(len(obs))
+    X = csr_matrix(np.concatenate(blocks).astype(np.float32))
+    adata = ad.AnnData(X[order], obs=obs.iloc[order], var=pd.DataFrame(index=genes))
+    if not counts:
+        adata.uns["log1p"] = {"base": None}
+    adata.write_h5ad(path)
+    return effects
+
+
+@pytest.fixture
+def cell_maker() -> Callable[..., dict[str, np.ndarray]]:
+    """`make_cells`, for tests that need other cells."""
+    return make_cells
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Screen:
+    """Three contexts × five perturbations × 24 cells; T98G is the zero-shot test, G4 few-shot tests in K562."""
+    from stateshift.feature_table import FeatureTable
+
+    cells, table = tmp_path / "cells.h5ad", tmp_path / "features.pt"
+    effects = make_cells(cells)
+    vectors = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
+    FeatureTable(["G1", "G2", "G3", "G4"], vectors, {"source": "made"}).save(table)
+    made = Screen(tmp_path, cells, table, tmp_path / "made.toml", effects)
+    made.write_toml(
+        '[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "test"\n'
+        '[fewshot."made.K562"]\nval = ["G3"]\ntest = ["G4"]\n'
+    )
+    return made

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from stateshift.cells import read_experiment
+from stateshift.errors import InputProblems, StateshiftError
+
+
+def problems_of(path: Path) -> str:
+    with pytest.raises(InputProblems) as caught:
+        read_experiment(path)
+    return str(caught.value)
+
+
+def test_cell_loads_tables_are_read_and_ours_are_optional(screen):
+    experiment = read_experiment(screen.toml)
+    assert experiment.datasets == {"made": [screen.cells]}
+    assert experiment.training == ["made"]
+    assert experiment.zeroshot == {("made", "T98G"): "test"}
+    assert experiment.fewshot == {("made", "K562"): {"val": ["G3"], "test": ["G4"]}}
+    assert experiment.columns == {}
+
+
+def test_a_glob_with_braces_finds_what_cell_load_finds(screen, cell_maker):
+    for name in ("a", "b", "c"):
+        cell_maker(screen.folder / f"{name}.h5ad", n_cells=2)
+    screen.toml.write_text(f'[datasets]\nd = "{screen.folder}/{{a,c}}.h5ad"\n[training]\nd = "train"\n')
+    assert [p.name for p in read_experiment(screen.toml).datasets["d"]] == ["a.h5ad", "c.h5ad"]
+
+
+def test_paths_are_also_looked_up_beside_the_toml(screen, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path.parent)
+    screen.toml.write_text('[datasets]\nmade = "cells.h5ad"\n[training]\nmade = "train"\n')
+    assert read_experiment(screen.toml).datasets["made"][0].name == "cells.h5ad"
+
+
+def test_all_problems_are_reported_at_once_with_suggestions(screen):
+    screen.toml.write_text(
+        '[datasets]\nmade = "nowhere.h5ad"\n[training]\nmad = "train"\nmade = "test"\n'
+        '[zeroshoot]\n"made.T98G" = "test"\n[zeroshot]\n"made.K562" = "tset"\nbare = "test"\n'
+        '[fewshot."made.A549"]\nvall = ["G1"]\nval = ["G2"]\ntest = ["G2"]\n[columns]\npertubation = "x"\n'
+    )
+    said = problems_of(screen.toml)
+    for part in (
+        "[training] names dataset `mad`, absent from [datasets] (did you mean `made`?)",
+        '[training] made = "test": the only value is "train"',
+        "[zeroshoot] is no table of an experiment (did you mean `zeroshot`?)",
+        'no split has that name (did you mean `test`?)',
+        'write "dataset.celltype", quoted',
+        "has no split `vall` (did you mean `val`?)",
+        "puts G2 into val and into test",
+        "[columns] has no key `pertubation` (did you mean `perturbation`?)",
+        'made = "nowhere.h5ad": no .h5ad or .h5 file is there',
+    ):
+        assert part in said
+
+
+def test_an_unquoted_zeroshot_key_is_explained(screen):
+    screen.write_toml('[training]\nmade = "train"\n[zeroshot]\nmade.T98G = "test"\n')
+    assert 'quote the key, "made.T98G" = "test"' in problems_of(screen.toml)
+
+
+def test_a_place_in_zeroshot_and_fewshot_is_refused(screen):
+    screen.write_toml('[training]\nmade = "train"\n[zeroshot]\n"made.K562" = "test"\n[fewshot."made.K562"]\ntest = ["G1"]\n')
+    assert "stands in [zeroshot] and in [fewshot]" in problems_of(screen.toml)
+
+
+@pytest.mark.parametrize("text", ["[datasets\n", "x = \n", "[training]\n= 1\n"])
+def test_broken_toml_is_one_sentence(screen, text):
+    screen.toml.write_text(text)
+    with pytest.raises(StateshiftError, match="is not valid TOML"):
+        read_experiment(screen.toml)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(StateshiftError, match=r"nowhere\.toml: there is no such experiment file"):
+        read_experiment("nowhere.toml")

@@ -1,0 +1,96 @@
+import anndata as ad
+import numpy as np
+import pytest
+
+from stateshift.cells import load_cells, perturbed_genes, read_cells, read_experiment
+from stateshift.cells.loading import align_genes
+from stateshift.errors import InputProblems, StateshiftError
+
+
+def two_files(screen, cell_maker, change) -> None:
+    """A second file, changed, in the same dataset."""
+    cell_maker(screen.folder / "a.h5ad", n_cells=4)
+    cell_maker(screen.folder / "b.h5ad", n_cells=4, seed=3)
+    adata = ad.read_h5ad(screen.folder / "b.h5ad")
+    change(adata).write_h5ad(screen.folder / "b.h5ad")
+    screen.toml.write_text(f'[datasets]\nd = "{screen.folder}/{{a,b}}.h5ad"\n[training]\nd = "train"\n')
+
+
+def test_cells_come_with_five_string_columns(screen):
+    cells = load_cells(read_experiment(screen.toml))
+    assert cells.X.shape == (3 * 6 * 24, 20)
+    assert list(cells.obs.columns) == ["dataset", "file", "context", "perturbation", "batch"]
+    assert cells.is_control.sum() == 3 * 24
+    assert (cells.control, cells.scale) == ("non-targeting", "log1p")
+    stored = ad.read_h5ad(screen.cells)
+    np.testing.assert_array_equal(cells.X.toarray(), stored.X.toarray())
+
+
+def test_files_with_reordered_genes_are_aligned_by_symbol(screen, cell_maker):
+    two_files(screen, cell_maker, lambda adata: adata[:, ::-1].copy())
+    cells = load_cells(read_experiment(screen.toml))
+    b = ad.read_h5ad(screen.folder / "b.h5ad")
+    rows = (cells.obs["file"] == "b.h5ad").to_numpy()
+    np.testing.assert_array_equal(cells.X[rows].toarray(), b[:, cells.genes].X.toarray())
+
+
+def test_files_whose_genes_differ_are_refused_by_gene(screen, cell_maker):
+    two_files(screen, cell_maker, lambda adata: adata[:, 2:].copy())
+    with pytest.raises(InputProblems, match=r"b\.h5ad: its genes differ: it lacks 2 genes of a\.h5ad \(GENE0, GENE1\)"):
+        load_cells(read_experiment(screen.toml))
+
+
+def test_files_on_two_scales_are_refused(screen, cell_maker):
+    def to_counts(adata):
+        del adata.uns["log1p"]
+        adata.X = np.ceil(adata.X.toarray())
+        return adata
+
+    two_files(screen, cell_maker, to_counts)
+    with pytest.raises(InputProblems, match="files differ in scale: a.h5ad is log1p, b.h5ad is log1p_1e4"):
+        load_cells(read_experiment(screen.toml))
+
+
+def test_a_control_named_otherwise_in_one_file_is_still_control(screen, cell_maker):
+    def rename(adata):
+        adata.obs["target_gene"] = adata.obs["target_gene"].cat.rename_categories({"non-targeting": "ctrl"})
+        return adata
+
+    two_files(screen, cell_maker, rename)
+    cells = load_cells(read_experiment(screen.toml))
+    assert cells.is_control.sum() == 2 * 3 * 4
+
+
+@pytest.mark.parametrize("content", [b"", b"not an hdf5 file at all", None])
+def test_a_truncated_or_foreign_file_is_one_sentence(screen, content):
+    whole = screen.cells.read_bytes()
+    screen.cells.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(StateshiftError, match=r"cells\.h5ad can't be read as an h5ad file"):
+        read_cells(screen.cells)
+
+
+def test_hdf5_that_is_no_anndata_says_what_it_lacks(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "x.h5ad", "w") as handle:
+        handle["data"] = np.zeros(3)
+    with pytest.raises(StateshiftError, match="is no AnnData file: it has no obs, var, X"):
+        read_cells(tmp_path / "x.h5ad")
+
+
+def test_repeated_gene_names_are_refused_by_name(screen):
+    adata = ad.read_h5ad(screen.cells)
+    adata.var_names = ["GENE0", *adata.var_names[:-1]]
+    adata.write_h5ad(screen.cells)
+    with pytest.raises(StateshiftError, match="var_names hold GENE0 more than once"):
+        read_cells(screen.cells)
+
+
+def test_perturbed_genes_split_doubles_and_leave_the_control_out(screen):
+    assert perturbed_genes(screen.toml) == ["G1", "G2", "G3", "G4"]
+
+
+def test_a_narrower_gene_table_names_what_is_missing(screen):
+    cells = read_cells(screen.cells)
+    with pytest.raises(StateshiftError, match=r"has 20 genes and lacks 1 of the 21 that are needed: ACTB"):
+        align_genes(cells, [*cells.genes, "ACTB"], "cells.h5ad")

@@ -1,0 +1,78 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from stateshift.cells import assign_splits, load_cells, read_experiment, split_counts
+from stateshift.errors import InputProblems
+
+TABLES = {
+    "zero-shot test": '[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "test"\n',
+    "zero-shot val and test": '[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "test"\n"made.A549" = "val"\n',
+    "few-shot": '[training]\nmade = "train"\n[fewshot."made.K562"]\nval = ["G3"]\ntest = ["G4", "G1+G2"]\n',
+    "few-shot in a dataset that does not train": '[fewshot."made.K562"]\ntest = ["G4"]\n',
+    "zero-shot train": '[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "train"\n',
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_splits_are_cell_loads_index_for_index(screen, table):
+    from cell_load.data_modules import PerturbationDataModule
+
+    screen.write_toml(TABLES[table])
+    cells = load_cells(read_experiment(screen.toml))
+    split = assign_splits(read_experiment(screen.toml), cells)
+    module = PerturbationDataModule(
+        str(screen.toml), pert_col="target_gene", batch_col="batch", cell_type_key="cell_type",
+        control_pert="non-targeting", num_workers=0,
+    )  # fmt: skip
+    module.setup()
+    for name in ("train", "val", "test"):
+        subsets = getattr(module, f"{name}_datasets")
+        theirs = sorted(set(itertools.chain.from_iterable(s.indices for s in subsets)))
+        theirs = [i for i in theirs if not cells.is_control[i]]
+        assert np.flatnonzero(split == name).tolist() == theirs
+
+
+def test_counts_are_by_context_and_perturbation(screen):
+    cells = load_cells(read_experiment(screen.toml))
+    counts = split_counts(cells, assign_splits(read_experiment(screen.toml), cells))
+    assert counts["val"] == {"K562": {"G3": 24}}
+    assert counts["test"]["K562"] == {"G4": 24}
+    assert set(counts["test"]["T98G"]) == {"G1", "G2", "G3", "G4", "G1+G2"}
+
+
+def test_misspelt_cell_types_and_genes_are_refused_with_suggestions(screen):
+    screen.write_toml('[training]\nmade = "train"\n[zeroshot]\n"made.T98g" = "test"\n[fewshot."made.K562"]\ntest = ["G44"]\n')
+    experiment = read_experiment(screen.toml)
+    with pytest.raises(InputProblems) as caught:
+        assign_splits(experiment, load_cells(experiment))
+    assert "no cell of made is a `T98g` (did you mean `T98G`?)" in str(caught.value)
+    assert 'test: `G44` is not perturbed there (did you mean `G4`?)' in str(caught.value)
+
+
+def test_splits_that_leave_nothing_to_train_on_are_refused(screen):
+    screen.write_toml('[zeroshot]\n"made.T98G" = "test"\n')
+    experiment = read_experiment(screen.toml)
+    with pytest.raises(InputProblems, match="the splits leave nothing to train on"):
+        assign_splits(experiment, load_cells(experiment))
+
+
+def test_a_test_split_without_perturbed_cells_is_refused(screen):
+    import anndata as ad
+
+    adata = ad.read_h5ad(screen.cells)
+    adata[~((adata.obs.cell_type == "T98G") & (adata.obs.target_gene != "non-targeting"))].write_h5ad(screen.cells)
+    experiment = read_experiment(screen.toml)
+    with pytest.raises(InputProblems, match="`made.T98G` has no perturbed cells"):
+        assign_splits(experiment, load_cells(experiment))
+
+
+def test_a_context_without_controls_is_named(screen):
+    import anndata as ad
+
+    adata = ad.read_h5ad(screen.cells)
+    adata[~((adata.obs.cell_type == "A549") & (adata.obs.target_gene == "non-targeting"))].write_h5ad(screen.cells)
+    experiment = read_experiment(screen.toml)
+    with pytest.raises(InputProblems, match=r"no control cells \(`non-targeting`\) in cells\.h5ad: A549"):
+        assign_splits(experiment, load_cells(experiment))
