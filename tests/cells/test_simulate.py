@@ -152,3 +152,8 @@ def test_a_misspelt_column_is_refused_with_a_suggestion(controls):
 def test_more_genes_than_are_detected_are_refused(controls):
     with pytest.raises(StateshiftError, match="64 genes are to be perturbed and 59 of 60"):
         simulate_screen(controls)
+
+
+def test_no_cells_at_all_are_refused(controls):
+    with pytest.raises(StateshiftError, match="no control cells"):
+        simulate_screen(controls[:0].copy())

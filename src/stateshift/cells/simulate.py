@@ -72,7 +72,7 @@ def simulate_screen(
     Raises
     ------
     StateshiftError
-        The scale is not declared, the column is absent, or too few genes are detected to perturb.
+        There is no cell, the scale is not declared, the column is absent, or too few genes are detected to perturb.
     """
     import anndata
 
@@ -187,6 +187,8 @@ def _checked(controls: AnnData, cell_type: str) -> tuple[csr_matrix, str]:
             "The simulator needs log-normalised control cells that say so: set "
             'adata.uns["stateshift"] = {"scale": "log1p"} (or "log1p_1e4").'
         )
+    if not controls.n_obs:
+        raise StateshiftError("There are no control cells to simulate on.")
     if cell_type not in controls.obs:
         raise StateshiftError(f"obs has no column `{cell_type}`{suggestion(cell_type, controls.obs.columns)}.")
     return csr_matrix(controls.X, dtype=np.float32), scale

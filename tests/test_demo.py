@@ -1,0 +1,162 @@
+"""The demo does the whole job on the embedded data, without network, and beats the mean there."""
+
+from __future__ import annotations
+
+import io
+import socket
+import tarfile
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import toml
+import zstandard
+
+from stateshift.demo import (
+    ALL_PAIRS,
+    CELL_TYPES,
+    NEVER_TREATED,
+    DemoResult,
+    embedded_controls,
+    leads_by_regime,
+    run_demo,
+    write_experiment,
+)
+from stateshift.errors import StateshiftError
+from stateshift.evaluation import Evaluation
+from stateshift.run import open_run
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> DemoResult:
+    """One demo, with every attempt to connect to anything an error."""
+
+    def refuse(self, address):
+        raise AssertionError(f"the demo tried to connect to {address}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        return run_demo(tmp_path_factory.mktemp("demo") / "stateshift-demo")
+
+
+def test_the_embedded_controls_are_log_normalised_and_say_so():
+    cells = embedded_controls()
+    assert cells.shape == (586, 765)
+    assert cells.uns["stateshift"]["scale"] == "log1p"
+    assert sorted(cells.obs["cell_type"].unique()) == sorted(CELL_TYPES.values())
+    # scaled expression would be negative somewhere; a cell's smallest count is one and the next is two
+    assert cells.X.min() == 0
+    expressed = np.expm1(cells.X[0].data.astype(float))
+    assert np.allclose(np.unique((expressed / expressed.min()).round(2))[:3], [1, 2, 3], atol=0.01)
+
+
+def test_the_model_beats_the_mean_and_the_interval_says_so(demo):
+    leads = demo.leads.set_index(["regime", "baseline"])
+    for regime in (ALL_PAIRS, "gene never perturbed", "cell type never treated"):
+        assert leads.loc[(regime, "mean"), "low"] > 0.03, regime
+    assert leads.loc[(ALL_PAIRS, "mean"), "pairs"] == 16 * 5 + 48
+
+
+def test_every_baseline_stands_beside_the_model(demo):
+    assert set(demo.leads["baseline"]) == {"control", "mean", "context_mean", "additive", "ridge", "knn"}
+    said = demo.sentences()
+    assert sum(s.startswith(ALL_PAIRS) for s in said) == 6
+    ahead = demo.leads[(demo.leads["regime"] == ALL_PAIRS) & (demo.leads["low"] > 0)]
+    assert sum("ahead of" in s for s in said if s.startswith(ALL_PAIRS)) == len(ahead)
+
+
+def test_the_leads_are_those_of_the_written_scores(demo):
+    scores = pd.read_csv(demo.evaluation / "scores.csv")
+    for baseline in ("mean", "ridge"):
+        model, other = (scores[scores["model"] == m]["pearson_delta"] for m in ("state_tiny", baseline))
+        row = demo.leads[(demo.leads["regime"] == ALL_PAIRS) & (demo.leads["baseline"] == baseline)].iloc[0]
+        assert row["difference"] == pytest.approx(model.mean() - other.mean())
+
+
+def test_test_genes_and_the_test_cell_type_were_never_trained_or_chosen_on(demo):
+    experiment = toml.load(demo.experiment)
+    splits = open_run(demo.run).splits()
+    test_genes = set(experiment["fewshot"]["screen.monocyte"]["test"])
+    assert len(test_genes) == 16
+    for split in ("train", "val"):
+        assert NEVER_TREATED not in splits[split]
+        assert test_genes.isdisjoint(gene for genes in splits[split].values() for gene in genes)
+    assert set(splits["test"]) == set(CELL_TYPES.values())
+
+
+def test_the_predictions_are_marked_simulated_and_name_their_genes(demo):
+    predicted = anndata.read_h5ad(demo.predictions)
+    assert bool(predicted.uns["stateshift"]["simulated"])
+    assert list(predicted.var_names) == list(embedded_controls().var_names)
+    assert set(predicted.obs["route"]) == {"neural", "control"}
+
+
+def test_the_challenge_file_holds_the_cell_type_never_treated(demo):
+    with tarfile.open(demo.submission) as tar:
+        packed = tar.extractfile("pred.h5ad.zst").read()
+        assert tar.extractfile("watermark.txt").read() == b"vcc-prep"
+    plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)).read()
+    file = demo.submission.with_name("unpacked.h5ad")
+    file.write_bytes(plain)
+    cells = anndata.read_h5ad(file)
+    file.unlink()
+    assert cells.obs["target_gene"].nunique() == 64 + 1
+    assert cells.n_vars == 765
+
+
+def test_the_report_says_that_the_effects_are_simulated(demo):
+    text = demo.report.read_text()
+    assert "simulated" in text
+    assert "knn" in text
+
+
+def test_the_experiment_can_be_trained_again_from_its_folder(demo):
+    from stateshift.cells import assign_splits, load_cells, read_experiment
+
+    experiment = read_experiment(demo.experiment)
+    split = assign_splits(experiment, load_cells(experiment))
+    assert dict(zip(*np.unique(split, return_counts=True))) == {
+        "control": 1000,
+        "test": (64 + 16 * 4) * 32,
+        "train": 40 * 4 * 32,
+        "val": 8 * 4 * 32,
+    }
+
+
+def test_the_same_seed_writes_the_same_experiment(demo, tmp_path):
+    toml_path, unseen = write_experiment(tmp_path, seed=0)
+    assert toml_path.read_text() == demo.experiment.read_text()
+    assert (tmp_path / "proteins.fasta").read_text() == (demo.folder / "proteins.fasta").read_text()
+    assert len(unseen) == 16
+
+
+def test_leads_are_split_by_what_is_new_about_a_pair():
+    pairs = [("B", "NEW"), ("B", "OLD"), ("monocyte", "NEW")]
+    rows = [
+        {"context": c, "perturbation": p, "model": m, "pearson_delta": value}
+        for m, values in (("ours", (0.5, 0.7, 0.9)), ("mean", (0.4, 0.4, 0.4)))
+        for (c, p), value in zip(pairs, values)
+    ]
+    evaluation = Evaluation(pd.DataFrame(rows), pd.DataFrame(), {"model": "ours"})
+    leads = leads_by_regime(evaluation, ["NEW"]).set_index("regime")
+    assert leads.loc[ALL_PAIRS, "difference"] == pytest.approx(0.3)
+    assert leads.loc["gene never perturbed", "difference"] == pytest.approx(0.5)
+    assert leads.loc["cell type never treated", "difference"] == pytest.approx(0.3)
+    assert leads.loc["both at once", "difference"] == pytest.approx(0.1)
+
+
+def test_a_folder_with_other_content_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(StateshiftError, match="exists and is not empty"):
+        run_demo(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_demo_that_fails_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("stateshift.demo.CELL_TYPES", {"No such cell": "none"})
+    output: Path = tmp_path / "demo"
+    with pytest.raises(StateshiftError, match="no control cells"):
+        run_demo(output)
+    assert not output.exists()
