@@ -93,9 +93,9 @@ class FeatureTable:
         """
         missing = self.missing(perturbations)
         if missing:
-            hint = suggestion(missing[0], self.genes) if len(missing) == 1 else "."
+            hint = suggestion(missing[0], self.genes) if len(missing) == 1 else ""
             raise StateshiftError(
-                f"No feature vector for {some(missing)}{hint} Make a table that holds them "
+                f"No feature vector for {some(missing)}{hint}. Make a table that holds them "
                 "(create_esm_pert_features), or choose a policy with --missing."
             )
         rows = np.zeros((len(perturbations), self.width), dtype=np.float32)

@@ -11,7 +11,12 @@ def obs(**columns: list[str]) -> pd.DataFrame:
 
 def test_conventional_names_are_found_in_their_order():
     found = find_columns(obs(condition=["ctrl", "A"], gene=["NTC", "A"], cell_line=["x", "x"], gem_group=["1", "2"]))
-    assert (found.perturbation, found.cell_type, found.batch, found.control) == ("gene", "cell_line", "gem_group", "NTC")
+    assert (found.perturbation, found.cell_type, found.batch, found.control) == (
+        "gene",
+        "cell_line",
+        "gem_group",
+        "NTC",
+    )
 
 
 def test_declared_names_win():

@@ -45,7 +45,7 @@ def test_all_problems_are_reported_at_once_with_suggestions(screen):
         "[training] names dataset `mad`, absent from [datasets] (did you mean `made`?)",
         '[training] made = "test": the only value is "train"',
         "[zeroshoot] is no table of an experiment (did you mean `zeroshot`?)",
-        'no split has that name (did you mean `test`?)',
+        "no split has that name (did you mean `test`?)",
         'write "dataset.celltype", quoted',
         "has no split `vall` (did you mean `val`?)",
         "puts G2 into val and into test",
@@ -61,7 +61,9 @@ def test_an_unquoted_zeroshot_key_is_explained(screen):
 
 
 def test_a_place_in_zeroshot_and_fewshot_is_refused(screen):
-    screen.write_toml('[training]\nmade = "train"\n[zeroshot]\n"made.K562" = "test"\n[fewshot."made.K562"]\ntest = ["G1"]\n')
+    screen.write_toml(
+        '[training]\nmade = "train"\n[zeroshot]\n"made.K562" = "test"\n[fewshot."made.K562"]\ntest = ["G1"]\n'
+    )
     assert "stands in [zeroshot] and in [fewshot]" in problems_of(screen.toml)
 
 

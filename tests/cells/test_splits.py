@@ -43,12 +43,14 @@ def test_counts_are_by_context_and_perturbation(screen):
 
 
 def test_misspelt_cell_types_and_genes_are_refused_with_suggestions(screen):
-    screen.write_toml('[training]\nmade = "train"\n[zeroshot]\n"made.T98g" = "test"\n[fewshot."made.K562"]\ntest = ["G44"]\n')
+    screen.write_toml(
+        '[training]\nmade = "train"\n[zeroshot]\n"made.T98g" = "test"\n[fewshot."made.K562"]\ntest = ["G44"]\n'
+    )
     experiment = read_experiment(screen.toml)
     with pytest.raises(InputProblems) as caught:
         assign_splits(experiment, load_cells(experiment))
     assert "no cell of made is a `T98g` (did you mean `T98G`?)" in str(caught.value)
-    assert 'test: `G44` is not perturbed there (did you mean `G4`?)' in str(caught.value)
+    assert "test: `G44` is not perturbed there (did you mean `G4`?)" in str(caught.value)
 
 
 def test_splits_that_leave_nothing_to_train_on_are_refused(screen):

@@ -15,9 +15,10 @@ from stateshift.feature_table import FeatureTable
 class CellSets(IterableDataset):
     """Batches of B cell sets, in the batch contract that cell-load's loader fills too.
 
-    A group is one (file, context, perturbation). Each epoch cuts every group into sets of at most S cells,
-    reshuffled by (seed, epoch); a group's last set, or a short group, is padded and masked, so that no cell
-    is repeated. Controls are drawn from the cell's own file, context and batch; where a batch holds no
+    A group is one (file, context, perturbation). An epoch cuts every group into sets of at most S cells;
+    a group's last set, or a short group, is padded and masked, so that no cell is repeated. Shuffled sets
+    never end: epoch follows epoch, each reshuffled, and batch i depends on the seed and i alone, so that a
+    resumed training goes on with the batch it would have had. Controls are drawn from the cell's own file, context and batch; where a batch holds no
     control, from the file and context.
 
     Parameters
@@ -35,7 +36,9 @@ class CellSets(IterableDataset):
     seed
         Of the shuffles and control draws.
     shuffle
-        Whether each epoch differs; validation draws the same sets every time.
+        Reshuffle epoch after epoch without end; else one pass over the same sets every time.
+    first_batch
+        Where a shuffled pass starts.
 
     Yields
     ------
@@ -54,9 +57,10 @@ class CellSets(IterableDataset):
         batch_size: int,
         seed: int,
         shuffle: bool = True,
+        first_batch: int = 0,
     ):
         self.cells, self.set_size, self.batch_size = cells, set_size, batch_size
-        self.seed, self.shuffle, self.epoch = seed, shuffle, 0
+        self.seed, self.shuffle, self.first_batch = seed, shuffle, first_batch
         obs = cells.obs
         place = (obs["file"] + "\x1f" + obs["context"]).to_numpy()
         self._batch = (place + "\x1f" + obs["batch"]).astype(str)
@@ -71,21 +75,31 @@ class CellSets(IterableDataset):
         self.perturbations = sorted({label.split("\x1f")[2] for label in self._groups})
         self._vectors = dict(zip(self.perturbations, features.matrix(self.perturbations)))
 
-    def __len__(self) -> int:
+    @property
+    def batches_an_epoch(self) -> int:
+        """Batches until every cell was served once."""
         sets = sum(-(-len(rows) // self.set_size) for rows in self._groups.values())
         return -(-sets // self.batch_size)
 
     def __iter__(self) -> Iterator[dict]:
-        rng = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
-        if self.shuffle:
-            self.epoch += 1
+        if not self.shuffle:
+            yield from self._epoch(0, 0)
+            return
+        epoch, first = divmod(self.first_batch, self.batches_an_epoch)
+        while True:
+            yield from self._epoch(epoch, first)
+            epoch, first = epoch + 1, 0
+
+    def _epoch(self, epoch: int, first: int) -> Iterator[dict]:
+        rng = np.random.default_rng([self.seed, epoch])
         sets = []
         for label, rows in self._groups.items():
             rows = rng.permutation(rows)
             sets += [(label, rows[i : i + self.set_size]) for i in range(0, len(rows), self.set_size)]
         order = rng.permutation(len(sets)) if self.shuffle else np.arange(len(sets))
-        for start in range(0, len(sets), self.batch_size):
-            yield self._batch_of([sets[i] for i in order[start : start + self.batch_size]], rng)
+        for b in range(first, self.batches_an_epoch):
+            chosen = order[b * self.batch_size : (b + 1) * self.batch_size]
+            yield self._batch_of([sets[i] for i in chosen], np.random.default_rng([self.seed, epoch, b]))
 
     def _batch_of(self, sets: list[tuple[str, np.ndarray]], rng: np.random.Generator) -> dict:
         B, S, G = len(sets), self.set_size, len(self.cells.genes)

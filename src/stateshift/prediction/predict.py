@@ -207,9 +207,9 @@ def _without(
     """Apply the policy for genes without a vector."""
     names = sorted(unknown)
     if missing == "error":
-        hint = suggestion(names[0], table.genes) if len(names) == 1 else "."
+        hint = suggestion(names[0], table.genes) if len(names) == 1 else ""
         raise StateshiftError(
-            f"No feature vector for {some(names, 20)}{hint} Pass --features TABLE.pt that holds "
+            f"No feature vector for {some(names, 20)}{hint}. Pass --features TABLE.pt that holds "
             f"{'it' if len(names) == 1 else 'them'} (create_esm_pert_features --gene-list), or --missing drop|fallback."
         )
     if missing == "fallback":

@@ -24,10 +24,13 @@ class RunRecorder(lightning.Callback):
     ----------
     run
         The run directory.
+    batches_an_epoch
+        To count epochs by.
     """
 
-    def __init__(self, run: RunDirectory):
-        self.run, self.best_loss, self.best_step, self._recorded = run, math.inf, 0, -1
+    def __init__(self, run: RunDirectory, batches_an_epoch: int):
+        self.run, self.batches_an_epoch = run, batches_an_epoch
+        self.best_loss, self.best_step, self._recorded = math.inf, 0, -1
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning stores this with every checkpoint."""
@@ -38,9 +41,33 @@ class RunRecorder(lightning.Callback):
         self.best_loss, self.best_step = state_dict["best_loss"], state_dict["best_step"]
         self._recorded = state_dict["recorded"]
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Let the sets of an epoch depend on its number alone, also after a resume."""
-        trainer.train_dataloader.dataset.epoch = trainer.current_epoch
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Show a bar where there is a terminal."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        columns = TextColumn("training, loss {task.fields[loss]:.4f}"), BarColumn(), MofNCompleteColumn()
+        self._bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+        self._bar.start()
+        self._task = self._bar.add_task("", total=trainer.max_steps, completed=trainer.global_step, loss=math.nan)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        self._bar.update(self._task, completed=trainer.global_step, loss=float(outputs["loss"]))
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """End the bar."""
+        self._bar.stop()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """End the bar, so that the error stands alone."""
+        if hasattr(self, "_bar"):
+            self._bar.stop()
 
     def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Record one row; save the weights."""
@@ -48,7 +75,7 @@ class RunRecorder(lightning.Callback):
         if step == self._recorded:
             return
         values = {k: float(v) for k, v in trainer.callback_metrics.items() if k in COLUMNS}
-        self._append({"step": step, "epoch": trainer.current_epoch, **values})
+        self._append({"step": step, "epoch": step // self.batches_an_epoch, **values})
         self._recorded = step
         if values["val_loss"] < self.best_loss:
             self.best_loss, self.best_step = values["val_loss"], step

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +127,7 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
         raise StateshiftError(f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt.")
     module = _module(config, data)
     run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
-    _fit(run, config, data, module, resumed=True)
+    _fit(run, config, data, module, first_batch=_steps_done(run))
     return run.path
 
 
@@ -196,49 +198,63 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
     return module
 
 
-def _fit(run: RunDirectory, config: dict[str, Any], data: TrainingData, module: Any, resumed: bool = False) -> None:
-    import sys
-
+def _fit(run: RunDirectory, config: dict[str, Any], data: TrainingData, module: Any, first_batch: int = 0) -> None:
+    """Train from a batch on to ``training.max_steps``; from 0 it is a new run, else a resumed one."""
     import lightning
+
+    from stateshift.training.recorder import RunRecorder
+
+    settings = config["training"]
+    training, validation = _loaders(config, data, first_batch)
+    recorder = RunRecorder(run, training.dataset.batches_an_epoch)
+    with _quiet_lightning():
+        trainer = lightning.Trainer(
+            max_steps=settings["max_steps"],
+            accelerator=settings["accelerator"],
+            devices=settings["devices"],
+            precision=settings["precision"],
+            gradient_clip_val=settings["gradient_clip"],
+            val_check_interval=min(settings["val_every"], settings["max_steps"]),
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=-1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            callbacks=[recorder],
+            default_root_dir=run.path,
+        )
+        trainer.fit(module, training, validation, ckpt_path=run.last if first_batch else None, weights_only=True)
+    logger.info(
+        "best validation loss %.5f at step %d of %d", recorder.best_loss, recorder.best_step, trainer.global_step
+    )
+
+
+def _loaders(config: dict[str, Any], data: TrainingData, first_batch: int) -> tuple[Any, Any]:
+    """Loaders of training and validation sets."""
     from torch.utils.data import DataLoader
 
     from stateshift.cells.sets import CellSets
-    from stateshift.training.recorder import RunRecorder
 
-    settings, sizes = config["training"], {"set_size": config["model"]["set_size"], **config["data"]}
     training, validation = data.split == "train", data.split == "val"
     if not validation.any():
         validation = _kept_back(data, config["seed"])
         training = training & ~validation
-    loaders = [
-        DataLoader(
-            CellSets(data.cells, keep, data.features, seed=config["seed"], shuffle=shuffle, **sizes), batch_size=None
-        )
-        for keep, shuffle in ((training, True), (validation, False))
-    ]
+    shape = {"set_size": config["model"]["set_size"], "seed": config["seed"], **config["data"]}
+    return (
+        DataLoader(CellSets(data.cells, training, data.features, first_batch=first_batch, **shape), batch_size=None),
+        DataLoader(CellSets(data.cells, validation, data.features, shuffle=False, **shape), batch_size=None),
+    )
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out Lightning's advice on workers, devices and resumable loaders: our sets resume by themselves."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    recorder = RunRecorder(run)
-    trainer = lightning.Trainer(
-        max_steps=settings["max_steps"],
-        accelerator=settings["accelerator"],
-        devices=settings["devices"],
-        precision=settings["precision"],
-        gradient_clip_val=settings["gradient_clip"],
-        val_check_interval=min(settings["val_every"], settings["max_steps"]),
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        callbacks=[recorder],
-        default_root_dir=run.path,
-    )
-    trainer.fit(module, *loaders, ckpt_path=run.last if resumed else None, weights_only=True)
-    logger.info(
-        "best validation loss %.5f at step %d of %d", recorder.best_loss, recorder.best_step, trainer.global_step
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield
 
 
 def _kept_back(data: TrainingData, seed: int) -> np.ndarray:
@@ -255,6 +271,15 @@ def _kept_back(data: TrainingData, seed: int) -> np.ndarray:
     if not mask.any():
         raise StateshiftError("The training groups are too small to keep a tenth back: declare a validation split.")
     return mask
+
+
+def _steps_done(run: RunDirectory) -> int:
+    import torch
+
+    try:
+        return int(torch.load(run.last, map_location="cpu", weights_only=True)["global_step"])
+    except Exception as error:
+        raise StateshiftError(f"{run.last} can't be read: {str(error).splitlines()[0][:160]}") from error
 
 
 def _run_overrides(experiment: Experiment) -> list[str]:

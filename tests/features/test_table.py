@@ -1,0 +1,82 @@
+"""Vectors looked up in a table that exists."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from stateshift.errors import InputProblems, StateshiftError
+from stateshift.feature_table import FeatureTable
+from stateshift.features import create_features, read_table
+from stateshift.files import sha256
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "genes.txt").write_text("B\nA\n")
+    FeatureTable(
+        ["A", "B", "C"],
+        np.arange(6).reshape(3, 2),
+        {"source": "esm2", "model": "esm2_t48_15B_UR50D", "missing": {"C": "why"}, "missing_policy": {"C": "zero"}},
+    ).save(tmp_path / "T.pt")
+    return {"gene_list": tmp_path / "genes.txt", "lookup": tmp_path / "T.pt", "output": tmp_path / "f.pt"}
+
+
+def test_the_vectors_are_those_of_the_table_and_the_provenance_leads_back_to_it(job):
+    table = create_features(**job)
+    assert table.genes == ["B", "A"]
+    np.testing.assert_array_equal(table.vectors, [[2, 3], [0, 1]])
+    told = json.loads((job["output"].parent / "f.pt.json").read_text())
+    assert (told["source"], told["lookup"], told["lookup_sha256"]) == ("table", "T.pt", sha256(job["lookup"]))
+    assert told["lookup_provenance"]["model"] == "esm2_t48_15B_UR50D"
+    assert "filled_in_lookup" not in told
+
+
+def test_a_vector_filled_in_by_policy_stays_marked_when_it_is_looked_up(job):
+    job["gene_list"].write_text("A\nC\n")
+    assert create_features(**job).provenance["filled_in_lookup"] == {"C": "zero"}
+
+
+def test_genes_the_table_lacks_are_listed_with_slips_of_case(job):
+    job["gene_list"].write_text("A\nb\nZ\n")
+    with pytest.raises(StateshiftError) as caught:
+        create_features(**job)
+    assert "2 of 3 genes have no vector from T.pt" in str(caught.value)
+    assert "b: not in the table (did you mean `B`? case differs)" in str(caught.value)
+    table = create_features(**job, missing="mean")
+    assert table.genes == ["A", "b", "Z"]
+    np.testing.assert_array_equal(table.vectors, [[0, 1]] * 3)
+
+
+@pytest.mark.parametrize(("name", "separator"), [("t.csv", ","), ("t.tsv", "\t")])
+def test_text_tables_have_the_gene_in_the_first_column(tmp_path, name, separator):
+    rows = [["gene", "x", "y"], ["NA", "1.5", "-2"], ["TP53", "0", "1e-3"]]
+    (tmp_path / name).write_text("\n".join(separator.join(row) for row in rows) + "\n")
+    table = read_table(tmp_path / name)
+    assert table.genes == ["NA", "TP53"]
+    np.testing.assert_allclose(table.vectors, [[1.5, -2], [0, 1e-3]])
+
+
+def test_all_problems_of_a_text_table_are_told_at_once(tmp_path):
+    (tmp_path / "t.csv").write_text("gene,x,y,z\nA,1,,3\nB,2,high,inf\nA,1,2,3\n")
+    with pytest.raises(InputProblems) as caught:
+        read_table(tmp_path / "t.csv")
+    assert len(caught.value.problems) == 3
+    assert "column `y` holds `` for gene `A`" in caught.value.problems[0]
+    assert "column `z` holds `inf` for gene `B`" in caught.value.problems[1]
+    assert "genes occur twice: A" in caught.value.problems[2]
+
+
+@pytest.mark.parametrize("text", ["", "gene\nA\n", "gene,x\n"])
+def test_a_text_table_without_vectors_is_refused(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(StateshiftError, match=r"t\.csv"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_an_absent_table_is_refused(tmp_path):
+    for name in ("t.csv", "t.pt"):
+        with pytest.raises(StateshiftError, match="no such feature table"):
+            read_table(tmp_path / name)

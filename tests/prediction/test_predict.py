@@ -1,0 +1,196 @@
+import anndata as ad
+import numpy as np
+import pytest
+
+from stateshift.errors import StateshiftError
+from stateshift.feature_table import FeatureTable
+from stateshift.prediction import predict, read_perturbations
+from stateshift.training import train
+
+FAST = [
+    "model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8", "training.max_steps=20",
+    "training.val_every=10", "training.lr=1e-3",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run(screen):
+    return train(screen.toml, FAST, pert_features=screen.table, output_dir=screen.folder, name="run")
+
+
+@pytest.fixture
+def ask(run, screen, tmp_path):
+    """Predict with defaults and read the result."""
+
+    def asked(**kwargs) -> ad.AnnData:
+        arguments = {"cells": screen.cells, "output": tmp_path / "predicted.h5ad", "overwrite": True, **kwargs}
+        return ad.read_h5ad(predict(run, **arguments))
+
+    return asked
+
+
+def test_a_prediction_keeps_the_contract(ask, screen):
+    adata = ask(perturb=["G4", "G1+G2"], contexts=["T98G"])
+    stored = ad.read_h5ad(screen.cells)
+    assert adata.var_names.tolist() == stored.var_names.tolist()
+    assert adata.X.format == "csr"
+    assert adata.X.dtype == np.float32
+    assert adata.obs.groupby("target_gene", observed=True).size().to_dict() == {
+        "G1+G2": 24,
+        "G4": 24,
+        "non-targeting": 24,
+    }
+    assert set(adata.obs["context"]) == {"T98G"}
+    assert set(adata.obs.loc[~adata.obs.is_control, "route"]) == {"neural"}
+    about = adata.uns["stateshift"]
+    assert (about["scale"], about["control"], about["model"], about["seed"]) == (
+        "log1p",
+        "non-targeting",
+        "state_tiny",
+        0,
+    )
+    effects = about["baselines"]["effects"]
+    assert set(effects) == {"control", "mean", "context_mean", "additive", "ridge", "knn"}
+    assert effects["ridge"].shape == (2, 20)
+
+
+def test_controls_pass_through_untouched(ask, screen):
+    adata = ask(perturb=["G4"], contexts=["K562"])
+    stored = ad.read_h5ad(screen.cells)
+    controls = stored[(stored.obs.cell_type == "K562") & (stored.obs.target_gene == "non-targeting")]
+    np.testing.assert_array_equal(adata[adata.obs.is_control].X.toarray(), controls.X.toarray())
+
+
+def test_perturbed_cells_in_the_file_are_not_looked_at(ask, screen):
+    before = ask(perturb=["G4"])
+    stored = ad.read_h5ad(screen.cells)
+    perturbed = (stored.obs.target_gene != "non-targeting").to_numpy()
+    X = stored.X.toarray()
+    X[perturbed] = 1.0
+    stored.X = X
+    stored.write_h5ad(screen.cells)
+    np.testing.assert_array_equal(ask(perturb=["G4"]).X.toarray(), before.X.toarray())
+
+
+def test_the_same_seed_gives_the_same_cells_and_another_draws_others(ask):
+    one, two = ask(perturb=["G4"], n_cells=10, seed=1), ask(perturb=["G4"], n_cells=10, seed=1)
+    other = ask(perturb=["G4"], n_cells=10, seed=2)
+    np.testing.assert_array_equal(one.X.toarray(), two.X.toarray())
+    assert (~one.obs.is_control).sum() == 30
+    assert not np.array_equal(one.X.toarray(), other.X.toarray())
+
+
+def test_a_split_predicts_its_own_pairs(ask):
+    adata = ask(split="test")
+    pairs = set(zip(adata.obs.context[~adata.obs.is_control], adata.obs.target_gene[~adata.obs.is_control]))
+    assert pairs == {("K562", "G4"), *(("T98G", p) for p in ("G1", "G2", "G3", "G4", "G1+G2"))}
+
+
+@pytest.mark.parametrize("model", ["mean", "context_mean", "additive", "ridge", "knn"])
+def test_baselines_share_the_way_and_move_the_mean_by_their_effect(ask, model):
+    adata = ask(perturb=["G1"], contexts=["T98G"], model=model)
+    effect = adata.uns["stateshift"]["baselines"]["effects"][model][0]
+    control = adata[adata.obs.is_control].X.mean(axis=0).A1
+    moved = adata[~adata.obs.is_control].X.mean(axis=0).A1
+    np.testing.assert_allclose(moved, np.maximum(control + effect, 0), atol=1e-5)
+    expected = {"additive": "transfer", "ridge": "features", "knn": "features"}.get(model, "fallback")
+    assert set(adata.obs.route[~adata.obs.is_control]) == {expected}
+
+
+def test_predictions_are_nearer_the_truth_than_no_change(ask, screen):
+    adata = ask(perturb=["G1"], contexts=["T98G"])
+    moved = adata[~adata.obs.is_control].X.mean(axis=0).A1 - adata[adata.obs.is_control].X.mean(axis=0).A1
+    truth = screen.effects["G1"]
+    assert np.corrcoef(moved, truth)[0, 1] > 0.7
+    assert ((moved - truth) ** 2).sum() < (truth**2).sum()
+
+
+def test_a_gene_without_a_vector_is_refused_by_name(ask):
+    with pytest.raises(StateshiftError, match="No feature vector for g4.*did you mean `G4`"):
+        ask(perturb=["g4"])
+
+
+def test_policies_for_a_gene_without_a_vector_are_the_users_word(ask):
+    dropped = ask(perturb=["G1", "G9"], missing="drop")
+    assert "G9" not in set(dropped.obs.target_gene)
+    adata = ask(perturb=["G1", "G9"], missing="fallback", contexts=["K562"])
+    rows = (adata.obs.target_gene == "G9").to_numpy()
+    assert set(adata.obs.route[rows]) == {"fallback"}
+    effects = adata.uns["stateshift"]["baselines"]["effects"]
+    np.testing.assert_array_equal(effects["ridge"][1], effects["mean"][1])
+
+
+def test_further_vectors_come_from_a_table_of_the_same_model(ask, screen, tmp_path):
+    table = FeatureTable.load(screen.table)
+    vectors = np.concatenate([table.vectors, table.vectors[:1] * 0.5])
+    FeatureTable([*table.genes, "G9"], vectors, {}).save(tmp_path / "more.pt")
+    adata = ask(perturb=["G9"], features=tmp_path / "more.pt")
+    assert "G9" in set(adata.obs.target_gene)
+    FeatureTable([*table.genes, "G9"], vectors + 1, {}).save(tmp_path / "other.pt")
+    with pytest.raises(StateshiftError, match="holds other vectors than the run for the same genes"):
+        ask(perturb=["G9"], features=tmp_path / "other.pt")
+
+
+def test_the_table_trained_with_is_found_again_for_genes_beyond_the_run(screen, tmp_path):
+    table = FeatureTable.load(screen.table)
+    FeatureTable([*table.genes, "G9"], np.concatenate([table.vectors, table.vectors[:1]]), {}).save(
+        tmp_path / "wide.pt"
+    )
+    run = train(screen.toml, FAST, pert_features=tmp_path / "wide.pt", output_dir=screen.folder, name="wide")
+    assert FeatureTable.load(run / "features.pt").genes == ["G1", "G2", "G3", "G4"]
+    predict(run, cells=screen.cells, perturb=["G9"], output=tmp_path / "p.h5ad")
+    assert "G9" in set(ad.read_h5ad(tmp_path / "p.h5ad").obs.target_gene)
+
+
+def test_a_prediction_equal_to_its_control_is_refused(run, screen, tmp_path):
+    import torch
+
+    path = run / "checkpoints" / "best.ckpt"
+    stored = torch.load(path, weights_only=True)
+    for name, value in stored["state_dict"].items():
+        if "effect_" in name or "project_out" in name:
+            value.zero_()
+    torch.save(stored, path)
+    with pytest.raises(StateshiftError, match="The prediction for G4 in A549 equals its control cells"):
+        predict(run, cells=screen.cells, perturb=["G4"], output=tmp_path / "p.h5ad")
+    assert list(tmp_path.glob("*p.h5ad*")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"perturb": ["G1"], "contexts": ["K56"]}, "no control cells of context `K56` \\(did you mean `K562`\\?\\)"),
+        ({"perturb": ["G1"], "model": "rigde"}, "There is no model `rigde`.*did you mean `ridge`"),
+        ({"perturb": ["G1"], "model": "control"}, "it is what every prediction is compared with"),
+        ({"perturb": ["non-targeting"]}, "`non-targeting` is the control"),
+        ({}, "either --perturb GENES|FILE or --split test"),
+        ({"split": "tset"}, "The run's split `tset` is empty"),
+        ({"perturb": ["G1"], "n_cells": 99}, "has 24 control cells of `A549`, fewer than --n-cells 99"),
+        ({"perturb": ["G1"], "overwrite": False, "output": "cells"}, "exists already"),
+        ({"perturb": "nowhere.txt"}, "nowhere.txt: there is no such list of genes"),
+    ],
+)
+def test_bad_requests_are_one_sentence(ask, screen, arguments, message):
+    if arguments.get("output") == "cells":
+        arguments = {**arguments, "output": screen.cells}
+    with pytest.raises(StateshiftError, match=message):
+        ask(**arguments)
+
+
+def test_cells_of_another_gene_table_or_scale_are_refused(ask, screen, tmp_path):
+    stored = ad.read_h5ad(screen.cells)
+    stored[:, 3:].write_h5ad(tmp_path / "narrow.h5ad")
+    with pytest.raises(
+        StateshiftError, match=r"has 17 genes and lacks 3 of the 20 that are needed: GENE0, GENE1, GENE2"
+    ):
+        ask(perturb=["G1"], cells=tmp_path / "narrow.h5ad")
+    stored.X = np.ceil(stored.X.toarray())
+    del stored.uns["log1p"]
+    stored.write_h5ad(tmp_path / "counts.h5ad")
+    with pytest.raises(StateshiftError, match="is on scale log1p_1e4 and the run was trained on log1p"):
+        ask(perturb=["G1"], cells=tmp_path / "counts.h5ad")
+
+
+def test_perturbations_are_read_from_a_list_with_a_header(tmp_path):
+    (tmp_path / "genes.csv").write_text("target_gene,n_cells\nG1,5\n\nG1+G2,7\nG1,5\n")
+    assert read_perturbations(str(tmp_path / "genes.csv")) == ["G1", "G1+G2"]

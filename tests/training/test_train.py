@@ -1,0 +1,145 @@
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from stateshift.errors import StateshiftError
+from stateshift.feature_table import FeatureTable
+from stateshift.prediction import predict
+from stateshift.run import open_run
+from stateshift.training import resume, train
+
+FAST = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8", "training.lr=1e-3"]
+
+
+def steps(n: int, every: int = 5) -> list[str]:
+    return [*FAST, f"training.max_steps={n}", f"training.val_every={every}"]
+
+
+@pytest.fixture
+def run(screen):
+    return train(screen.toml, steps(10), pert_features=screen.table, output_dir=screen.folder / "runs", name="first")
+
+
+def metrics(run) -> list[dict]:
+    with open(run / "metrics.csv") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_a_run_holds_what_the_contract_names(run, screen):
+    names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
+    assert names == {
+        "config.yaml", "experiment.toml", "genes.txt", "features.pt", "features.pt.json", "effects.npz", "splits.json",
+        "metrics.csv", "versions.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+    }  # fmt: skip
+    opened = open_run(run)
+    assert opened.genes() == [f"GENE{i}" for i in range(20)]
+    assert opened.splits()["test"]["K562"] == {"G4": 24}
+    assert json.loads((run / "versions.json").read_text())["torch"].startswith(torch.__version__.split("+")[0])
+    assert str(screen.folder) not in "".join(p.read_text() for p in run.glob("*.*ml"))
+
+
+def test_the_first_row_is_the_untrained_model_and_the_best_is_the_least(run):
+    rows = metrics(run)
+    assert [int(r["step"]) for r in rows] == [0, 5, 10]
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    losses = [float(r["val_loss"]) for r in rows]
+    assert best["global_step"] == int(rows[int(np.argmin(losses))]["step"])
+
+
+def test_training_lowers_the_loss_on_held_out_perturbations(screen):
+    run = train(screen.toml, steps(120, 40), pert_features=screen.table, output_dir=screen.folder, name="longer")
+    losses = [float(r["val_loss"]) for r in metrics(run)]
+    assert min(losses) < 0.9 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_run(screen, run):
+    again = train(screen.toml, steps(10), pert_features=screen.table, output_dir=screen.folder / "runs", name="again")
+    assert [r["val_loss"] for r in metrics(again)] == [r["val_loss"] for r in metrics(run)]
+
+
+def test_a_resumed_run_goes_on_and_appends(run):
+    before = metrics(run)
+    assert resume(run, ["training.max_steps=20"]) == run
+    rows = metrics(run)
+    assert rows[: len(before)] == before
+    assert [int(r["step"]) for r in rows] == [0, 5, 10, 15, 20]
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 20
+    assert open_run(run).config()["training"]["max_steps"] == 20
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(screen):
+    plain = {"pert_features": screen.table, "output_dir": screen.folder}
+    whole = train(screen.toml, [*steps(20), "model.dropout=0"], name="whole", **plain)
+    halves = train(screen.toml, [*steps(10), "model.dropout=0"], name="halves", **plain)
+    resume(halves, ["training.max_steps=20"])
+    assert metrics(halves) == metrics(whole)
+
+
+def test_a_resume_cannot_change_the_model(run):
+    with pytest.raises(StateshiftError, match=r"`model.hidden=32` can't be changed on a resume"):
+        resume(run, ["model.hidden=32"])
+    with pytest.raises(StateshiftError, match=r"did you mean `training.max_steps`"):
+        resume(run, ["training.max_step=32"])
+
+
+def test_a_moved_run_resumes_and_predicts(run, screen, tmp_path):
+    moved = tmp_path / "elsewhere" / "deeper"
+    moved.parent.mkdir()
+    shutil.move(run, moved)
+    output = predict(moved, cells=screen.cells, perturb=["G4"], output=tmp_path / "p.h5ad")
+    assert output.is_file()
+
+
+def test_an_existing_run_is_never_overwritten(run, screen):
+    with pytest.raises(StateshiftError, match="exists with another run: choose another --name"):
+        train(screen.toml, steps(5), pert_features=screen.table, output_dir=run.parent, name="first")
+
+
+def test_a_missing_vector_stops_training_by_name_before_anything_is_written(screen):
+    table = screen.folder / "short.pt"
+    FeatureTable.load(screen.table).subset(["G1", "G2", "G3"]).save(table)
+    with pytest.raises(StateshiftError, match="1 perturbed genes have no feature vector: G4"):
+        train(screen.toml, steps(5), pert_features=table, output_dir=screen.folder / "runs")
+    assert not (screen.folder / "runs").exists()
+
+
+def test_missing_drop_leaves_the_perturbation_out_by_name(screen, caplog):
+    table = screen.folder / "short.pt"
+    FeatureTable.load(screen.table).subset(["G1", "G3", "G4"]).save(table)
+    with caplog.at_level("WARNING"):
+        run = train(screen.toml, steps(5), pert_features=table, missing="drop", output_dir=screen.folder, name="r")
+    assert "no feature vector for G2: left out are G1+G2, G2" in caplog.text
+    splits = open_run(run).splits()
+    assert {p for contexts in splits.values() for ps in contexts.values() for p in ps} == {"G1", "G3", "G4"}
+
+
+def test_features_named_in_the_toml_are_built(screen):
+    screen.toml.write_text(screen.toml.read_text() + '[features]\nsource = "onehot"\n')
+    run = train(screen.toml, steps(5), output_dir=screen.folder, name="r")
+    table = FeatureTable.load(run / "features.pt")
+    np.testing.assert_array_equal(table.matrix(["G1", "G2", "G3", "G4"]), np.eye(4))
+
+
+def test_no_features_at_all_names_the_ways_out(screen):
+    with pytest.raises(StateshiftError, match="pass --pert-features TABLE.pt"):
+        train(screen.toml, steps(5), output_dir=screen.folder)
+
+
+def test_run_table_of_the_toml_gives_the_model_and_its_overrides(screen):
+    words = ", ".join(f'"{w}"' for w in steps(5))
+    screen.toml.write_text(
+        screen.toml.read_text() + f'[run]\nmodel = "state_tiny"\noverrides = [{words}]\nname = "toml"\n'
+    )
+    run = train(screen.toml, pert_features=screen.table, output_dir=screen.folder)
+    assert run.name == "toml"
+    assert open_run(run).config()["model"]["hidden"] == 16
+
+
+def test_without_a_validation_split_a_tenth_of_the_cells_is_kept_back(screen):
+    screen.write_toml('[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "test"\n')
+    run = train(screen.toml, steps(5), pert_features=screen.table, output_dir=screen.folder, name="r")
+    assert len(metrics(run)) == 2
