@@ -38,16 +38,22 @@ def test_the_demo_file_is_small_and_described_with_the_perplexity_it_reached():
     assert described["held_out_perplexity"] < described["held_out_perplexity_before_training"]
 
 
-def test_the_demo_model_has_learnt_zinc_fingers():
-    """C2H2 fingers are linked by TGEKP: with its P masked, proline must be by far the first choice."""
+def test_the_demo_model_guesses_a_masked_residue_by_the_company_it_keeps():
+    """Its few minutes of training taught it the composition of the protein at hand, and little more."""
     esm = load_esm2()
-    finger = "YKCEECGKAFSQSSHLTTHKRIHTGEKPYKCEECGKAFNRSSHLTTHKRIHTGEKPYKCEECGKAF"
-    place = finger.index("TGEKP") + 4
-    _, _, tokens = esm.alphabet.get_batch_converter()([("", finger)])
-    tokens[0, place + 1] = esm.alphabet.mask_idx
-    with torch.no_grad():
-        chances = esm.model(tokens)["logits"][0, place + 1].softmax(-1)
-    assert float(chances[esm.alphabet.get_idx("P")]) > 0.3
+    company = {
+        "L": "MALLVLGLLAVLLFPWLSLLGAL*ALLPLVLSGLLWLAVLLGLA",
+        "K": "MKSEKKRKEEKDKKKKSEDKEKE*KEKKSKDEKRKKEEKKDSKE",
+    }
+    chances = {}
+    for kind, sequence in company.items():
+        _, _, tokens = esm.alphabet.get_batch_converter()([("", sequence.replace("*", "<mask>"))])
+        with torch.no_grad():
+            chances[kind] = esm.model(tokens)["logits"][0, sequence.index("*") + 1].softmax(-1)
+    for kind, other in (("L", "K"), ("K", "L")):
+        letter = esm.alphabet.get_idx(kind)
+        assert chances[kind].argmax() == letter
+        assert chances[kind][letter] > 2 * chances[other][letter]
 
 
 def test_fair_esm_itself_loads_the_demo_file_to_the_same_weights(tmp_path):
@@ -121,7 +127,7 @@ def test_a_pickle_with_code_is_never_run(tmp_path):
         def __reduce__(self):
             return (open, (str(marker), "w"))
 
-    (tmp_path / "trap.pt").write_bytes(pickle.dumps(Trap()))
+    (tmp_path / "trap.pt").write_bytes(pickle.dumps(Trap(), protocol=2))
     torch.save({"cfg": Trap(), "model": {}}, tmp_path / "trap_too.pt")
     for name in ("trap.pt", "trap_too.pt"):
         with pytest.raises(StateshiftError, match="read safely"):
