@@ -1,0 +1,204 @@
+"""Create a feature table for the genes of an experiment or of a list."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from stateshift import __version__
+from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.features.esm2 import resume_file
+from stateshift.features.sources import POLICIES, FeatureRequest, feature_source
+
+logger = logging.getLogger(__name__)
+
+HEADERS = ("gene", "genes", "target_gene", "symbol", "gene_symbol", "gene_name", "perturbation")
+
+
+def create_features(
+    *,
+    from_toml: Path | None = None,
+    gene_list: Path | None = None,
+    source: str = "esm2",
+    fasta: Path | None = None,
+    checkpoint: str | None = None,
+    lookup: Path | None = None,
+    missing: str = "error",
+    output: Path,
+    overwrite: bool = False,
+) -> FeatureTable:
+    """Make the table of perturbation features and write it with its provenance.
+
+    Parameters
+    ----------
+    from_toml
+        An experiment: the perturbed genes of all its datasets are needed, doubles split.
+    gene_list
+        Instead: a file with one symbol a line, or a csv/tsv with symbols in its first column.
+    source
+        ``esm2``, ``onehot``, ``table``, or a source that another package offers.
+    fasta
+        Protein sequences with ``GN=`` symbols, for ``esm2``; default: the downloaded human proteome.
+    checkpoint
+        A published ESM2 name or a checkpoint file; default: the embedded demo model.
+    lookup
+        An existing table (.pt, .csv, .tsv) to take the vectors from.
+    missing
+        ``error``, or what a gene without a vector gets: ``zero``, ``mean`` (of the genes that have one)
+        or ``drop`` (left out); recorded gene by gene in the provenance.
+    output
+        The ``.pt`` file; ``output.json`` beside it holds the provenance.
+    overwrite
+        Replace an existing output. Without it, one that holds every needed gene is kept and returned.
+
+    Returns
+    -------
+    FeatureTable
+        As written, or as it stood.
+
+    Raises
+    ------
+    StateshiftError
+        The arguments contradict each other, an input can't be used, genes have no vector and no policy
+        was chosen, or an output exists that lacks needed genes.
+    """
+    output = Path(output)
+    source = _checked(source, fasta, checkpoint, lookup, missing, output)
+    make = feature_source(source)
+    genes = _wanted_genes(from_toml, gene_list)
+    if output.exists() and not overwrite:
+        return _kept(output, genes)
+    request = FeatureRequest(
+        genes=genes,
+        output=output,
+        fasta=Path(fasta) if fasta else None,
+        checkpoint=checkpoint,
+        lookup=Path(lookup) if lookup else None,
+        missing=missing,
+    )
+    table = _settled(make(request), request, source)
+    table.save(output, overwrite=overwrite)
+    resume_file(output).unlink(missing_ok=True)
+    logger.info("%s: %d genes, %d values each.", output, len(table), table.width)
+    return table
+
+
+def read_gene_list(path: str | Path) -> list[str]:
+    """Gene symbols of a text file, one a line, or of a csv/tsv's first column.
+
+    Blank lines and repeated symbols are passed over, ``A+B`` gives two genes, and a first line that
+    reads ``gene``, ``target_gene``, ``symbol`` or alike is taken for a header, which is logged.
+
+    Raises
+    ------
+    StateshiftError
+        The file is missing, isn't text, or holds no symbol in its first column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StateshiftError(f"{path}: there is no such gene list.")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            lines = [line for line in handle.read().splitlines() if line.strip()]
+        delimiter = "\t" if any("\t" in line for line in lines) else ","
+        cells = [row[0].strip() for row in csv.reader(lines, delimiter=delimiter)]
+    except (UnicodeDecodeError, OSError, csv.Error) as error:
+        raise StateshiftError(f"{path} is no gene list: it can't be read as text.") from error
+    if cells and cells[0].casefold() in HEADERS:
+        logger.info("%s: the first line `%s` is taken for a header.", path.name, cells[0])
+        cells = cells[1:]
+    genes = list(dict.fromkeys(gene for cell in cells for gene in genes_of(cell)))
+    if not genes:
+        raise StateshiftError(f"{path} names no genes: one symbol a line, or a csv with symbols in its first column.")
+    if all(gene.isdigit() for gene in genes):
+        raise StateshiftError(f"{path}: its first column holds numbers ({some(genes, 3)}), no gene symbols.")
+    return genes
+
+
+def _checked(
+    source: str, fasta: Path | None, checkpoint: str | None, lookup: Path | None, missing: str, output: Path
+) -> str:
+    """The source meant, once the arguments agree with each other."""
+    if missing not in POLICIES:
+        raise StateshiftError(f"--missing {missing} is no policy{suggestion(missing, POLICIES)}.")
+    if output.is_dir():
+        raise StateshiftError(f"{output} is a folder: name a file, as in {output / 'ESM2_pert_features.pt'}.")
+    if lookup is None:
+        return source
+    if source not in ("esm2", "table"):
+        raise StateshiftError(f"--lookup takes the vectors from a table, --source {source} makes them: choose one.")
+    unused = [flag for flag, given in (("--fasta", fasta), ("--checkpoint", checkpoint)) if given is not None]
+    if unused:
+        raise StateshiftError(f"--lookup takes the vectors from a table: leave out {' and '.join(unused)}.")
+    if Path(lookup).resolve() == output.resolve():
+        raise StateshiftError(f"{output} is both the --lookup and the --output: choose another output.")
+    return "table"
+
+
+def _wanted_genes(from_toml: Path | None, gene_list: Path | None) -> list[str]:
+    """The genes that need a vector, from exactly one of the two inputs."""
+    if (from_toml is None) == (gene_list is None):
+        raise StateshiftError("Name the genes by one of --from-toml (an experiment) and --gene-list (a file).")
+    if gene_list is not None:
+        genes, where = read_gene_list(gene_list), Path(gene_list).name
+    else:
+        from stateshift.cells import perturbed_genes
+
+        genes, where = perturbed_genes(Path(from_toml)), Path(from_toml).name
+        if not genes:
+            raise StateshiftError(f"{from_toml}: its datasets hold no perturbed genes.")
+    logger.info("%d genes from %s.", len(genes), where)
+    return genes
+
+
+def _kept(output: Path, genes: list[str]) -> FeatureTable:
+    """The existing output where it holds every gene; an error that says what it lacks otherwise."""
+    try:
+        table = FeatureTable.load(output)
+    except StateshiftError as error:
+        raise StateshiftError(f"{error} Choose another --output, or replace it with --overwrite.") from error
+    lacking = table.missing(genes)
+    if lacking:
+        raise StateshiftError(
+            f"{output} exists and lacks {some(lacking)}: choose another --output, or replace it with --overwrite."
+        )
+    logger.info("%s holds all %d genes already and is kept (--overwrite makes it anew).", output, len(genes))
+    filled = [gene for gene in genes if gene in table.provenance.get("missing_policy", {})]
+    if filled:
+        logger.info("Of these, %s had no vector of their own and were filled in when it was made.", some(filled))
+    if table.provenance.get("demo"):
+        logger.info("It was made with the embedded demo model: good for trying out, not for research.")
+    return table
+
+
+def _settled(table: FeatureTable, request: FeatureRequest, source: str) -> FeatureTable:
+    """The source's table with the policy for missing genes carried out, and everything recorded."""
+    missing = dict(table.provenance.get("missing", {}))
+    missing.update({g: f"`{source}` gave no vector" for g in request.genes if g not in table and g not in missing})
+    request.refuse_missing(missing, f"`{source}`")
+    if not len(table):
+        raise StateshiftError(f"None of the {len(request.genes)} genes has a vector: {some(missing)}.")
+    table = table.subset([gene for gene in request.genes if gene in table])
+    if missing and request.missing != "drop":
+        row = table.vectors.mean(axis=0) if request.missing == "mean" else np.zeros(table.width, dtype=np.float32)
+        vectors = dict(zip(table.genes, table.vectors)) | dict.fromkeys(missing, row)
+        table = FeatureTable.from_mapping({gene: vectors[gene] for gene in request.genes}, table.provenance)
+    if missing:
+        done = {"zero": "get a zero vector", "mean": "get the mean vector", "drop": "are left out"}[request.missing]
+        logger.info(
+            "%d genes without a vector %s (--missing %s): %s.", len(missing), done, request.missing, some(missing)
+        )
+    provenance = {
+        **table.provenance,
+        "missing": missing,
+        "missing_policy": dict.fromkeys(missing, request.missing),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stateshift": __version__,
+    }
+    return replace(table, provenance=provenance)
