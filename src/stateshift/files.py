@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from stateshift.errors import StateshiftError
 
@@ -59,6 +60,21 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
         else:
             beside.unlink(missing_ok=True)
+
+
+def reserve_room(path: str | Path, size: int) -> None:
+    """Claim `size` bytes for a new file where the system can, so that a full disk shows before HDF5 writes.
+
+    HDF5 takes the whole process down when a write fails; here it is still a harmless OSError.
+    """
+    with open(path, "wb") as handle:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle.fileno(), 0, size)
+
+
+def h5ad_bytes(X: Any) -> int:
+    """About the bytes of an uncompressed h5ad file of a CSR matrix and slim tables."""
+    return X.data.nbytes + X.indices.nbytes + X.indptr.nbytes + 100 * sum(X.shape) + 2**20
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from stateshift.challenge.candidate import Candidate
 from stateshift.challenge.seasons import Season
 from stateshift.challenge.validate import Validation, examine
 from stateshift.errors import InputProblems
-from stateshift.files import sha256, written_beside
+from stateshift.files import h5ad_bytes, reserve_room, sha256, written_beside
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +139,7 @@ def _write(path: Path, X: csr_matrix, labels: np.ndarray, genes: list[str], seas
     with tempfile.TemporaryDirectory(prefix=".vcc-", dir=path.parent) as folder:
         plain = Path(folder) / season.matrix
         packed = plain.with_name(plain.name + ".zst")
-        _make_sure_of_room(plain, X.data.nbytes + X.indices.nbytes + X.indptr.nbytes + 100 * sum(X.shape) + 2**20)
+        reserve_room(plain, h5ad_bytes(X))
         cells.write_h5ad(plain)
         with open(plain, "rb") as source, open(packed, "wb") as target:
             compressor = zstandard.ZstdCompressor(level=season.zstd_level)
@@ -151,13 +150,6 @@ def _write(path: Path, X: csr_matrix, labels: np.ndarray, genes: list[str], seas
                 tar.addfile(_member(packed.name, packed.stat().st_size), source)
             mark = season.watermark.encode()
             tar.addfile(_member(season.watermark_name, len(mark)), io.BytesIO(mark))
-
-
-def _make_sure_of_room(path: Path, size: int) -> None:
-    """Raise an OSError while that is still harmless: HDF5 takes the whole process down when a write fails."""
-    with open(path, "wb") as handle:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(handle.fileno(), 0, size)
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:

@@ -21,6 +21,7 @@ def evaluate(
     pert_col: Annotated[str | None, typer.Option(help="The truth's obs column of the perturbation.")] = None,
     cell_type_key: Annotated[str | None, typer.Option(help="The truth's obs column of the cell type.")] = None,
     control_pert: Annotated[str | None, typer.Option(help="The truth's control.")] = None,
+    truth_scale: Annotated[str | None, typer.Option(help="counts, log1p_1e4 or log1p, where it is not plain.")] = None,
     official: Annotated[
         bool, typer.Option("--official", help="Add cell-eval's DES, PDS, MAE and score (extra `official`).")
     ] = False,
@@ -39,6 +40,7 @@ def evaluate(
         perturbation=pert_col,
         context=cell_type_key,
         control=control_pert,
+        truth_scale=truth_scale,
         official=official,
         overwrite=overwrite,
     )
@@ -46,7 +48,7 @@ def evaluate(
     console.print(summary_table(result))
     if official:
         console.print(official_table(result))
-    for sentence in sentences(result):
+    for sentence in (*sentences(result), *result.notes):
         console.print(sentence, highlight=False, soft_wrap=True)
 
 

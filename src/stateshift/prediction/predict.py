@@ -18,7 +18,7 @@ from stateshift.effects import EFFECT_MODELS, EffectModel, fit_effect_models
 from stateshift.effects.shift import shift_population
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
-from stateshift.files import written_beside
+from stateshift.files import h5ad_bytes, reserve_room, written_beside
 from stateshift.prediction.requests import Request, make_requests, read_perturbations, requested_pairs, split_pairs
 from stateshift.progress import track
 from stateshift.run import RunDirectory, open_run
@@ -141,6 +141,7 @@ def predict(
     if _is_simulated(cells):
         adata.uns["stateshift"]["simulated"] = True
     with written_beside(output, overwrite) as part:
+        reserve_room(part, h5ad_bytes(adata.X) + sum(e.nbytes for e in effects.values()))
         adata.write_h5ad(part)
     logger.info("%s: %d cells, %d populations", output, adata.n_obs, len(requests))
     return output
