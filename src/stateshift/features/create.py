@@ -70,7 +70,7 @@ def create_features(
     """
     output = Path(output)
     source = _checked(source, fasta, checkpoint, lookup, missing, output)
-    make = feature_source(source)
+    feature_source(source)
     genes = _wanted_genes(from_toml, gene_list)
     if output.exists() and not overwrite:
         return _kept(output, genes)
@@ -82,11 +82,24 @@ def create_features(
         lookup=Path(lookup) if lookup else None,
         missing=missing,
     )
-    table = _settled(make(request), request, source)
+    table = build_features(request, source)
     table.save(output, overwrite=overwrite)
     resume_file(output).unlink(missing_ok=True)
     logger.info("%s: %d genes, %d values each.", output, len(table), table.width)
     return table
+
+
+def build_features(request: FeatureRequest, source: str = "esm2") -> FeatureTable:
+    """A source's table in memory, the policy for missing genes carried out and recorded.
+
+    Unfinished work may stay in `resume_file` of ``request.output``; remove it once the table is stored.
+
+    Raises
+    ------
+    StateshiftError
+        No source has the name, an input can't be used, or genes have no vector and the policy is ``error``.
+    """
+    return _settled(feature_source(source)(request), request, source)
 
 
 def read_gene_list(path: str | Path) -> list[str]:

@@ -166,19 +166,21 @@ def _features(experiment: Experiment, pert_features: str | Path | None, genes: l
             f"{experiment.path} names no perturbation features: pass --pert-features TABLE.pt "
             '(create_esm_pert_features makes one), or add [features] with  source = "onehot".'
         )
-    from stateshift.features import build_features
+    from stateshift.features import FeatureRequest, build_features, resume_file
 
-    fasta = declared.get("fasta")
-    checkpoint = declared.get("checkpoint")
+    checkpoint, fasta = declared.get("checkpoint"), declared.get("fasta")
     if checkpoint is not None and experiment.resolve(checkpoint).is_file():
         checkpoint = str(experiment.resolve(checkpoint))
-    return build_features(
+    request = FeatureRequest(
         genes,
-        source=declared.get("source", "esm2"),
+        experiment.path.with_suffix(".features.pt"),
         fasta=experiment.resolve(fasta) if fasta else None,
         checkpoint=checkpoint,
         missing=declared.get("missing", "error"),
     )
+    built = build_features(request, declared.get("source", "esm2"))
+    resume_file(request.output).unlink(missing_ok=True)
+    return built
 
 
 def _module(config: dict[str, Any], data: TrainingData) -> Any:
