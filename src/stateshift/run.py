@@ -101,20 +101,20 @@ class RunDirectory:
         self.write_text("versions.json", json.dumps(versions, indent=1) + "\n")
 
 
-def new_run(path: str | Path) -> RunDirectory:
-    """Make an empty run directory.
-
-    Raises
-    ------
-    StateshiftError
-        Something lies at `path` already: a run is never overwritten.
-    """
+def refuse_taken(path: str | Path) -> None:
+    """Raise a StateshiftError where something lies at `path` already: a run is never overwritten."""
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         what = "another run" if (path / "config.yaml").exists() else "other content"
         raise StateshiftError(
             f"{path} exists with {what}: choose another --name, or go on with it by `stateshift train --resume {path}`."
         )
+
+
+def new_run(path: str | Path) -> RunDirectory:
+    """Make an empty run directory; `refuse_taken` where it can't be one."""
+    path = Path(path)
+    refuse_taken(path)
     try:
         (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     except OSError as error:

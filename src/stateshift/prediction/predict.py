@@ -6,20 +6,20 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
 
 from stateshift import __version__
 from stateshift.cells import Cells, EffectTable, read_cells
 from stateshift.cells.loading import align_genes
 from stateshift.effects import EFFECT_MODELS, EffectModel, fit_effect_models
 from stateshift.effects.shift import shift_population
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
+from stateshift.prediction.contract import assemble
 from stateshift.prediction.requests import Request, make_requests, read_perturbations, requested_pairs, split_pairs
+from stateshift.prediction.vectors import apply_policy, find_vectors
 from stateshift.progress import track
 from stateshift.run import RunDirectory, open_run
 
@@ -105,9 +105,9 @@ def predict(
         pairs = [(c, p) for c, p in pairs if not contexts or c in contexts]
     else:
         pairs = requested_pairs(population, read_perturbations(perturb), contexts, str(cells))
-    table, unknown = _features(directory, features, pairs)
+    table, unknown = find_vectors(directory, features, pairs)
     if unknown:
-        pairs = _without(pairs, unknown, missing, table)
+        pairs = apply_policy(pairs, unknown, missing, table)
     requests = make_requests(population, pairs, n_cells, seed, str(cells))
     fallback = {p for _, p in pairs if any(g in unknown for g in genes_of(p))}
 
@@ -124,7 +124,7 @@ def predict(
             "fallback" if r.perturbation in fallback else effect_models[model].routes([r.perturbation], [r.context])[0]
             for r in requests
         ]
-    adata = _assemble(population, requests, predicted, routes, train)
+    adata = assemble(population, requests, predicted, routes, train)
     adata.uns["stateshift"] = {
         "scale": scale,
         "control": population.control,
@@ -168,59 +168,6 @@ def _cells(run: RunDirectory, path: str | Path) -> tuple[Cells, str]:
             f'or declare it by uns["stateshift"] = {{"scale": "{trained}"}} if it is so.'
         )
     return cells, trained
-
-
-def _features(
-    run: RunDirectory, extra: str | Path | None, pairs: Sequence[tuple[str, str]]
-) -> tuple[FeatureTable, set[str]]:
-    """Vectors for the pairs, from the run's table and the extra one, and the genes that have none."""
-    table = FeatureTable.load(run.features_file)
-    absent = table.missing(p for _, p in pairs)
-    source = extra or run.config().get("feature_table")
-    if absent and source is not None:
-        path = Path(source) if extra else run.path / source
-        if path.is_file():
-            more = FeatureTable.load(path)
-            if more.width != table.width:
-                raise StateshiftError(f"{path} has {more.width} features a gene, the run {table.width}.")
-            _require_same_vectors(table, more, path)
-            found = [g for g in absent if g in more]
-            logger.info("vectors of %d genes taken from %s", len(found), path)
-            table = FeatureTable(
-                [*table.genes, *found], np.concatenate([table.vectors, more.subset(found).vectors]), table.provenance
-            )
-            absent = [g for g in absent if g not in more]
-        elif extra:
-            raise StateshiftError(f"{extra}: there is no such feature table.")
-    return table, set(absent)
-
-
-def _require_same_vectors(table: FeatureTable, more: FeatureTable, path: Path) -> None:
-    """A table of another model would be read as nonsense, so the genes in common must agree."""
-    common = [g for g in table.genes if g in more]
-    if common and not np.allclose(table.subset(common).vectors, more.subset(common).vectors, rtol=1e-3, atol=1e-4):
-        raise StateshiftError(f"{path} holds other vectors than the run for the same genes: it is from another model.")
-
-
-def _without(
-    pairs: list[tuple[str, str]], unknown: set[str], missing: str, table: FeatureTable
-) -> list[tuple[str, str]]:
-    """Apply the policy for genes without a vector."""
-    names = sorted(unknown)
-    if missing == "error":
-        hint = suggestion(names[0], table.genes) if len(names) == 1 else ""
-        raise StateshiftError(
-            f"No feature vector for {some(names, 20)}{hint}. Pass --features TABLE.pt that holds "
-            f"{'it' if len(names) == 1 else 'them'} (create_esm_pert_features --gene-list), or --missing drop|fallback."
-        )
-    if missing == "fallback":
-        logger.warning("no feature vector for %s: the mean training effect stands in", some(names, 20))
-        return pairs
-    logger.warning("no feature vector for %s: left out", some(names, 20))
-    kept = [(c, p) for c, p in pairs if not any(g in unknown for g in genes_of(p))]
-    if not kept:
-        raise StateshiftError(f"No perturbation is left: none of {some(names, 20)} has a feature vector.")
-    return kept
 
 
 def _baseline_effects(
@@ -277,56 +224,6 @@ def _shifted(cells: Cells, request: Request, effect: np.ndarray) -> np.ndarray:
     """Control cells moved by a mean effect."""
     x = cells.X[request.controls].toarray()
     return shift_population(x, effect, x.mean(axis=0))
-
-
-def _assemble(
-    cells: Cells,
-    requests: list[Request],
-    predicted: Any,
-    routes: list[str],
-    train: EffectTable,
-) -> Any:
-    """Predicted cells and the untouched controls as one AnnData."""
-    import anndata as ad
-    import pandas as pd
-
-    matrices, frames = [], []
-    for request, cells_SG, route in zip(requests, predicted, routes):
-        control = cells.X[request.controls]
-        matrix = csr_matrix(cells_SG.astype(np.float32))
-        if (matrix != control).nnz == 0:
-            raise StateshiftError(
-                f"The prediction for {request.perturbation} in {request.context} equals its control cells: nothing was "
-                "predicted (no effect in training, or an untrained model), so it is refused."
-            )
-        sources = {c for c, p in zip(train.contexts, train.perturbations) if p == request.perturbation}
-        matrices.append(matrix)
-        frames.append(_obs(request.perturbation, request.context, len(control.indptr) - 1, False, route, len(sources)))
-    shown = {r.context for r in requests}
-    for context in sorted(shown):
-        rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
-        matrices.append(cells.X[rows])
-        frames.append(_obs(cells.control, context, len(rows), True, "control", 0))
-    obs = pd.concat(frames, ignore_index=True)
-    obs.index = obs.index.astype(str)
-    for column in ("target_gene", "context", "route"):
-        obs[column] = obs[column].astype("category")
-    return ad.AnnData(vstack(matrices, format="csr"), obs=obs, var=pd.DataFrame(index=pd.Index(cells.genes)))
-
-
-def _obs(target: str, context: str, n: int, is_control: bool, route: str, n_sources: int) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(
-        {
-            "target_gene": [target] * n,
-            "context": context,
-            "is_control": is_control,
-            "route": route,
-            "n_sources": n_sources,
-            "interval": np.float32("nan"),
-        }
-    )
 
 
 def _is_simulated(path: str | Path) -> bool:

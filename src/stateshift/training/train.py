@@ -7,42 +7,17 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from stateshift.cells import (
-    Cells,
-    EffectTable,
-    Experiment,
-    assign_splits,
-    estimate_effects,
-    load_cells,
-    read_experiment,
-    split_counts,
-)
+from stateshift.cells import Experiment, read_experiment, split_counts
 from stateshift.effects import ridge_map
-from stateshift.errors import StateshiftError, some, suggestion
-from stateshift.feature_table import FeatureTable, genes_of
-from stateshift.run import RunDirectory, new_run, open_run
+from stateshift.errors import StateshiftError, suggestion
+from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
 from stateshift.training.config import compose_config
+from stateshift.training.data import TrainingData, make_loaders, prepare
 
 logger = logging.getLogger(__name__)
-
-KEPT_BACK = 0.1
-"""Share of the training cells that chooses the checkpoint where no validation split is declared."""
-
-
-@dataclass
-class TrainingData:
-    """An experiment read, split and joined with its features."""
-
-    cells: Cells
-    split: np.ndarray
-    features: FeatureTable
-    effects: EffectTable
 
 
 def train(
@@ -85,12 +60,13 @@ def train(
     """
     read = read_experiment(experiment, columns)
     config = compose_config([*_run_overrides(read), *overrides])
-    data = prepare(read, pert_features, missing)
     name = name or config["name"] or read.run.get("name") or f"{read.path.stem}_{config['model']['name']}"
-    folder = Path(output_dir or read.run.get("output_dir") or config["output_dir"])
+    folder = Path(output_dir or read.run.get("output_dir") or config["output_dir"]) / name
+    refuse_taken(folder)
+    data = prepare(read, pert_features, missing)
     config |= {"name": name, "output_dir": ".", "scale": data.cells.scale}
     module = _module(config, data)
-    run = new_run(folder / name)
+    run = new_run(folder)
     table = pert_features or read.features.get("table")
     if table is not None:
         config["feature_table"] = os.path.relpath(read.resolve(table), run.path)
@@ -131,58 +107,6 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     return run.path
 
 
-def prepare(experiment: Experiment, pert_features: str | Path | None, missing: str | None) -> TrainingData:
-    """Cells, splits, features of every perturbed gene, and the training cells' effects."""
-    cells = load_cells(experiment)
-    split = assign_splits(experiment, cells)
-    used = sorted(set(cells.obs["perturbation"][np.isin(split, ("train", "val", "test"))]))
-    table = _features(experiment, pert_features, sorted({g for p in used for g in genes_of(p)}))
-    absent = table.missing(used)
-    missing = missing or experiment.features.get("missing", "error")
-    if absent and missing != "drop":
-        raise StateshiftError(
-            f"{len(absent)} perturbed genes have no feature vector: {some(absent, 20)}. Make a table that holds them, "
-            "or pass --missing drop to leave their perturbations out by name."
-        )
-    if absent:
-        dropped = [p for p in used if any(g in set(absent) for g in genes_of(p))]
-        logger.warning("no feature vector for %s: left out are %s", some(absent, 20), some(dropped, 20))
-        split[cells.obs["perturbation"].isin(dropped).to_numpy()] = ""
-        used = [p for p in used if p not in set(dropped)]
-        if not (split == "train").any():
-            raise StateshiftError(f"{experiment.path}: no training perturbation has a feature vector.")
-    genes = sorted({g for p in used for g in genes_of(p)})
-    return TrainingData(cells, split, table.subset(genes), estimate_effects(cells, split == "train"))
-
-
-def _features(experiment: Experiment, pert_features: str | Path | None, genes: list[str]) -> FeatureTable:
-    """The table named by the caller or by ``[features]``, or one built from its source."""
-    declared = experiment.features
-    path = pert_features or (experiment.resolve(declared["table"]) if "table" in declared else None)
-    if path is not None:
-        return FeatureTable.load(path)
-    if not declared:
-        raise StateshiftError(
-            f"{experiment.path} names no perturbation features: pass --pert-features TABLE.pt "
-            '(create_esm_pert_features makes one), or add [features] with  source = "onehot".'
-        )
-    from stateshift.features import FeatureRequest, build_features, resume_file
-
-    checkpoint, fasta = declared.get("checkpoint"), declared.get("fasta")
-    if checkpoint is not None and experiment.resolve(checkpoint).is_file():
-        checkpoint = str(experiment.resolve(checkpoint))
-    request = FeatureRequest(
-        genes,
-        experiment.path.with_suffix(".features.pt"),
-        fasta=experiment.resolve(fasta) if fasta else None,
-        checkpoint=checkpoint,
-        missing=declared.get("missing", "error"),
-    )
-    built = build_features(request, declared.get("source", "esm2"))
-    resume_file(request.output).unlink(missing_ok=True)
-    return built
-
-
 def _module(config: dict[str, Any], data: TrainingData) -> Any:
     import lightning
 
@@ -207,7 +131,7 @@ def _fit(run: RunDirectory, config: dict[str, Any], data: TrainingData, module: 
     from stateshift.training.recorder import RunRecorder
 
     settings = config["training"]
-    training, validation = _loaders(config, data, first_batch)
+    training, validation = make_loaders(config, data, first_batch)
     recorder = RunRecorder(run, training.dataset.batches_an_epoch)
     with _quiet_lightning():
         trainer = lightning.Trainer(
@@ -232,23 +156,6 @@ def _fit(run: RunDirectory, config: dict[str, Any], data: TrainingData, module: 
     )
 
 
-def _loaders(config: dict[str, Any], data: TrainingData, first_batch: int) -> tuple[Any, Any]:
-    """Loaders of training and validation sets."""
-    from torch.utils.data import DataLoader
-
-    from stateshift.cells.sets import CellSets
-
-    training, validation = data.split == "train", data.split == "val"
-    if not validation.any():
-        validation = _kept_back(data, config["seed"])
-        training = training & ~validation
-    shape = {"set_size": config["model"]["set_size"], "seed": config["seed"], **config["data"]}
-    return (
-        DataLoader(CellSets(data.cells, training, data.features, first_batch=first_batch, **shape), batch_size=None),
-        DataLoader(CellSets(data.cells, validation, data.features, shuffle=False, **shape), batch_size=None),
-    )
-
-
 @contextlib.contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Leave out Lightning's advice on workers, devices and resumable loaders: our sets resume by themselves."""
@@ -257,22 +164,6 @@ def _quiet_lightning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         yield
-
-
-def _kept_back(data: TrainingData, seed: int) -> np.ndarray:
-    """A tenth of each training group's cells, (n,) mask."""
-    from stateshift.cells.sets import rows_by_label
-
-    rng = np.random.default_rng(seed)
-    obs = data.cells.obs
-    rows = np.flatnonzero(data.split == "train")
-    group = (obs["file"] + "\x1f" + obs["context"] + "\x1f" + obs["perturbation"]).to_numpy()[rows]
-    mask = np.zeros(len(obs), bool)
-    for members in rows_by_label(group, rows).values():
-        mask[rng.permutation(members)[: round(KEPT_BACK * len(members))]] = True
-    if not mask.any():
-        raise StateshiftError("The training groups are too small to keep a tenth back: declare a validation split.")
-    return mask
 
 
 def _steps_done(run: RunDirectory) -> int:

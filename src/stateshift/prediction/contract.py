@@ -1,0 +1,64 @@
+"""Predicted cells as an AnnData by the prediction contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix, vstack
+
+from stateshift.cells import Cells, EffectTable
+from stateshift.errors import StateshiftError
+from stateshift.prediction.requests import Request
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def assemble(
+    cells: Cells,
+    requests: list[Request],
+    predicted: Iterable[np.ndarray],
+    routes: list[str],
+    train: EffectTable,
+) -> AnnData:
+    """Predicted cells and the untouched controls as one AnnData."""
+    import anndata as ad
+
+    matrices, frames = [], []
+    for request, cells_SG, route in zip(requests, predicted, routes):
+        control = cells.X[request.controls]
+        matrix = csr_matrix(cells_SG.astype(np.float32))
+        if (matrix != control).nnz == 0:
+            raise StateshiftError(
+                f"The prediction for {request.perturbation} in {request.context} equals its control cells: nothing was "
+                "predicted (no effect in training, or an untrained model), so it is refused."
+            )
+        sources = {c for c, p in zip(train.contexts, train.perturbations) if p == request.perturbation}
+        matrices.append(matrix)
+        frames.append(_obs(request.perturbation, request.context, len(control.indptr) - 1, False, route, len(sources)))
+    shown = {r.context for r in requests}
+    for context in sorted(shown):
+        rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
+        matrices.append(cells.X[rows])
+        frames.append(_obs(cells.control, context, len(rows), True, "control", 0))
+    obs = pd.concat(frames, ignore_index=True)
+    obs.index = obs.index.astype(str)
+    for column in ("target_gene", "context", "route"):
+        obs[column] = obs[column].astype("category")
+    return ad.AnnData(vstack(matrices, format="csr"), obs=obs, var=pd.DataFrame(index=pd.Index(cells.genes)))
+
+
+def _obs(target: str, context: str, n: int, is_control: bool, route: str, n_sources: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "target_gene": [target] * n,
+            "context": context,
+            "is_control": is_control,
+            "route": route,
+            "n_sources": n_sources,
+            "interval": np.float32("nan"),
+        }
+    )

@@ -1,0 +1,68 @@
+"""Feature vectors for what is to be predicted, and what becomes of genes that have none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.run import RunDirectory
+
+logger = logging.getLogger(__name__)
+
+
+def find_vectors(
+    run: RunDirectory, extra: str | Path | None, pairs: Sequence[tuple[str, str]]
+) -> tuple[FeatureTable, set[str]]:
+    """Vectors for the pairs, from the run's table and the extra one, and the genes that have none."""
+    table = FeatureTable.load(run.features_file)
+    absent = table.missing(p for _, p in pairs)
+    source = extra or run.config().get("feature_table")
+    if absent and source is not None:
+        path = Path(source) if extra else run.path / source
+        if path.is_file():
+            more = FeatureTable.load(path)
+            if more.width != table.width:
+                raise StateshiftError(f"{path} has {more.width} features a gene, the run {table.width}.")
+            _require_same_vectors(table, more, path)
+            found = [g for g in absent if g in more]
+            logger.info("vectors of %d genes taken from %s", len(found), path)
+            table = FeatureTable(
+                [*table.genes, *found], np.concatenate([table.vectors, more.subset(found).vectors]), table.provenance
+            )
+            absent = [g for g in absent if g not in more]
+        elif extra:
+            raise StateshiftError(f"{extra}: there is no such feature table.")
+    return table, set(absent)
+
+
+def _require_same_vectors(table: FeatureTable, more: FeatureTable, path: Path) -> None:
+    """A table of another model would be read as nonsense, so the genes in common must agree."""
+    common = [g for g in table.genes if g in more]
+    if common and not np.allclose(table.subset(common).vectors, more.subset(common).vectors, rtol=1e-3, atol=1e-4):
+        raise StateshiftError(f"{path} holds other vectors than the run for the same genes: it is from another model.")
+
+
+def apply_policy(
+    pairs: list[tuple[str, str]], unknown: set[str], missing: str, table: FeatureTable
+) -> list[tuple[str, str]]:
+    """The pairs that are left under a policy for genes without a vector: ``error``, ``drop`` or ``fallback``."""
+    names = sorted(unknown)
+    if missing == "error":
+        hint = suggestion(names[0], table.genes) if len(names) == 1 else ""
+        raise StateshiftError(
+            f"No feature vector for {some(names, 20)}{hint}. Pass --features TABLE.pt that holds "
+            f"{'it' if len(names) == 1 else 'them'} (create_esm_pert_features --gene-list), or --missing drop|fallback."
+        )
+    if missing == "fallback":
+        logger.warning("no feature vector for %s: the mean training effect stands in", some(names, 20))
+        return pairs
+    logger.warning("no feature vector for %s: left out", some(names, 20))
+    kept = [(c, p) for c, p in pairs if not any(g in unknown for g in genes_of(p))]
+    if not kept:
+        raise StateshiftError(f"No perturbation is left: none of {some(names, 20)} has a feature vector.")
+    return kept
