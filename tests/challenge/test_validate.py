@@ -167,5 +167,5 @@ def test_all_problems_come_at_once_in_one_table(make, genes, gene_file):
 
 
 def test_an_absent_gene_list_is_a_sentence(make, genes, tmp_path):
-    with pytest.raises(StateshiftError, match="can't be read as a gene list"):
+    with pytest.raises(StateshiftError, match="there is no such list of genes"):
         validate(make(genes), "2025", tmp_path / "nowhere.csv")

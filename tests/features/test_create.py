@@ -244,7 +244,7 @@ def test_gene_lists_are_read_from_text_and_csv_with_or_without_header(tmp_path, 
         (b"", "names no genes"),
         (b"gene\n\n", "names no genes"),
         (b",gene\n0,TP53\n1,KLF1\n", "its first column holds numbers"),
-        (b"\xff\xfe\x00T", "can't be read as text"),
+        (b"\xff\xfe\x00T", "can't be read as a list of genes"),
     ],
 )
 def test_a_list_without_symbols_is_refused(tmp_path, content, told):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,11 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from stateshift.cells.columns import CONTROL, PERTURBATION
-from stateshift.errors import StateshiftError
 from stateshift.evaluation.inputs import stored_cells
+from stateshift.genes import read_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-HEADERS = frozenset(
-    {"gene", "genes", "gene_name", "gene_names", "gene_symbol", "symbol", "feature", "name", "0", "index"}
-)
 
 
 @dataclass
@@ -111,15 +106,9 @@ def read_gene_list(path: Path | str, known: list[str]) -> GeneList:
     known
         The prediction's genes: a first line among them is a gene, whatever it looks like.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            names = [row[0].strip() for row in csv.reader(handle) if row and row[0].strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise StateshiftError(f"{path} can't be read as a gene list: {error}.") from error
-    if not names:
-        raise StateshiftError(f"{path} holds no gene names.")
-    header = names[0] if names[0] not in known and names[0].casefold() in HEADERS else None
-    genes = names[1:] if header is not None else names
+    header, genes = read_names(path)
+    if header in known:
+        header, genes = None, [header, *genes]
     counts = pd.Series(genes).value_counts()
     return GeneList(genes, header, sorted(counts.index[counts > 1]))
 

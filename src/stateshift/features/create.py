@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,10 +14,9 @@ from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.esm2 import resume_file
 from stateshift.features.sources import POLICIES, FeatureRequest, feature_source
+from stateshift.genes import read_names
 
 logger = logging.getLogger(__name__)
-
-HEADERS = ("gene", "genes", "target_gene", "symbol", "gene_symbol", "gene_name", "perturbation")
 
 
 def create_features(
@@ -113,22 +111,10 @@ def read_gene_list(path: str | Path) -> list[str]:
     StateshiftError
         The file is missing, isn't text, or holds no symbol in its first column.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise StateshiftError(f"{path}: there is no such gene list.")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            lines = [line for line in handle.read().splitlines() if line.strip()]
-        delimiter = "\t" if any("\t" in line for line in lines) else ","
-        cells = [row[0].strip() for row in csv.reader(lines, delimiter=delimiter)]
-    except (UnicodeDecodeError, OSError, csv.Error) as error:
-        raise StateshiftError(f"{path} is no gene list: it can't be read as text.") from error
-    if cells and cells[0].casefold() in HEADERS:
-        logger.info("%s: the first line `%s` is taken for a header.", path.name, cells[0])
-        cells = cells[1:]
-    genes = list(dict.fromkeys(gene for cell in cells for gene in genes_of(cell)))
-    if not genes:
-        raise StateshiftError(f"{path} names no genes: one symbol a line, or a csv with symbols in its first column.")
+    header, names = read_names(path)
+    if header is not None:
+        logger.info("%s: the first line `%s` is taken for a header.", Path(path).name, header)
+    genes = list(dict.fromkeys(gene for name in names for gene in genes_of(name)))
     if all(gene.isdigit() for gene in genes):
         raise StateshiftError(f"{path}: its first column holds numbers ({some(genes, 3)}), no gene symbols.")
     return genes

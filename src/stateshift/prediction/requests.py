@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,7 @@ import numpy as np
 
 from stateshift.cells import Cells
 from stateshift.errors import StateshiftError, some, suggestion
-
-HEADERS = {"gene", "genes", "target_gene", "perturbation", "perturbations", "symbol"}
+from stateshift.genes import read_names
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,10 @@ def read_perturbations(perturb: str | Path | Sequence[str]) -> list[str]:
     ['KLF1', 'HK2', 'KLF1+HK2']
     """
     if isinstance(perturb, Path) or (isinstance(perturb, str) and _is_file(perturb)):
-        try:
-            with open(perturb, newline="", encoding="utf-8-sig") as handle:
-                names = [row[0] for row in csv.reader(handle) if row]
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise StateshiftError(f"{perturb} can't be read as a list of genes: {error}") from error
-    elif isinstance(perturb, str):
-        if perturb.endswith((".txt", ".csv", ".tsv")):
-            raise StateshiftError(f"{perturb}: there is no such list of genes.")
-        names = perturb.split(",")
+        _, names = read_names(perturb)
     else:
-        names = list(perturb)
+        names = perturb.split(",") if isinstance(perturb, str) else list(perturb)
     names = [n.strip() for n in names if n.strip()]
-    if names and names[0].casefold() in HEADERS:
-        names = names[1:]
     if not names:
         raise StateshiftError(f"{perturb} names no perturbation.")
     return list(dict.fromkeys(names))
@@ -129,7 +117,5 @@ def split_pairs(splits: dict[str, dict[str, dict[str, int]]], split: str) -> lis
 
 
 def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except OSError:  # a long comma list is no valid file name
-        return False
+    """Whether the text names a file rather than genes."""
+    return text.endswith((".txt", ".csv", ".tsv")) or ("," not in text and Path(text).is_file())
