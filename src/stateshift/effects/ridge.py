@@ -91,13 +91,14 @@ def ridge_map(train: EffectTable, features: FeatureTable, seed: int = 0) -> tupl
 
 
 def _choose_alpha(points: np.ndarray, deviations: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]) -> float:
-    from sklearn.linear_model import Ridge as RidgeRegression
-
+    """The penalty of least squared error over the folds; one decomposition a fold serves all penalties."""
     errors = np.zeros(len(ALPHAS))
     for fit, held in folds:
+        centre, mean = points[fit].mean(axis=0), deviations[fit].mean(axis=0)
+        left, singular, axes = np.linalg.svd(points[fit] - centre, full_matrices=False)
+        answers, questions = left.T @ (deviations[fit] - mean), (points[held] - centre) @ axes.T
         for i, alpha in enumerate(ALPHAS):
-            model = RidgeRegression(alpha=alpha).fit(points[fit], deviations[fit])
-            predicted = model.predict(points[held]).reshape(len(held), -1)
+            predicted = (questions * (singular / (singular**2 + alpha))) @ answers + mean
             errors[i] += ((predicted - deviations[held]) ** 2).sum()
     return ALPHAS[first_least(errors)]
 
