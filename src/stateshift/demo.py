@@ -80,7 +80,7 @@ class DemoResult:
             verdict = "ahead of" if row.low > 0 else "behind" if row.high < 0 else "not told apart from"
             said.append(
                 f"{row.regime} ({row.pairs}): Pearson delta {row.model_mean:.3f}, {verdict} `{row.baseline}` "
-                f"({row.baseline_mean:.3f}) by {row.difference:+.3f}, 95 % interval {row.low:+.3f} to {row.high:+.3f}."
+                f"({row.baseline_mean:.3f}): difference {row.difference:+.3f}, 95 % interval {row.low:+.3f} to {row.high:+.3f}."
             )
         return said
 
