@@ -18,7 +18,6 @@ def test_the_tree_names_every_file_of_the_package():
 
 def test_every_file_that_the_readme_links_to_is_there():
 
-
     links = re.findall(r"\]\(([^)#:]+)\)", (REPOSITORY / "README.md").read_text())
     assert len(links) >= 3
     assert [link for link in links if not (REPOSITORY / link).exists()] == []
