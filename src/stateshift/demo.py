@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stateshift.errors import StateshiftError
+from stateshift.files import new_folder
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -244,12 +244,7 @@ def leads_by_regime(evaluation: Evaluation, unseen: list[str]) -> pd.DataFrame:
 @contextlib.contextmanager
 def _whole_folder(folder: Path) -> Iterator[None]:
     """Make a folder and take it away again where its making fails."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StateshiftError(f"{folder} exists and is not empty: choose another folder with --output.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateshiftError(f"{folder} can't be made: {error.strerror or error}.") from error
+    new_folder(folder)
     try:
         yield
     except BaseException:

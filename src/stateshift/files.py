@@ -62,6 +62,18 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
+def new_folder(path: str | Path) -> Path:
+    """Make an empty folder; a StateshiftError where something lies there already or it can't be made."""
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise StateshiftError(f"{path} exists and is not empty: choose another folder with --output.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateshiftError(f"{path} can't be made: {error.strerror or error}.") from error
+    return path
+
+
 def reserve_room(path: str | Path, size: int) -> None:
     """Claim `size` bytes for a new file where the system can, so that a full disk shows before HDF5 writes.
 

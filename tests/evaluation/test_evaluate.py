@@ -135,7 +135,7 @@ def test_what_is_on_one_side_alone_is_reported_and_not_scored(world):
     truth = truth[~((truth.obs["cell_line"] == "RPE1") & truth.obs["gene"].isin(["G02", "G03"]))].copy()
     found = evaluate(predicted, truth)
     assert "RPE1: predicted and not in the truth, so not scored: G02, G03." in found.notes
-    assert "RPE1: in the truth and not predicted: G01." in found.notes
+    assert "In the truth and not predicted: 1 in RPE1 (G01)." in found.notes
     assert "PDS needs two perturbations to tell apart: with one it is left empty in RPE1." in found.notes
     rpe1 = found.scores[found.scores["context"] == "RPE1"]
     assert rpe1["perturbation"].unique().tolist() == ["G00"]

@@ -124,10 +124,11 @@ def _shared_pairs(
         absent = sorted(p for c, p in predicted if c == context and (c, p) not in true)
         if absent:
             notes.append(f"{context}: predicted and not in the truth, so not scored: {some(absent)}.")
-    for context in contexts:
-        unseen = sorted(p for c, p in true if c == context and (c, p) not in predicted)
-        if unseen:
-            notes.append(f"{context}: in the truth and not predicted: {some(unseen)}.")
+    unseen = {c: sorted(p for d, p in true if d == c and (c, p) not in predicted) for c in contexts}
+    if any(unseen.values()):
+        counts = ", ".join(f"{len(names)} in {context}" for context, names in unseen.items() if names)
+        every = sorted(set().union(*unseen.values()))
+        notes.append(f"In the truth and not predicted: {counts} ({some(every, 4)}).")
     alone = [context for context in contexts if sum(c == context for c, _ in shared) < 2]
     if alone:
         notes.append(f"PDS needs two perturbations to tell apart: with one it is left empty in {some(alone)}.")

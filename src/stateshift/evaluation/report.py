@@ -65,7 +65,7 @@ def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
     about, scores = evaluation.about, evaluation.scores
     contexts = sorted(scores["context"].unique())
     own = scores[scores["model"] == evaluation.model]
-    lines = [page.heading(f"Evaluation {name}")]
+    lines = [page.heading(f"Evaluation: {name}" if name and name != "evaluation" else "Evaluation")]
     lines.append(page.paragraph(f"{about.get('predicted', '?')} against {about.get('truth', '?')}", "soft"))
     lines.append(
         page.facts(

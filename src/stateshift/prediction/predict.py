@@ -112,8 +112,8 @@ def predict(
     fallback = {p for _, p in pairs if any(g in unknown for g in genes_of(p))}
 
     train = EffectTable.load(directory.effects_file)
-    effect_models = fit_effect_models(train, FeatureTable.load(directory.features_file), seed=seed)
-    effects = _baseline_effects(effect_models, pairs, fallback, table)
+    effect_models = fit_effect_models(train, table, seed=seed)
+    effects = _baseline_effects(effect_models, pairs, fallback)
     if model == "transition":
         predicted = _by_transition(directory, population, requests, table, fallback, effects["mean"])
         routes = ["fallback" if r.perturbation in fallback else "neural" for r in requests]
@@ -171,15 +171,13 @@ def _cells(run: RunDirectory, path: str | Path) -> tuple[Cells, str]:
 
 
 def _baseline_effects(
-    models: dict[str, EffectModel], pairs: list[tuple[str, str]], fallback: set[str], table: FeatureTable
+    models: dict[str, EffectModel], pairs: list[tuple[str, str]], fallback: set[str]
 ) -> dict[str, np.ndarray]:
     """Every effect model's effects (R, G) for the pairs; the mean effect where features are missing."""
     contexts, perturbations = [c for c, _ in pairs], [p for _, p in pairs]
     known = np.array([p not in fallback for p in perturbations])
     effects = {}
     for name, model in models.items():
-        if name in ("ridge", "knn"):
-            model.space.table = table
         effects[name] = models["mean"].predict(perturbations, contexts)
         if known.any():
             rows = np.flatnonzero(known)
