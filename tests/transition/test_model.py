@@ -47,10 +47,10 @@ def test_padding_changes_nothing_for_the_real_cells():
 
 def test_before_training_it_is_the_linear_effect_exactly_in_the_mean():
     model, batch = TransitionModel(TINY).eval(), random_batch()
-    weight = torch.randn(3, 7) * 0.1
-    model.set_start(weight, torch.full((7,), 0.05))
+    down, up = torch.randn(3, 2), torch.randn(2, 7) * 0.1
+    model.set_start(down, up, torch.full((7,), 0.05))
     moved = model(batch).mean(dim=1) - batch["ctrl_cell_emb"].mean(dim=1)
-    effect = (batch["pert_emb"] @ weight + 0.05).maximum(-batch["ctrl_cell_emb"].mean(dim=1))
+    effect = (batch["pert_emb"] @ down @ up + 0.05).maximum(-batch["ctrl_cell_emb"].mean(dim=1))
     torch.testing.assert_close(moved, effect, atol=1e-5, rtol=1e-5)
 
 

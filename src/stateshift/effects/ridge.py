@@ -26,22 +26,24 @@ class Ridge:
         Main effects of the training rows.
     space
         Standardises features.
-    weight
-        Array (F, G), from standardised features to the deviation from the context main effect.
+    axes, coefficients
+        Arrays (F, R) and (R, G), R at most the number of training perturbations; their product leads from
+        standardised features to the deviation from the context main effect.
     alpha
         The penalty that the inner folds chose.
     """
 
     main: MainEffects
     space: FeatureSpace
-    weight: np.ndarray
+    axes: np.ndarray
+    coefficients: np.ndarray
     alpha: float
 
     def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
         """Effects (R, G)."""
         if not len(perturbations):
             return np.zeros((0, len(self.main.overall)), dtype=np.float32)
-        deviation = self.space(perturbations) @ self.weight
+        deviation = self.space(perturbations) @ self.axes @ self.coefficients
         return (self.main.of_contexts(contexts) + deviation).astype(np.float32)
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
@@ -72,22 +74,24 @@ def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
     coordinates = left * singular
     alpha = _choose_alpha(coordinates, _in_row_space(deviations), gene_folds(names, seed))
     fitted = RidgeRegression(alpha=alpha, fit_intercept=False).fit(coordinates, deviations)
-    return Ridge(main, space, axes.T @ np.atleast_2d(fitted.coef_).T, alpha)
+    return Ridge(main, space, axes.T, np.reshape(fitted.coef_, (deviations.shape[1], -1)).T, alpha)
 
 
-def ridge_map(train: EffectTable, features: FeatureTable, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def ridge_map(train: EffectTable, features: FeatureTable, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The ridge model for no context in particular, as one affine map of the raw features.
 
     Returns
     -------
     tuple
-        ``weight`` (F, G) and ``intercept`` (G,), float32, with effect ≈ features @ weight + intercept,
-        log1p scale. With one perturbation the weight is zero and the intercept its mean effect.
+        ``down`` (F, R), ``up`` (R, G) and ``intercept`` (G,), float32, with effect ≈ features @ down @ up +
+        intercept, log1p scale. R is at most the number of training perturbations, so that the map of 5,120
+        features to 18,080 genes stays small. With one perturbation the map is zero and the intercept its
+        mean effect.
     """
     model = fit_ridge(train, features, seed)
-    weight = model.weight / (model.space.scale * np.sqrt(model.space.table.width))[:, None]
-    intercept = model.main.overall - model.space.centre @ weight
-    return weight.astype(np.float32), intercept.astype(np.float32)
+    down = model.axes / (model.space.scale * np.sqrt(model.space.table.width))[:, None]
+    intercept = model.main.overall - model.space.centre @ down @ model.coefficients
+    return down.astype(np.float32), model.coefficients.astype(np.float32), intercept.astype(np.float32)
 
 
 def _choose_alpha(points: np.ndarray, deviations: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -117,10 +117,9 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
     shape = config_from(config["model"], len(data.cells.genes), data.features.width)
     module = TransitionModule(shape, lr=config["training"]["lr"])
     if shape.start == "effect":
-        weight, intercept = ridge_map(data.effects, data.features, config["seed"])
         import torch
 
-        module.model.set_start(torch.as_tensor(weight), torch.as_tensor(intercept))
+        module.model.set_start(*map(torch.from_numpy, ridge_map(data.effects, data.features, config["seed"])))
     return module
 
 

@@ -38,13 +38,16 @@ def load_transition(run: RunDirectory, features: int) -> TransitionModel:
     if not run.best.is_file():
         raise StateshiftError(f"{run.path} has no checkpoints/best.ckpt: the run stopped before its first validation.")
     try:
-        state = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
+        stored = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
+        state = {name.removeprefix("model."): value for name, value in stored.items()}
     except Exception as error:
         raise StateshiftError(f"{run.best} can't be read: {str(error).splitlines()[0][:160]}") from error
     model = TransitionModel(config_from(run.config()["model"], len(run.genes()), features))
     try:
-        model.load_state_dict({k.removeprefix("model."): v for k, v in state.items()})
-    except RuntimeError as error:
+        if model.config.start == "effect":
+            model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])
+        model.load_state_dict(state)
+    except (RuntimeError, KeyError) as error:
         raise StateshiftError(
             f"{run.best} does not fit {run.config_file}: {str(error).splitlines()[-1].strip()}"
         ) from error

@@ -97,15 +97,15 @@ class TransitionModel(nn.Module):
         self.transformer_backbone = SetTransformer(c.hidden, c.layers, c.heads, c.ffn)
         self.project_out = mlp(c.hidden, c.genes, c.hidden, c.decoder_layers, c.dropout)
         if c.start == "effect":
-            self.register_buffer("effect_weight", torch.zeros(c.features, c.genes))
+            self.register_buffer("effect_down", torch.zeros(c.features, 0))
+            self.register_buffer("effect_up", torch.zeros(0, c.genes))
             self.register_buffer("effect_intercept", torch.zeros(c.genes))
             nn.init.zeros_(self.project_out[-1].weight)
             nn.init.zeros_(self.project_out[-1].bias)
 
-    def set_start(self, weight: Tensor, intercept: Tensor) -> None:
-        """Give the linear start: effect (G,) = features (F,) @ weight (F, G) + intercept (G,), log1p."""
-        self.effect_weight.copy_(torch.as_tensor(weight))
-        self.effect_intercept.copy_(torch.as_tensor(intercept))
+    def set_start(self, down: Tensor, up: Tensor, intercept: Tensor) -> None:
+        """Give the linear start: effect (G,) = features (F,) @ down (F, R) @ up (R, G) + intercept (G,), log1p."""
+        self.effect_down, self.effect_up, self.effect_intercept = down, up, intercept
 
     def forward(self, batch: dict) -> Tensor:
         """Perturbed cells for a batch.
@@ -128,7 +128,7 @@ class TransitionModel(nn.Module):
         z_BSH = self.transformer_backbone(h_BSH, mask_BS)
         out_BSG = self.project_out(z_BSH + basal_BSH if self.config.predict_residual else z_BSH)
         if self.config.start == "effect":
-            effect_BG = p_BF @ self.effect_weight + self.effect_intercept
+            effect_BG = p_BF @ self.effect_down @ self.effect_up + self.effect_intercept
             out_BSG = out_BSG + shift_population(x_BSG, effect_BG, masked_mean(x_BSG, mask_BS))
         return torch.relu(out_BSG)
 
