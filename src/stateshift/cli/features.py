@@ -47,6 +47,7 @@ def inspect(table: Annotated[Path, typer.Argument(help="A .pt feature table.")])
     from rich.console import Console
     from rich.table import Table
 
+    from stateshift.errors import some
     from stateshift.feature_table import FeatureTable
 
     read = FeatureTable.load(table)
@@ -54,6 +55,9 @@ def inspect(table: Annotated[Path, typer.Argument(help="A .pt feature table.")])
     shown.add_row("genes", f"{len(read):,} ({', '.join(read.genes[:5])} …)")
     shown.add_row("width", str(read.width))
     for key, value in read.provenance.items():
+        if isinstance(value, dict | list):
+            named = [f"{k} ({v})" for k, v in value.items()] if isinstance(value, dict) else value
+            value = f"{len(value)}: {some(named, 12)}" if value else "none"
         shown.add_row(key, str(value))
     Console().print(shown)
 

@@ -104,6 +104,7 @@ def _check_tables(found: Any) -> list[Any]:
     from rich.table import Table
 
     files = Table("dataset", "file", "perturbation", "cell type", "batch", "control", title="files and columns")
+    files.columns[1].overflow = "fold"
     for dataset, paths in found.experiment.datasets.items():
         for path in paths:
             c = found.columns[path.name]
