@@ -61,6 +61,24 @@ def test_a_control_named_otherwise_in_one_file_is_still_control(screen, cell_mak
     assert cells.is_control.sum() == 2 * 3 * 4
 
 
+def test_cells_without_a_perturbation_are_counted_and_refused(screen):
+    adata = ad.read_h5ad(screen.cells)
+    adata.obs.iloc[[3, 5], adata.obs.columns.get_loc("target_gene")] = np.nan
+    adata.write_h5ad(screen.cells)
+    with pytest.raises(StateshiftError, match="obs `target_gene` is empty in 2 cells"):
+        load_cells(read_experiment(screen.toml))
+
+
+def test_files_of_one_name_in_two_folders_stay_apart(screen, cell_maker):
+    for folder, seed in (("x", 0), ("y", 1)):
+        (screen.folder / folder).mkdir()
+        cell_maker(screen.folder / folder / "a.h5ad", n_cells=4, seed=seed)
+    screen.toml.write_text(
+        f'[datasets]\nd = "{screen.folder}/x/a.h5ad"\ne = "{screen.folder}/y/a.h5ad"\n[training]\nd = "train"\ne = "train"\n'
+    )
+    assert load_cells(read_experiment(screen.toml)).obs["file"].nunique() == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"not an hdf5 file at all", None])
 def test_a_truncated_or_foreign_file_is_one_sentence(screen, content):
     whole = screen.cells.read_bytes()

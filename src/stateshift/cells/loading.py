@@ -71,7 +71,20 @@ def read_file(path: str | Path, with_matrix: bool = True) -> CellFile:
 
 
 def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -> pd.DataFrame:
-    """Our five obs columns, all strings: dataset, file, context, perturbation, batch."""
+    """Our five obs columns, all strings: dataset, file, context, perturbation, batch.
+
+    Raises
+    ------
+    StateshiftError
+        Cells without a value in a column that is needed.
+    """
+    for column in filter(None, (columns.cell_type, columns.perturbation, columns.batch)):
+        empty = obs[column].isna().to_numpy()
+        if empty.any():
+            raise StateshiftError(
+                f"{file}: obs `{column}` is empty in {empty.sum():,} cells (first: {obs.index[empty][0]}): "
+                "fill it in, or drop those cells."
+            )
     return pd.DataFrame(
         {
             "dataset": dataset,
@@ -119,11 +132,14 @@ def load_cells(experiment: Experiment) -> Cells:
     genes: list[str] | None = None
     first_path, control, scales = None, None, {}
     files = [(name, path) for name, paths in experiment.datasets.items() for path in paths]
+    names = [path.name for _, path in files]
     for dataset, path in track(files, "reading cells"):
+        label = path.name if names.count(path.name) == 1 else str(path)
         try:
             stored = read_file(path)
             found = find_columns(stored.obs, experiment.columns, str(path))
             X, scale, origin = to_log1p(stored.X, stored.uns, experiment.columns.get("scale"), str(path))
+            obs = standard_obs(stored.obs, found, dataset, label)
         except InputProblems as error:
             problems += [f"{path.name}: {p}" for p in error.problems]
             continue
@@ -140,7 +156,6 @@ def load_cells(experiment: Experiment) -> Cells:
                 continue
             X = X[:, pd.Index(stored.genes).get_indexer(genes)]
         control = control or found.control
-        obs = standard_obs(stored.obs, found, dataset, path.name)
         obs.loc[obs["perturbation"] == found.control, "perturbation"] = control
         scales[scale] = path.name
         parts.append(X)
