@@ -42,7 +42,7 @@ def test_the_wheel_ships_configs_rules_and_the_demo_checkpoint(wheel):
         "stateshift/configs/model/state_sm.yaml",
         "stateshift/configs/examples/starter.toml",
         "stateshift/data/demo_esm.pt",
-        "stateshift/evaluation/report.css",
+        "stateshift/evaluation/report/report.css",
     ):
         assert needed in names
     checkpoint = zipfile.ZipFile(wheel).getinfo("stateshift/data/demo_esm.pt")

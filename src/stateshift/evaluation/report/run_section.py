@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from stateshift.errors import StateshiftError, some
-from stateshift.evaluation import page
-from stateshift.evaluation.figures import training_curves
+from stateshift.evaluation.report import page
+from stateshift.evaluation.report.figures import training_curves
 from stateshift.feature_table import FeatureTable, genes_of
 
 PARTS = ("config.yaml", "experiment.toml", "genes.txt", "features.pt", "splits.json", "metrics.csv", "versions.json")

@@ -9,7 +9,7 @@ from importlib import resources
 
 def page(title: str, body: Iterable[str]) -> str:
     """The whole document, its style inlined and nothing fetched."""
-    style = (resources.files("stateshift.evaluation") / "report.css").read_text()
+    style = (resources.files("stateshift.evaluation.report") / "report.css").read_text()
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
