@@ -17,6 +17,11 @@ from stateshift.files import written_beside
 def genes_of(perturbation: str) -> list[str]:
     """The genes a perturbation names: ``A+B`` is a double.
 
+    Raises
+    ------
+    StateshiftError
+        It names no gene, or an empty one.
+
     Examples
     --------
     >>> genes_of("KLF1+MAP2K6")
@@ -24,7 +29,10 @@ def genes_of(perturbation: str) -> list[str]:
     >>> genes_of("TP53")
     ['TP53']
     """
-    return [gene.strip() for gene in perturbation.split("+") if gene.strip()]
+    genes = [gene.strip() for gene in perturbation.split("+")]
+    if not all(genes):
+        raise StateshiftError(f"The perturbation `{perturbation}` names no gene: write A, or A+B for a double.")
+    return genes
 
 
 @dataclass
@@ -174,6 +182,9 @@ class FeatureTable:
         ):
             raise StateshiftError(f"{path} is not a dict gene symbol → tensor.")
         beside = path.with_name(path.name + ".json")
-        provenance = json.loads(beside.read_text()) if beside.is_file() else {"source": "table", "file": path.name}
+        try:
+            provenance = json.loads(beside.read_text()) if beside.is_file() else {"source": "table", "file": path.name}
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise StateshiftError(f"{beside} is damaged: {error}. Take it away, or make the table again.") from error
         provenance = {k: v for k, v in provenance.items() if k not in ("genes", "width")}
         return cls.from_mapping({g: v.float().numpy() for g, v in content.items()}, provenance, str(path))

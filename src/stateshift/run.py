@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,16 @@ from stateshift.errors import StateshiftError, some
 from stateshift.files import written_beside
 
 RECORDED_PACKAGES = ("stateshift", "torch", "lightning", "cell-load", "anndata", "scanpy", "fair-esm", "numpy")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """One sentence for a damaged part of a run."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise StateshiftError(f"{path} is damaged: {reason}. Copy the run anew, or train again.") from error
 
 
 @dataclass(frozen=True)
@@ -67,15 +78,22 @@ class RunDirectory:
         """The resolved config as plain dicts."""
         import yaml
 
-        return yaml.safe_load(self.config_file.read_text())
+        with _readable(self.config_file):
+            config = yaml.safe_load(self.config_file.read_text())
+            missing = {"model", "training", "data", "seed", "scale"} - set(config)
+            if missing:
+                raise ValueError(f"it lacks {some(sorted(missing))}")
+        return config
 
     def genes(self) -> list[str]:
         """The G gene symbols, in the order of the model's output."""
-        return (self.path / "genes.txt").read_text().split("\n")[:-1]
+        with _readable(self.path / "genes.txt"):
+            return (self.path / "genes.txt").read_text().split("\n")[:-1]
 
     def splits(self) -> dict[str, dict[str, dict[str, int]]]:
         """Split → context → perturbation → perturbed cells."""
-        return json.loads((self.path / "splits.json").read_text())
+        with _readable(self.path / "splits.json"):
+            return {name: dict(pairs) for name, pairs in json.loads((self.path / "splits.json").read_text()).items()}
 
     def write_text(self, name: str, text: str) -> None:
         """Write one small file of the run, whole."""

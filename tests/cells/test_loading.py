@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from stateshift.cells import load_cells, perturbed_genes, read_cells, read_experiment
-from stateshift.cells.loading import align_genes
 from stateshift.errors import InputProblems, StateshiftError
 
 
@@ -109,6 +108,49 @@ def test_perturbed_genes_split_doubles_and_leave_the_control_out(screen):
 
 
 def test_a_narrower_gene_table_names_what_is_missing(screen):
-    cells = read_cells(screen.cells)
+    genes = [f"GENE{i}" for i in range(20)]
     with pytest.raises(StateshiftError, match=r"has 20 genes and lacks 1 of the 21 that are needed: ACTB"):
-        align_genes(cells, [*cells.genes, "ACTB"], "cells.h5ad")
+        read_cells(screen.cells, genes=[*genes, "ACTB"])
+
+
+def test_counts_are_normalised_on_the_genes_wanted_whatever_else_was_measured(tmp_path, cell_maker):
+    cell_maker(tmp_path / "wide.h5ad", counts=True, n_genes=30)
+    wide = ad.read_h5ad(tmp_path / "wide.h5ad")
+    genes = wide.var_names[:20].tolist()
+    wide[:, genes].write_h5ad(tmp_path / "narrow.h5ad")
+    cut = read_cells(tmp_path / "wide.h5ad", genes=genes)
+    np.testing.assert_array_equal(cut.X.toarray(), read_cells(tmp_path / "narrow.h5ad").X.toarray())
+
+
+def test_two_conventional_controls_have_to_be_told_apart(screen):
+    adata = ad.read_h5ad(screen.cells)
+    adata.obs["target_gene"] = adata.obs["target_gene"].cat.rename_categories({"G3": "ctrl"})
+    adata.write_h5ad(screen.cells)
+    with pytest.raises(InputProblems, match="`target_gene` holds non-targeting and ctrl: name the one that is control"):
+        read_cells(screen.cells)
+
+
+def test_singles_written_with_the_control_are_singles(screen):
+    adata = ad.read_h5ad(screen.cells)
+    names = {"G3": "G3+non-targeting", "G4": "non-targeting+G4"}
+    adata.obs["target_gene"] = adata.obs["target_gene"].cat.rename_categories(names)
+    adata.write_h5ad(screen.cells)
+    assert set(read_cells(screen.cells).obs["perturbation"]) == {"non-targeting", "G1", "G2", "G3", "G4", "G1+G2"}
+    assert perturbed_genes(screen.toml) == ["G1", "G2", "G3", "G4"]
+
+
+def test_the_order_of_datasets_is_that_of_the_toml_in_every_process(screen, cell_maker):
+    import subprocess
+    import sys
+
+    names = ["zeta", "alpha", "mid"]
+    for name in names:
+        cell_maker(screen.folder / f"{name}.h5ad", n_cells=4)
+    lines = "".join(f'{n} = "{screen.folder}/{n}.h5ad"\n' for n in names)
+    screen.toml.write_text(f"[datasets]\n{lines}[training]\n" + "".join(f'{n} = "train"\n' for n in names))
+    code = f"from stateshift.cells import read_experiment; print(list(read_experiment({str(screen.toml)!r}).datasets))"
+    for seed in ("1", "2", "3"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True
+        )
+        assert done.stdout.strip() == str(names), done.stderr

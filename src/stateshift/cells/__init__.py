@@ -2,11 +2,11 @@
 
 from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.experiment import Experiment, read_experiment
-from stateshift.cells.inspection import ExperimentCheck, check_experiment
+from stateshift.cells.inspection import ExperimentCheck, check_experiment, read_all
 from stateshift.cells.loading import load_cells, perturbed_genes, read_cells
 from stateshift.cells.population import Cells
 from stateshift.cells.pseudobulk import EffectTable, estimate_effects
-from stateshift.cells.splits import assign_splits, split_counts
+from stateshift.cells.splits import assign_splits, seen_elsewhere, split_counts
 
 __all__ = [
     "Cells",
@@ -20,7 +20,9 @@ __all__ = [
     "find_columns",
     "load_cells",
     "perturbed_genes",
+    "read_all",
     "read_cells",
     "read_experiment",
+    "seen_elsewhere",
     "split_counts",
 ]

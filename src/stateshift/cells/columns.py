@@ -86,7 +86,13 @@ def find_columns(
     if perturbation is not None:
         values = {str(v) for v in obs[perturbation].unique()}
         if control is None:
-            control = next((c for c in CONTROL if c in values), None)
+            present = [c for c in CONTROL if c in values]
+            control = present[0] if present else None
+            if len(present) > 1:
+                problems.append(
+                    f"`{perturbation}` holds {' and '.join(present)}: name the one that is control in [columns] control = …, "
+                    "and rename or drop the others."
+                )
             if control is None and needs_control:
                 problems.append(
                     f"no control cells: `{perturbation}` holds none of {', '.join(CONTROL)}; "

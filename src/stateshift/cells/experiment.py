@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stateshift.errors import InputProblems, StateshiftError, suggestion
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 
 TABLES = ("datasets", "training", "zeroshot", "fewshot", "columns", "features", "run")
 COLUMN_KEYS = ("perturbation", "cell_type", "batch", "control", "scale")
@@ -36,6 +37,8 @@ class Experiment:
         (dataset, cell type) → split → perturbations.
     columns, features, run
         Our optional tables as written.
+    beside_only
+        Whether relative paths start from the TOML's folder alone.
     """
 
     path: Path
@@ -47,17 +50,20 @@ class Experiment:
     columns: dict[str, str] = field(default_factory=dict)
     features: dict[str, str] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+    beside_only: bool = False
 
     def resolve(self, path: str | Path) -> Path:
         """A path of the TOML: from the current folder as cell-load does, else beside the TOML."""
         path = Path(path).expanduser()
-        if path.is_absolute() or path.exists():
+        if path.is_absolute() or (path.exists() and not self.beside_only):
             return path
         beside = self.path.parent / path
         return beside if beside.exists() else path
 
 
-def read_experiment(path: str | Path, columns: Mapping[str, str] | None = None) -> Experiment:
+def read_experiment(
+    path: str | Path, columns: Mapping[str, str] | None = None, *, beside_only: bool = False
+) -> Experiment:
     """Read and check an experiment TOML.
 
     Parameters
@@ -66,6 +72,8 @@ def read_experiment(path: str | Path, columns: Mapping[str, str] | None = None) 
         The file.
     columns
         Entries that take the place of those in ``[columns]`` (from a command's flags).
+    beside_only
+        Look relative paths up from the TOML's folder alone, as for the TOML that a run keeps.
 
     Raises
     ------
@@ -74,6 +82,16 @@ def read_experiment(path: str | Path, columns: Mapping[str, str] | None = None) 
     InputProblems
         All contradictions at once: unknown tables, keys, datasets and splits, files not found.
     """
+    experiment, problems = parse_experiment(path, columns, beside_only=beside_only)
+    if problems:
+        raise InputProblems(str(path), problems)
+    return experiment
+
+
+def parse_experiment(
+    path: str | Path, columns: Mapping[str, str] | None = None, *, beside_only: bool = False
+) -> tuple[Experiment, list[str]]:
+    """What `read_experiment` reads, and its problems in place of an error for them."""
     import toml
     from cell_load.config import ExperimentConfig
 
@@ -83,30 +101,16 @@ def read_experiment(path: str | Path, columns: Mapping[str, str] | None = None) 
     try:
         raw = toml.load(path)
         config = ExperimentConfig.from_toml(str(path))
-    except (toml.TomlDecodeError, UnicodeDecodeError, IndexError) as error:
+    except (toml.TomlDecodeError, UnicodeDecodeError, IndexError, TypeError) as error:
         raise StateshiftError(f"{path} is not valid TOML: {error}") from error
+    not_tables = [name for name in raw if name in TABLES and not isinstance(raw[name], dict)]
+    if not_tables:
+        raise InputProblems(str(path), [f"`{name}` has to be a table: [{name}]." for name in not_tables])
 
     problems = _unknown_keys(raw)
     zeroshot, zero_problems = _zeroshot(config.zeroshot)
     fewshot, few_problems = _fewshot(config.fewshot)
-    problems += zero_problems + few_problems
-    both = sorted(set(zeroshot) & set(fewshot))
-    problems += [f"`{d}.{c}` stands in [zeroshot] and in [fewshot]: choose one." for d, c in both]
-    if not config.datasets:
-        problems.append('[datasets] is empty: name at least one, as in  mydata = "cells.h5ad".')
-    for name, split in config.training.items():
-        if split != "train":
-            problems.append(f'[training] {name} = "{split}": the only value is "train".')
-    for table, names in (
-        ("training", config.training),
-        ("zeroshot", {d for d, _ in zeroshot}),
-        ("fewshot", {d for d, _ in fewshot}),
-    ):
-        for name in sorted(set(names) - set(config.datasets)):
-            problems.append(
-                f"[{table}] names dataset `{name}`, absent from [datasets]{suggestion(name, config.datasets)}."
-            )
-
+    problems += zero_problems + few_problems + _datasets(config.datasets, config.training, zeroshot, fewshot)
     experiment = Experiment(
         path,
         {},
@@ -117,45 +121,78 @@ def read_experiment(path: str | Path, columns: Mapping[str, str] | None = None) 
         {**raw.get("columns", {}), **{k: v for k, v in (columns or {}).items() if v is not None}},
         dict(raw.get("features", {})),
         dict(raw.get("run", {})),
+        beside_only,
     )
-    used = set(config.training) | {d for d, _ in zeroshot} | {d for d, _ in fewshot}
-    for name in used & set(config.datasets):
-        pattern = str(config.datasets[name])
-        experiment.patterns[name], experiment.datasets[name] = dataset_files(pattern, path.parent)
-        if not experiment.datasets[name]:
-            problems.append(f'[datasets] {name} = "{pattern}": no .h5ad or .h5 file is there.')
-    if not used and config.datasets:
-        problems.append('No dataset trains: add [training] with  <dataset> = "train".')
-    if problems:
-        raise InputProblems(str(path), problems)
-    return experiment
+    used = {*config.training, *(d for d, _ in zeroshot), *(d for d, _ in fewshot)}
+    for name, pattern in config.datasets.items():
+        absolute, files, wrong = dataset_files(str(pattern), path.parent, beside_only)
+        problems += [f'[datasets] {name} = "{pattern}": {w}' for w in wrong]
+        if name in used and files:
+            experiment.patterns[name], experiment.datasets[name] = absolute, files
+    return experiment, problems
 
 
-def dataset_files(pattern: str, folder: Path) -> tuple[str, list[Path]]:
-    """The absolute pattern and the files of one ``[datasets]`` entry.
+def dataset_files(pattern: str, folder: Path, beside_only: bool = False) -> tuple[str, list[Path], list[str]]:
+    """The absolute pattern, the files and what is wrong with one ``[datasets]`` entry.
 
     A file, a folder or a glob with braces, found by cell-load's own function: from the current folder as
-    cell-load does, else from the TOML's folder.
+    cell-load does, else from the TOML's folder. cell-load keeps one file of each stem, so files that share
+    a stem are a problem.
     """
     from cell_load.data_modules import PerturbationDataModule
 
     bare_module = object.__new__(PerturbationDataModule)
-    for start in (Path.cwd(), folder.resolve()):
+    for start in (folder.resolve(),) if beside_only else (Path.cwd(), folder.resolve()):
         absolute = str(start / Path(pattern).expanduser())
         files = list(PerturbationDataModule._find_dataset_files(bare_module, Path(absolute)).values())
         if files:
             break
-    return absolute, files
+    if not files:
+        return absolute, [], ["no .h5ad or .h5 file is there."]
+    matched = [Path(m) for expanded in bare_module._expand_braces(absolute) for m in glob.glob(expanded)]
+    hidden = sorted({str(m) for m in matched if m.is_file()} - {str(f) for f in files})
+    wrong = [f"{some(hidden)} has the file name of another match and would be left out: rename it."] if hidden else []
+    return absolute, files, wrong
+
+
+def _datasets(
+    datasets: dict[str, Any],
+    training: dict[str, Any],
+    zeroshot: dict[tuple[str, str], str],
+    fewshot: dict[tuple[str, str], dict[str, list[str]]],
+) -> list[str]:
+    """Problems between the tables."""
+    problems = [
+        f"`{d}.{c}` stands in [zeroshot] and in [fewshot]: choose one." for d, c in sorted(set(zeroshot) & set(fewshot))
+    ]
+    if not datasets:
+        problems.append('[datasets] is empty: name at least one, as in  mydata = "cells.h5ad".')
+    problems += [
+        f'[training] {name} = "{s}": the only value is "train".' for name, s in training.items() if s != "train"
+    ]
+    named = {"training": set(training), "zeroshot": {d for d, _ in zeroshot}, "fewshot": {d for d, _ in fewshot}}
+    for table, names in named.items():
+        for name in sorted(names - set(datasets)):
+            problems.append(f"[{table}] names dataset `{name}`, absent from [datasets]{suggestion(name, datasets)}.")
+    if datasets and not any(named.values()):
+        problems.append('No dataset trains: add [training] with  <dataset> = "train".')
+    return problems
 
 
 def _unknown_keys(raw: dict[str, Any]) -> list[str]:
     problems = [f"[{t}] is no table of an experiment{suggestion(t, TABLES)}." for t in raw if t not in TABLES]
     for table, known in (("columns", COLUMN_KEYS), ("features", FEATURE_KEYS), ("run", RUN_KEYS)):
-        content = raw.get(table, {})
-        if not isinstance(content, dict):
-            problems.append(f"`{table}` has to be a table: [{table}].")
-            continue
-        problems += [f"[{table}] has no key `{k}`{suggestion(k, known)}." for k in content if k not in known]
+        for key, value in raw.get(table, {}).items():
+            if key not in known:
+                problems.append(f"[{table}] has no key `{key}`{suggestion(key, known)}.")
+            elif key == "overrides":
+                if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+                    problems.append('[run] overrides needs a list of texts, as in  ["training.max_steps=500"].')
+            elif not isinstance(value, str):
+                problems.append(f'[{table}] {key} = {value}: a text is needed, as in  {key} = "…".')
+    for name, value in raw.get("datasets", {}).items():
+        if not isinstance(value, str):
+            problems.append(f"[datasets] {name} = {value}: a file, a folder or a glob is needed, as a text.")
     return problems
 
 
@@ -187,7 +224,8 @@ def _fewshot(table: dict[str, Any]) -> tuple[dict[tuple[str, str], dict[str, lis
     for key, splits in table.items():
         place, wrong = _place("fewshot", key)
         problems += wrong
-        if not isinstance(splits, dict) or not all(isinstance(v, list) for v in splits.values()):
+        lists = isinstance(splits, dict) and all(isinstance(v, list) for v in splits.values())
+        if not lists or not all(isinstance(p, str) for v in splits.values() for p in v):
             problems.append(f'[fewshot."{key}"] needs lists, as in  test = ["KLF1"].')
             continue
         for split in splits:

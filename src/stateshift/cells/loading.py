@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, vstack
 
@@ -90,14 +91,32 @@ def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -
             "dataset": dataset,
             "file": file,
             "context": obs[columns.cell_type].astype(str).to_numpy(),
-            "perturbation": obs[columns.perturbation].astype(str).to_numpy(),
+            "perturbation": _perturbation_names(obs[columns.perturbation], columns.control),
             "batch": obs[columns.batch].astype(str).to_numpy() if columns.batch else "",
         },
         index=obs.index.astype(str),
     )
 
 
-def read_cells(path: str | Path, columns: Mapping[str, str] | None = None, needs_control: bool = True) -> Cells:
+def _perturbation_names(column: pd.Series, control: str) -> np.ndarray:
+    """Names as strings; ``A+ctrl``, as some tools write a single, is ``A``."""
+    names = column.astype(str)
+    shorter = {}
+    for name in names.unique():
+        genes = [gene for gene in name.split("+") if gene != control]
+        if genes and len(genes) < len(name.split("+")):
+            shorter[name] = "+".join(genes)
+    if shorter:
+        logger.info("read %s", some([f"`{old}` as `{new}`" for old, new in shorter.items()], 3))
+    return names.replace(shorter).to_numpy(dtype=object)
+
+
+def read_cells(
+    path: str | Path,
+    columns: Mapping[str, str] | None = None,
+    needs_control: bool = True,
+    genes: list[str] | None = None,
+) -> Cells:
     """One h5ad file as `Cells`, log1p.
 
     Parameters
@@ -108,12 +127,25 @@ def read_cells(path: str | Path, columns: Mapping[str, str] | None = None, needs
         As in the TOML's ``[columns]``; conventions fill what is absent.
     needs_control
         Whether control cells have to be there.
+    genes
+        The gene axis wanted; counts are normalised on it, so that the same cells get the same values
+        whatever else was measured.
+
+    Raises
+    ------
+    StateshiftError
+        The file can't be used, or lacks genes that are wanted.
     """
     stored = read_file(path)
     found = find_columns(stored.obs, columns, str(path), needs_control)
-    X, scale, origin = to_log1p(stored.X, stored.uns, (columns or {}).get("scale"), str(path))
+    X = stored.X
+    if genes is not None and genes != stored.genes:
+        X = X[:, _positions(stored.genes, genes, str(path))]
+    X, scale, origin = to_log1p(X, stored.uns, (columns or {}).get("scale"), str(path))
     logger.info("%s: %s; scale %s", path, found, origin)
-    return Cells(X, standard_obs(stored.obs, found, "", Path(path).name), stored.genes, found.control, scale)
+    obs = standard_obs(stored.obs, found, "", Path(path).name)
+    simulated = bool(dict(stored.uns.get("stateshift", {})).get("simulated", False))
+    return Cells(X, obs, genes or stored.genes, found.control, scale, simulated)
 
 
 def load_cells(experiment: Experiment) -> Cells:
@@ -126,11 +158,19 @@ def load_cells(experiment: Experiment) -> Cells:
     InputProblems
         All files' problems at once, genes and scales that differ between files included.
     """
+    cells, problems = collect_cells(experiment)
+    if problems or cells is None:
+        raise InputProblems(str(experiment.path), problems or ["no dataset can be read."])
+    return cells
+
+
+def collect_cells(experiment: Experiment) -> tuple[Cells | None, list[str]]:
+    """The cells of the files that can be read (None where there is none), and all problems."""
     problems: list[str] = []
     parts: list[csr_matrix] = []
     frames: list[pd.DataFrame] = []
-    genes: list[str] | None = None
-    first_path, control, scales = None, None, {}
+    first: CellFile | None = None
+    control, scales = "", {}
     files = [(name, path) for name, paths in experiment.datasets.items() for path in paths]
     names = [path.name for _, path in files]
     for dataset, path in track(files, "reading cells"):
@@ -141,23 +181,22 @@ def load_cells(experiment: Experiment) -> Cells:
             X, scale, origin = to_log1p(stored.X, stored.uns, experiment.columns.get("scale"), str(path))
             obs = standard_obs(stored.obs, found, dataset, label)
         except InputProblems as error:
-            problems += [f"{path.name}: {p}" for p in error.problems]
+            problems += [f"{label}: {p}" for p in error.problems]
             continue
         except StateshiftError as error:
             problems.append(str(error))
             continue
-        logger.info("%s: %s; scale %s", path.name, found, origin)
-        if genes is None:
-            genes, first_path = stored.genes, path
-        elif stored.genes != genes:
-            difference = _gene_difference(genes, stored.genes, first_path, path)
+        logger.info("%s: %s; scale %s", label, found, origin)
+        if first is None:
+            first, control = stored, found.control
+        elif stored.genes != first.genes:
+            difference = _gene_difference(first, stored)
             if difference:
                 problems.append(difference)
                 continue
-            X = X[:, pd.Index(stored.genes).get_indexer(genes)]
-        control = control or found.control
+            X = X[:, pd.Index(stored.genes).get_indexer(first.genes)]
         obs.loc[obs["perturbation"] == found.control, "perturbation"] = control
-        scales[scale] = path.name
+        scales[scale] = label
         parts.append(X)
         frames.append(obs)
     if len(scales) > 1:
@@ -166,15 +205,10 @@ def load_cells(experiment: Experiment) -> Cells:
             + ", ".join(f"{file} is {scale}" for scale, file in scales.items())
             + "; declare [columns] scale where log1p means log1p_1e4, or normalise the files alike."
         )
-    if problems:
-        raise InputProblems(str(experiment.path), problems)
-    return Cells(
-        vstack(parts, format="csr") if len(parts) > 1 else parts[0],
-        pd.concat(frames) if len(frames) > 1 else frames[0],
-        genes or [],
-        control or "",
-        next(iter(scales)),
-    )
+    if first is None:
+        return None, problems
+    X = vstack(parts, format="csr") if len(parts) > 1 else parts[0]
+    return Cells(X, pd.concat(frames), first.genes, control, next(iter(scales))), problems
 
 
 def perturbed_genes(toml_path: str | Path, columns: Mapping[str, str] | None = None) -> list[str]:
@@ -187,43 +221,39 @@ def perturbed_genes(toml_path: str | Path, columns: Mapping[str, str] | None = N
             try:
                 stored = read_file(path, with_matrix=False)
                 found = find_columns(stored.obs, experiment.columns, path.name)
+                obs = standard_obs(stored.obs, found, "", path.name)
             except InputProblems as error:
                 problems += [f"{path.name}: {p}" for p in error.problems]
                 continue
-            names = {str(p) for p in stored.obs[found.perturbation].unique()} - {found.control}
+            except StateshiftError as error:
+                problems.append(str(error))
+                continue
+            names = set(obs["perturbation"].unique()) - {found.control}
             genes.update(g for name in names for g in genes_of(name))
     if problems:
         raise InputProblems(str(toml_path), problems)
     return sorted(genes)
 
 
-def align_genes(cells: Cells, genes: list[str], where: str) -> Cells:
-    """The cells on another gene axis.
-
-    Raises
-    ------
-    StateshiftError
-        Genes of the axis are absent from the cells; the first few are named.
-    """
-    if cells.genes == genes:
-        return cells
-    index = pd.Index(cells.genes).get_indexer(genes)
-    if (index < 0).any():
-        absent = [g for g, i in zip(genes, index) if i < 0]
+def _positions(genes: list[str], wanted: list[str], where: str) -> np.ndarray:
+    """Columns of the wanted genes."""
+    index = pd.Index(genes).get_indexer(wanted)
+    absent = [g for g, i in zip(wanted, index) if i < 0]
+    if absent:
         raise StateshiftError(
-            f"{where} has {len(cells.genes):,} genes and lacks {len(absent):,} of the {len(genes):,} that are "
+            f"{where} has {len(genes):,} genes and lacks {len(absent):,} of the {len(wanted):,} that are "
             f"needed: {some(absent)}. Give cells with every gene of genes.txt."
         )
-    return Cells(cells.X[:, index], cells.obs, list(genes), cells.control, cells.scale)
+    return index
 
 
-def _gene_difference(genes: list[str], others: list[str], first: Path | None, path: Path) -> str | None:
-    absent, extra = sorted(set(genes) - set(others)), sorted(set(others) - set(genes))
+def _gene_difference(first: CellFile, other: CellFile) -> str | None:
+    absent, extra = sorted(set(first.genes) - set(other.genes)), sorted(set(other.genes) - set(first.genes))
     if not absent and not extra:
         return None
     said = []
     if absent:
-        said.append(f"lacks {len(absent):,} genes of {first.name if first else 'the first'} ({some(absent, 4)})")
+        said.append(f"lacks {len(absent):,} genes of {first.path.name} ({some(absent, 4)})")
     if extra:
         said.append(f"has {len(extra):,} more ({some(extra, 4)})")
-    return f"{path.name}: its genes differ: it {' and '.join(said)}; cut all files to the same genes."
+    return f"{other.path.name}: its genes differ: it {' and '.join(said)}; cut all files to the same genes."

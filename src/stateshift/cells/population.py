@@ -25,6 +25,8 @@ class Cells:
         The control's name in ``obs["perturbation"]``.
     scale
         ``log1p_1e4``, or ``log1p`` where the size factor isn't known.
+    simulated
+        Whether the file says that its cells are simulated (``uns["stateshift"]["simulated"]``).
     """
 
     X: csr_matrix
@@ -32,6 +34,7 @@ class Cells:
     genes: list[str]
     control: str
     scale: str
+    simulated: bool = False
 
     def __len__(self) -> int:
         return self.X.shape[0]

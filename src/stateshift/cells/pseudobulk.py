@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from stateshift.cells.population import Cells
 from stateshift.errors import StateshiftError
+from stateshift.files import written_beside
 
 
 @dataclass
@@ -55,29 +57,33 @@ class EffectTable:
     def save(self, path: str | Path) -> None:
         """Write one ``.npz`` of plain arrays (no pickle)."""
         contexts = list(self.control_means)
-        np.savez_compressed(
-            path,
-            genes=np.array(self.genes, dtype=str),
-            perturbations=np.array(self.perturbations, dtype=str),
-            contexts=np.array(self.contexts, dtype=str),
-            effects=self.effects.astype(np.float32),
-            n_cells=self.n_cells.astype(np.int64),
-            control_contexts=np.array(contexts, dtype=str),
-            control_means=np.stack([self.control_means[c] for c in contexts]).astype(np.float32),
-        )
+        with written_beside(path, overwrite=True) as part, open(part, "wb") as handle:
+            np.savez_compressed(
+                handle,
+                genes=np.array(self.genes, dtype=str),
+                perturbations=np.array(self.perturbations, dtype=str),
+                contexts=np.array(self.contexts, dtype=str),
+                effects=self.effects.astype(np.float32),
+                n_cells=self.n_cells.astype(np.int64),
+                control_contexts=np.array(contexts, dtype=str),
+                control_means=np.stack([self.control_means[c] for c in contexts]).astype(np.float32),
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> EffectTable:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
-            return cls(
-                stored["genes"].tolist(),
-                stored["perturbations"].tolist(),
-                stored["contexts"].tolist(),
-                stored["effects"],
-                stored["n_cells"],
-                dict(zip(stored["control_contexts"].tolist(), stored["control_means"])),
-            )
+        """Read what `save` wrote; a StateshiftError where it is damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return cls(
+                    stored["genes"].tolist(),
+                    stored["perturbations"].tolist(),
+                    stored["contexts"].tolist(),
+                    stored["effects"],
+                    stored["n_cells"],
+                    dict(zip(stored["control_contexts"].tolist(), stored["control_means"])),
+                )
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise StateshiftError(f"{path} is damaged: {error}. Copy the run anew, or train again.") from error
 
 
 def estimate_effects(cells: Cells, keep: np.ndarray | None = None) -> EffectTable:

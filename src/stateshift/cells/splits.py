@@ -27,14 +27,29 @@ def assign_splits(experiment: Experiment, cells: Cells) -> np.ndarray:
         All at once: cell types or perturbations of the TOML that are not in the data, contexts with
         perturbed cells and no control, a declared split that is empty, nothing to train on.
     """
+    split, problems = find_splits(experiment, cells)
+    if problems:
+        raise InputProblems(str(experiment.path), problems)
+    return split
+
+
+def find_splits(experiment: Experiment, cells: Cells) -> tuple[np.ndarray, list[str]]:
+    """What `assign_splits` returns, and its problems in place of an error.
+
+    Names are looked for only in datasets of which every file was read.
+    """
     obs = cells.obs
     dataset, context = obs["dataset"].to_numpy(), obs["context"].to_numpy()
     perturbation, is_control = obs["perturbation"].to_numpy(), cells.is_control
+    files_read = obs.groupby("dataset")["file"].nunique()
+    whole = {name for name, files in experiment.datasets.items() if files_read.get(name, 0) == len(files)}
     split = np.full(len(cells), "", dtype="<U7")
     split[np.isin(dataset, experiment.training)] = "train"
     problems: list[str] = []
     for place in [*experiment.zeroshot, *experiment.fewshot]:
         here = (dataset == place[0]) & (context == place[1])
+        if place[0] not in whole:
+            continue
         if not here.any():
             table = "zeroshot" if place in experiment.zeroshot else "fewshot"
             known = np.unique(context[dataset == place[0]])
@@ -49,18 +64,33 @@ def assign_splits(experiment: Experiment, cells: Cells) -> np.ndarray:
             problems += _fewshot(experiment, place, here, split, perturbation, cells.control)
     split[is_control & (split != "")] = "control"
     problems += _without_controls(cells, split)
-    declared = {
-        *experiment.zeroshot.values(),
-        *(s for e in experiment.fewshot.values() for s, v in e.items() if v),
-    }
-    if not problems:
+    declared = {*experiment.zeroshot.values(), *(s for e in experiment.fewshot.values() for s, v in e.items() if v)}
+    if not problems and whole == set(experiment.datasets):
         for name in ("train", *sorted(declared - {"train"})):
             if not (split == name).any():
                 left = "nothing to train on" if name == "train" else f"nothing in {name}"
                 problems.append(f"the splits leave {left}: no perturbed cell is left there.")
-    if problems:
-        raise InputProblems(str(experiment.path), problems)
-    return split
+    return split, problems
+
+
+def seen_elsewhere(experiment: Experiment, cells: Cells, split: np.ndarray) -> list[str]:
+    """Sentences on genes of ``[fewshot]`` that are held out in one place and train in another.
+
+    Such a gene is new to its cell type and not to the model; the regimes differ, so it is said.
+    """
+    context, perturbation = cells.obs["context"].to_numpy(), cells.obs["perturbation"].to_numpy()
+    trained: dict[str, set[str]] = {}
+    for c, p in set(zip(context[split == "train"], perturbation[split == "train"])):
+        for gene in p.split("+"):
+            trained.setdefault(gene, set()).add(f"{p} in {c}")
+    said = []
+    for (_, cell_type), splits in experiment.fewshot.items():
+        for name in ("val", "test"):
+            for held_out in splits.get(name, []):
+                where = sorted(set().union(*(trained.get(gene, set()) for gene in held_out.split("+"))))
+                if where:
+                    said.append(f"{held_out}, held out for {name} in {cell_type}, trains as {some(where, 4)}.")
+    return said
 
 
 def split_counts(cells: Cells, split: np.ndarray) -> dict[str, dict[str, dict[str, int]]]:

@@ -77,6 +77,19 @@ def train(
 
     words = list(overrides or [])
     if resume is not None:
+        given = {
+            "--pert-features": pert_features,
+            "--pert-col": pert_col,
+            "--control-pert": control_pert,
+            "--cell-type-key": cell_type_key,
+            "--batch-col": batch_col,
+            "--missing": missing,
+            "--output-dir": output_dir,
+            "--name": name,
+        }
+        unused = [flag for flag, value in given.items() if value is not None]
+        if unused:
+            raise StateshiftError(f"--resume goes on with what the run was trained on: leave out {', '.join(unused)}.")
         if experiment is not None:
             words.insert(0, str(experiment))
         run = resume_run(resume, words)
@@ -107,7 +120,7 @@ def _check_tables(found: Any) -> list[Any]:
     files.columns[1].overflow = "fold"
     for dataset, paths in found.experiment.datasets.items():
         for path in paths:
-            c = found.columns[path.name]
+            c = found.columns[path]
             files.add_row(dataset, str(path), c.perturbation, c.cell_type, c.batch or "–", c.control)
     splits = Table("split", "context", "perturbations", "cells", title="splits")
     for split, contexts in found.counts.items():

@@ -11,10 +11,9 @@ import numpy as np
 
 from stateshift import __version__
 from stateshift.cells import Cells, EffectTable, read_cells
-from stateshift.cells.loading import align_genes
 from stateshift.effects import EFFECT_MODELS, EffectModel, fit_effect_models
 from stateshift.effects.shift import shift_population
-from stateshift.errors import StateshiftError, suggestion
+from stateshift.errors import InputProblems, StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
 from stateshift.prediction.contract import assemble
@@ -101,8 +100,7 @@ def predict(
 
     population, scale = _cells(directory, cells)
     if split is not None:
-        pairs = split_pairs(directory.splits(), split)
-        pairs = [(c, p) for c, p in pairs if not contexts or c in contexts]
+        pairs = split_pairs(directory.splits(), split, contexts)
     else:
         pairs = requested_pairs(population, read_perturbations(perturb), contexts, str(cells))
     table, unknown = find_vectors(directory, features, pairs)
@@ -113,9 +111,9 @@ def predict(
 
     train = EffectTable.load(directory.effects_file)
     effect_models = fit_effect_models(train, table, seed=seed)
-    effects = _baseline_effects(effect_models, pairs, fallback)
+    effects = _baseline_effects(effect_models, pairs, fallback, population)
     if model == "transition":
-        predicted = _by_transition(directory, population, requests, table, fallback, effects["mean"])
+        predicted = _by_transition(directory, population, requests, table, fallback, effects["mean"], seed)
         routes = ["fallback" if r.perturbation in fallback else "neural" for r in requests]
     else:
         shifted = (_shifted(population, r, effect) for r, effect in zip(requests, effects[model]))
@@ -138,7 +136,7 @@ def predict(
             "effects": effects,
         },
     }
-    if _is_simulated(cells):
+    if population.simulated:
         adata.uns["stateshift"]["simulated"] = True
     with written_beside(output, overwrite) as part:
         reserve_room(part, h5ad_bytes(adata.X) + sum(e.nbytes for e in effects.values()))
@@ -153,14 +151,14 @@ def _cells(run: RunDirectory, path: str | Path) -> tuple[Cells, str]:
 
     declared = toml.load(run.experiment_file).get("columns", {})
     try:
-        cells = read_cells(path, declared)
-    except StateshiftError as declared_error:
-        # cells of a stranger may name their columns otherwise than the training files did
+        cells = read_cells(path, declared, genes=run.genes())
+    except InputProblems as declared_error:
+        # cells from elsewhere may name their columns otherwise than the training files did
         try:
-            cells = read_cells(path)
+            cells = read_cells(path, {"scale": declared.get("scale")}, genes=run.genes())
         except StateshiftError:
             raise declared_error from None
-    cells = align_genes(cells, run.genes(), str(path))
+        logger.warning("%s: the experiment's columns are not there; those of conventional names are used", path)
     trained = run.config()["scale"]
     if cells.scale != trained:
         raise StateshiftError(
@@ -171,18 +169,30 @@ def _cells(run: RunDirectory, path: str | Path) -> tuple[Cells, str]:
 
 
 def _baseline_effects(
-    models: dict[str, EffectModel], pairs: list[tuple[str, str]], fallback: set[str]
+    models: dict[str, EffectModel], pairs: list[tuple[str, str]], fallback: set[str], cells: Cells
 ) -> dict[str, np.ndarray]:
-    """Every effect model's effects (R, G) for the pairs; the mean effect where features are missing."""
+    """Every effect model's effects (R, G) for the pairs, as a population can show them: never below no expression.
+
+    Where a gene has no vector, ``ridge`` and ``knn`` give the mean effect.
+    """
     contexts, perturbations = [c for c, _ in pairs], [p for _, p in pairs]
-    known = np.array([p not in fallback for p in perturbations])
+    known = np.flatnonzero([p not in fallback for p in perturbations])
+    lowest = -np.stack([_control_mean(cells, c) for c in contexts])
     effects = {}
     for name, model in models.items():
-        effects[name] = models["mean"].predict(perturbations, contexts)
-        if known.any():
-            rows = np.flatnonzero(known)
-            effects[name][rows] = model.predict([perturbations[i] for i in rows], [contexts[i] for i in rows])
+        if name in ("ridge", "knn") and len(known) < len(pairs):
+            effect = models["mean"].predict(perturbations, contexts)
+            effect[known] = model.predict([perturbations[i] for i in known], [contexts[i] for i in known])
+        else:
+            effect = model.predict(perturbations, contexts)
+        effects[name] = np.maximum(effect, lowest)
     return effects
+
+
+def _control_mean(cells: Cells, context: str) -> np.ndarray:
+    """Mean of a context's control cells, (G,)."""
+    rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
+    return np.asarray(cells.X[rows].mean(axis=0), dtype=np.float32).ravel()
 
 
 def _by_transition(
@@ -192,8 +202,14 @@ def _by_transition(
     table: FeatureTable,
     fallback: set[str],
     mean_effects: np.ndarray,
+    seed: int,
 ) -> Iterator[np.ndarray]:
-    """Predicted cells (S', G) of each request, in sets of the size trained on."""
+    """Predicted cells (n, G) of each request, in sets of the size trained on.
+
+    The controls are dealt to sets at random; the last set is filled up with controls that sit in other sets
+    already, whose second predictions are dropped. Only a request of fewer controls than a set makes a
+    smaller one, padded and masked as in training.
+    """
     import torch
 
     from stateshift.transition.checkpoint import load_transition
@@ -206,25 +222,25 @@ def _by_transition(
         if request.perturbation in fallback:
             yield _shifted(cells, request, mean_effects[i])
             continue
-        rows = request.controls
-        n_sets = -(-len(rows) // S)
-        x = torch.zeros(n_sets * S, len(cells.genes))
-        x[: len(rows)] = torch.from_numpy(cells.X[rows].toarray())
-        mask = torch.arange(n_sets * S) < len(rows)
-        p = torch.from_numpy(table.matrix([request.perturbation])).expand(n_sets, -1)
-        batch = {"ctrl_cell_emb": x.view(n_sets, S, -1), "pert_emb": p, "mask": mask.view(n_sets, S)}
+        n = len(request.controls)
+        x = torch.from_numpy(cells.X[request.controls].toarray())
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
+        dealt = torch.cat([order, order[: -n % S]]) if n >= S else order
+        sets = x[dealt].view(-1, min(S, n), x.shape[1])
+        p = torch.from_numpy(table.matrix([request.perturbation]))
+        batch = {
+            "ctrl_cell_emb": sets,
+            "pert_emb": p.expand(len(sets), -1),
+            "ctrl_mean": x.mean(0).expand(len(sets), -1),
+        }
         with torch.inference_mode():
-            out = model({k: v.to(device) for k, v in batch.items()})
-        yield out.reshape(n_sets * S, -1)[: len(rows)].cpu().numpy()
+            out = model({k: v.to(device) for k, v in batch.items()}).reshape(len(dealt), -1)[:n].cpu()
+        predicted = torch.empty_like(x)
+        predicted[order] = out
+        yield predicted.numpy()
 
 
 def _shifted(cells: Cells, request: Request, effect: np.ndarray) -> np.ndarray:
     """Control cells moved by a mean effect."""
     x = cells.X[request.controls].toarray()
     return shift_population(x, effect, x.mean(axis=0))
-
-
-def _is_simulated(path: str | Path) -> bool:
-    from stateshift.cells.loading import read_file
-
-    return bool(dict(read_file(path, with_matrix=False).uns.get("stateshift", {})).get("simulated", False))

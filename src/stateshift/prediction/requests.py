@@ -93,7 +93,7 @@ def requested_pairs(
 ) -> list[tuple[str, str]]:
     """(context, perturbation) for every perturbation in every context that has control cells, or in those named."""
     known = np.unique(cells.obs["context"].to_numpy()[cells.is_control]).tolist()
-    wanted = list(contexts) if contexts else known
+    wanted = list(dict.fromkeys(contexts)) if contexts else known
     absent = [c for c in wanted if c not in known]
     if absent:
         raise StateshiftError(f"{where} has no control cells of context `{absent[0]}`{suggestion(absent[0], known)}.")
@@ -102,18 +102,27 @@ def requested_pairs(
     return [(c, p) for c in wanted for p in perturbations]
 
 
-def split_pairs(splits: dict[str, dict[str, dict[str, int]]], split: str) -> list[tuple[str, str]]:
-    """(context, perturbation) of one split of a run.
+def split_pairs(
+    splits: dict[str, dict[str, dict[str, int]]], split: str, contexts: Sequence[str] | None = None
+) -> list[tuple[str, str]]:
+    """(context, perturbation) of one split of a run, in every context or in those named.
 
     Raises
     ------
     StateshiftError
-        The run has no such split, or it is empty.
+        The run has no such split, it is empty, or it has nothing in a context that is named.
     """
-    filled = [name for name, contexts in splits.items() if contexts]
+    filled = [name for name, pairs in splits.items() if pairs]
     if not splits.get(split):
         raise StateshiftError(f"The run's split `{split}` is empty (it has {some(filled)}): name genes with --perturb.")
-    return [(c, p) for c, perturbations in splits[split].items() for p in perturbations]
+    absent = [c for c in contexts or () if c not in splits[split]]
+    if absent:
+        raise StateshiftError(
+            f"The run's split `{split}` has nothing in `{absent[0]}`{suggestion(absent[0], splits[split])}."
+        )
+    return [
+        (c, p) for c, perturbations in splits[split].items() for p in perturbations if not contexts or c in contexts
+    ]
 
 
 def _is_file(text: str) -> bool:

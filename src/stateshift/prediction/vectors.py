@@ -18,8 +18,14 @@ logger = logging.getLogger(__name__)
 def find_vectors(
     run: RunDirectory, extra: str | Path | None, pairs: Sequence[tuple[str, str]]
 ) -> tuple[FeatureTable, set[str]]:
-    """Vectors for the pairs, from the run's table and the extra one, and the genes that have none."""
+    """Vectors for the pairs, from the run's table and the extra one, and the genes that have none.
+
+    A one-hot vector says nothing of a gene that was not perturbed in training, so such a gene has none.
+    """
     table = FeatureTable.load(run.features_file)
+    if table.provenance.get("source") == "onehot":
+        trained = {g for perts in run.splits()["train"].values() for p in perts for g in genes_of(p)}
+        return table, {g for _, p in pairs for g in genes_of(p)} - trained
     absent = table.missing(p for _, p in pairs)
     source = extra or run.config().get("feature_table")
     if absent and source is not None:
@@ -31,6 +37,9 @@ def find_vectors(
             _require_same_vectors(table, more, path)
             found = [g for g in absent if g in more]
             logger.info("vectors of %d genes taken from %s", len(found), path)
+            filled = [g for g in found if g in more.provenance.get("missing_policy", {})]
+            if filled:
+                logger.warning("no vector of their own, filled in when %s was made: %s", path.name, some(filled, 20))
             table = FeatureTable(
                 [*table.genes, *found], np.concatenate([table.vectors, more.subset(found).vectors]), table.provenance
             )

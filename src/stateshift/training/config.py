@@ -48,17 +48,19 @@ def compose_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
             config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise StateshiftError(f"Overrides {' '.join(overrides)}: {_reason(error)}") from error
-    _check_numbers(config)
+    check_numbers(config)
     return config
 
 
-def _check_numbers(config: dict[str, Any]) -> None:
+def check_numbers(config: dict[str, Any]) -> None:
     """Refuse sizes and rates that can't train."""
     for key in ("training.max_steps", "training.val_every", "data.batch_size"):
         group, name = key.split(".")
         value = config[group][name]
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise StateshiftError(f"{key}={value} has to be a whole number of at least 1.")
+    if config["training"]["devices"] != 1:
+        raise StateshiftError(f"training.devices={config['training']['devices']}: a run trains on one device.")
     rate, clip, seed = config["training"]["lr"], config["training"]["gradient_clip"], config["seed"]
     if not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise StateshiftError(f"training.lr={rate} has to be a number above 0.")

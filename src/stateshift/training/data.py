@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.cells import Cells, EffectTable, Experiment, assign_splits, estimate_effects, load_cells
-from stateshift.errors import StateshiftError, some
+from stateshift.cells import Cells, EffectTable, Experiment, estimate_effects
+from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 
 logger = logging.getLogger(__name__)
@@ -29,19 +29,38 @@ class TrainingData:
     effects: EffectTable
 
 
-def prepare(experiment: Experiment, pert_features: str | Path | None, missing: str | None) -> TrainingData:
-    """Cells, splits, features of every perturbed gene, and the training cells' effects."""
-    cells = load_cells(experiment)
-    split = assign_splits(experiment, cells)
+def prepare(
+    experiment: Experiment,
+    cells: Cells,
+    split: np.ndarray,
+    *,
+    pert_features: str | Path | None = None,
+    missing: str | None = None,
+    seed: int = 0,
+) -> TrainingData:
+    """Join cells and splits with the features of every perturbed gene and the training cells' effects.
+
+    Parameters
+    ----------
+    experiment, cells, split
+        As `stateshift.cells.read_all` gives them.
+    pert_features
+        A feature table; it wins over ``[features]``.
+    missing
+        ``error`` or ``drop``; it wins over ``[features] missing``.
+    seed
+        Draws the cells kept back for validation where no split is declared for it.
+    """
     used = sorted(set(cells.obs["perturbation"][np.isin(split, ("train", "val", "test"))]))
-    table = _features(experiment, pert_features, sorted({g for p in used for g in genes_of(p)}))
+    policy = missing or experiment.features.get("missing", "error")
+    table = _features(experiment, pert_features, sorted({g for p in used for g in genes_of(p)}), policy)
     absent = table.missing(used)
-    missing = missing or experiment.features.get("missing", "error")
-    if absent and missing != "drop":
+    if absent and policy != "drop":
         raise StateshiftError(
             f"{len(absent)} perturbed genes have no feature vector: {some(absent, 20)}. Make a table that holds them, "
             "or pass --missing drop to leave their perturbations out by name."
         )
+    split = split.copy()
     if absent:
         dropped = [p for p in used if any(g in set(absent) for g in genes_of(p))]
         logger.warning("no feature vector for %s: left out are %s", some(absent, 20), some(dropped, 20))
@@ -49,13 +68,23 @@ def prepare(experiment: Experiment, pert_features: str | Path | None, missing: s
         used = [p for p in used if p not in set(dropped)]
         if not (split == "train").any():
             raise StateshiftError(f"{experiment.path}: no training perturbation has a feature vector.")
+    if not (split == "val").any():
+        split[_kept_back(cells, split, seed)] = "val"
     genes = sorted({g for p in used for g in genes_of(p)})
+    filled = [g for g in genes if g in table.provenance.get("missing_policy", {})]
+    if filled:
+        logger.warning("no vector of their own, filled in when the table was made: %s", some(filled, 20))
     return TrainingData(cells, split, table.subset(genes), estimate_effects(cells, split == "train"))
 
 
-def _features(experiment: Experiment, pert_features: str | Path | None, genes: list[str]) -> FeatureTable:
+def _features(experiment: Experiment, pert_features: str | Path | None, genes: list[str], policy: str) -> FeatureTable:
     """The table named by the caller or by ``[features]``, or one built from its source."""
     declared = experiment.features
+    made_here = pert_features is None and "table" not in declared
+    policies = ("error", "drop", "zero", "mean") if made_here else ("error", "drop")
+    if policy not in policies:
+        hint = "" if made_here else " for a table that exists; zero and mean are chosen as one is made"
+        raise StateshiftError(f"missing = {policy} is no policy{hint}{suggestion(policy, policies)}.")
     path = pert_features or (experiment.resolve(declared["table"]) if "table" in declared else None)
     if path is not None:
         return FeatureTable.load(path)
@@ -74,7 +103,7 @@ def _features(experiment: Experiment, pert_features: str | Path | None, genes: l
         experiment.path.with_suffix(".features.pt"),
         fasta=experiment.resolve(fasta) if fasta else None,
         checkpoint=checkpoint,
-        missing=declared.get("missing", "error"),
+        missing=policy,
     )
     built = build_features(request, declared.get("source", "esm2"))
     resume_file(request.output).unlink(missing_ok=True)
@@ -88,9 +117,6 @@ def make_loaders(config: dict[str, Any], data: TrainingData, first_batch: int) -
     from stateshift.cells.sets import CellSets
 
     training, validation = data.split == "train", data.split == "val"
-    if not validation.any():
-        validation = _kept_back(data, config["seed"])
-        training = training & ~validation
     shape = {"set_size": config["model"]["set_size"], "seed": config["seed"], **config["data"]}
     return (
         DataLoader(CellSets(data.cells, training, data.features, first_batch=first_batch, **shape), batch_size=None),
@@ -98,17 +124,18 @@ def make_loaders(config: dict[str, Any], data: TrainingData, first_batch: int) -
     )
 
 
-def _kept_back(data: TrainingData, seed: int) -> np.ndarray:
-    """A tenth of each training group's cells, (n,) mask."""
+def _kept_back(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of a tenth of each training group's cells, at least one of every group of four or more."""
     from stateshift.cells.sets import rows_by_label
 
     rng = np.random.default_rng(seed)
-    obs = data.cells.obs
-    rows = np.flatnonzero(data.split == "train")
-    group = (obs["file"] + "\x1f" + obs["context"] + "\x1f" + obs["perturbation"]).to_numpy()[rows]
-    mask = np.zeros(len(obs), bool)
-    for members in rows_by_label(group, rows).values():
-        mask[rng.permutation(members)[: round(KEPT_BACK * len(members))]] = True
-    if not mask.any():
+    rows = np.flatnonzero(split == "train")
+    group = (cells.obs["file"] + "\x1f" + cells.obs["context"] + "\x1f" + cells.obs["perturbation"]).to_numpy()[rows]
+    kept = [
+        rng.permutation(members)[: max(1, round(KEPT_BACK * len(members)))]
+        for members in rows_by_label(group, rows).values()
+        if len(members) >= 4
+    ]
+    if not kept:
         raise StateshiftError("The training groups are too small to keep a tenth back: declare a validation split.")
-    return mask
+    return np.concatenate(kept)

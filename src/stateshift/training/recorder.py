@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 import lightning
+import torch
+from torch.utils.data import DataLoader
 
 from stateshift.files import written_beside
 from stateshift.run import RunDirectory
@@ -15,22 +17,26 @@ COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_shift_error")
 
 
 class RunRecorder(lightning.Callback):
-    """Append ``metrics.csv`` at each validation, keep ``best.ckpt`` and ``last.ckpt``.
+    """Validate every so many steps and at the end; append ``metrics.csv``, keep ``best.ckpt`` and ``last.ckpt``.
 
-    The first validation is that of the untrained model, so that training which makes things worse is
-    never the best.
+    The first row is the untrained model, so that training which makes things worse is never the best.
 
     Parameters
     ----------
     run
         The run directory.
+    validation
+        Batches of sets, the same at every pass.
+    every
+        Steps between validations.
     batches_an_epoch
         To count epochs by.
     """
 
-    def __init__(self, run: RunDirectory, batches_an_epoch: int):
-        self.run, self.batches_an_epoch = run, batches_an_epoch
+    def __init__(self, run: RunDirectory, validation: DataLoader, every: int, batches_an_epoch: int):
+        self.run, self.validation, self.every, self.batches_an_epoch = run, validation, every, batches_an_epoch
         self.best_loss, self.best_step, self._recorded = math.inf, 0, -1
+        self._bar = None
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning stores this with every checkpoint."""
@@ -42,10 +48,12 @@ class RunRecorder(lightning.Callback):
         self._recorded = state_dict["recorded"]
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Show a bar where there is a terminal."""
+        """Record the untrained model; show a bar where there is a terminal."""
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        if self._recorded < 0:
+            self._record(trainer, module)
         console = Console(stderr=True)
         columns = TextColumn("training, loss {task.fields[loss]:.4f}"), BarColumn(), MofNCompleteColumn()
         self._bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
@@ -55,8 +63,11 @@ class RunRecorder(lightning.Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar."""
-        self._bar.update(self._task, completed=trainer.global_step, loss=float(outputs["loss"]))
+        """Move the bar; validate where it is time."""
+        step, loss = trainer.global_step, float(outputs["loss"])
+        self._bar.update(self._task, completed=step, loss=loss)
+        if step % self.every == 0 or step == trainer.max_steps:
+            self._record(trainer, module, loss)
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """End the bar."""
@@ -66,22 +77,33 @@ class RunRecorder(lightning.Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
     ) -> None:
         """End the bar, so that the error stands alone."""
-        if hasattr(self, "_bar"):
+        if self._bar is not None:
             self._bar.stop()
 
-    def on_validation_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Record one row; save the weights."""
-        step = trainer.global_step
-        if step == self._recorded:
-            return
-        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k in COLUMNS}
-        self._append({"step": step, "epoch": step // self.batches_an_epoch, **values})
-        self._recorded = step
-        if values["val_loss"] < self.best_loss:
-            self.best_loss, self.best_step = values["val_loss"], step
+    def _record(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, train_loss: float | None = None
+    ) -> None:
+        step = self._recorded = trainer.global_step
+        losses = self._validate(module)
+        if losses["val_loss"] < self.best_loss:
+            self.best_loss, self.best_step = losses["val_loss"], step
             self._save(trainer, self.run.best, weights_only=True)
-        if not trainer.sanity_checking:
-            self._save(trainer, self.run.last, weights_only=False)
+        self._save(trainer, self.run.last, weights_only=False)
+        self._append({"step": step, "epoch": step // self.batches_an_epoch, "train_loss": train_loss, **losses})
+
+    def _validate(self, module: lightning.LightningModule) -> dict[str, float]:
+        """Losses of the validation sets, each set counting once."""
+        module.eval()
+        sums: dict[str, float] = {}
+        n_sets = 0
+        with torch.no_grad():
+            for batch in self.validation:
+                losses = module.set_losses(module.transfer_batch_to_device(batch, module.device, 0))
+                n_sets += len(batch["pert_name"])
+                for name, values in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(values.sum())
+        module.train()
+        return {name: total / n_sets for name, total in sums.items()}
 
     def _save(self, trainer: lightning.Trainer, path: Any, weights_only: bool) -> None:
         with written_beside(path, overwrite=True) as part:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stateshift.cells import Experiment, read_experiment, split_counts
+from stateshift.cells import Experiment, read_all, seen_elsewhere, split_counts
+from stateshift.cells.experiment import parse_experiment
 from stateshift.effects import ridge_map
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
-from stateshift.training.config import compose_config
+from stateshift.training.config import check_numbers, compose_config
 from stateshift.training.data import TrainingData, make_loaders, prepare
 
 logger = logging.getLogger(__name__)
+
+RESUMABLE = ("training.max_steps", "training.val_every", "training.accelerator", "training.precision")
+"""What may differ between a run and its continuation."""
 
 
 def train(
@@ -58,20 +63,28 @@ def train(
     StateshiftError
         Anything wrong with the input, before anything is written.
     """
-    read = read_experiment(experiment, columns)
-    config = compose_config([*_run_overrides(read), *overrides])
-    name = name or config["name"] or read.run.get("name") or f"{read.path.stem}_{config['model']['name']}"
-    folder = Path(output_dir or read.run.get("output_dir") or config["output_dir"]) / name
+    parsed, _ = parse_experiment(experiment, columns)
+    config = compose_config([*_run_overrides(parsed), *overrides])
+    name = name or config["name"] or parsed.run.get("name") or f"{parsed.path.stem}_{config['model']['name']}"
+    folder = Path(output_dir or parsed.run.get("output_dir") or config["output_dir"]) / name
     refuse_taken(folder)
-    data = prepare(read, pert_features, missing)
-    config |= {"name": name, "output_dir": ".", "scale": data.cells.scale}
+    read, cells, split = read_all(experiment, columns)
+    for sentence in seen_elsewhere(read, cells, split):
+        logger.info("%s", sentence)
+    data = prepare(read, cells, split, pert_features=pert_features, missing=missing, seed=config["seed"])
+    config |= {"name": name, "output_dir": ".", "scale": cells.scale}
     module = _module(config, data)
-    run = new_run(folder)
     table = pert_features or read.features.get("table")
     if table is not None:
-        config["feature_table"] = os.path.relpath(read.resolve(table), run.path)
-    _write_inputs(run, read, config, data)
-    _fit(run, config, data, module)
+        config["feature_table"] = os.path.relpath(read.resolve(table), folder)
+    run = new_run(folder)
+    try:
+        _write_inputs(run, read, config, data)
+        _fit(run, config, data, module)
+    except BaseException:
+        if not run.last.is_file():
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
     return run.path
 
 
@@ -83,7 +96,7 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     run_path
         The run directory.
     overrides
-        ``training.max_steps=…`` and the like; the model can't change.
+        Of `RESUMABLE` settings alone, as ``training.max_steps=80000``.
 
     Raises
     ------
@@ -98,12 +111,17 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     config = run.config()
     for override in overrides:
         _override(config, override)
-    data = prepare(read_experiment(run.experiment_file), run.features_file, "drop")
-    if data.cells.genes != run.genes():
+    check_numbers(config)
+    done = _steps_done(run)
+    if config["training"]["max_steps"] <= done:
+        raise StateshiftError(f"{run.path} is at step {done} already: go further with training.max_steps=…")
+    read, cells, split = read_all(run.experiment_file, beside_only=True)
+    data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", seed=config["seed"])
+    if cells.genes != run.genes():
         raise StateshiftError(f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt.")
     module = _module(config, data)
     run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
-    _fit(run, config, data, module, first_batch=_steps_done(run))
+    _fit(run, config, data, module, first_batch=done, checkpoint=run.last)
     return run.path
 
 
@@ -123,33 +141,48 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
     return module
 
 
-def _fit(run: RunDirectory, config: dict[str, Any], data: TrainingData, module: Any, first_batch: int = 0) -> None:
-    """Train from a batch on to ``training.max_steps``; from 0 it is a new run, else a resumed one."""
+def _fit(
+    run: RunDirectory,
+    config: dict[str, Any],
+    data: TrainingData,
+    module: Any,
+    first_batch: int = 0,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train from a batch on, after a checkpoint where there is one, to ``training.max_steps``."""
     import lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from stateshift.training.recorder import RunRecorder
 
     settings = config["training"]
     training, validation = make_loaders(config, data, first_batch)
-    recorder = RunRecorder(run, training.dataset.batches_an_epoch)
+    recorder = RunRecorder(run, validation, settings["val_every"], training.dataset.batches_an_epoch)
     with _quiet_lightning():
-        trainer = lightning.Trainer(
-            max_steps=settings["max_steps"],
-            accelerator=settings["accelerator"],
-            devices=settings["devices"],
-            precision=settings["precision"],
-            gradient_clip_val=settings["gradient_clip"],
-            val_check_interval=min(settings["val_every"], settings["max_steps"]),
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=-1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            callbacks=[recorder],
-            default_root_dir=run.path,
-        )
-        trainer.fit(module, training, validation, ckpt_path=run.last if first_batch else None, weights_only=True)
+        try:
+            trainer = lightning.Trainer(
+                max_steps=settings["max_steps"],
+                accelerator=settings["accelerator"],
+                devices=1,
+                precision=settings["precision"],
+                gradient_clip_val=settings["gradient_clip"],
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=False,
+                callbacks=[recorder],
+                default_root_dir=run.path,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise StateshiftError(
+                f"training.accelerator={settings['accelerator']}, training.precision={settings['precision']}: {reason}"
+            ) from error
+        try:
+            trainer.fit(module, training, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            logger.warning("stopped: go on with  stateshift train --resume %s", run.path)
+            raise KeyboardInterrupt from None
     logger.info(
         "best validation loss %.5f at step %d of %d", recorder.best_loss, recorder.best_step, trainer.global_step
     )
@@ -181,24 +214,14 @@ def _run_overrides(experiment: Experiment) -> list[str]:
 
 
 def _override(config: dict[str, Any], override: str) -> None:
-    """Change one existing, dotted key of a stored config."""
+    """Change a setting of a stored config that a resumed training can honour."""
     import yaml
 
     key, equals, value = override.partition("=")
-    *parents, leaf = key.split(".")
-    at: Any = config
-    for parent in parents:
-        at = at.get(parent, {}) if isinstance(at, dict) else {}
-    if (
-        not equals
-        or not isinstance(at, dict)
-        or leaf not in at
-        or parents[:1] == ["model"]
-        or isinstance(at[leaf], dict)
-    ):
-        known = [f"training.{k}" for k in config["training"]]
-        raise StateshiftError(f"`{override}` can't be changed on a resume{suggestion(key, known)}.")
-    at[leaf] = yaml.safe_load(value)
+    if not equals or key not in RESUMABLE:
+        raise StateshiftError(f"`{override}` can't be changed on a resume{suggestion(key, RESUMABLE)}.")
+    group, name = key.split(".")
+    config[group][name] = yaml.safe_load(value)
 
 
 def _write_inputs(run: RunDirectory, experiment: Experiment, config: dict[str, Any], data: TrainingData) -> None:

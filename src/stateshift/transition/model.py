@@ -56,13 +56,19 @@ class TransitionConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "heads", "ffn", "set_size", "encoder_layers", "decoder_layers"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise StateshiftError(f"model.{name}={value} has to be a whole number of at least 1.")
         if self.hidden % self.heads:
             raise StateshiftError(f"model.heads={self.heads} does not divide model.hidden={self.hidden}.")
         if self.start not in ("effect", "none"):
             raise StateshiftError(f"model.start={self.start}: there are `effect` and `none`.")
-        for name in ("hidden", "layers", "heads", "ffn", "set_size", "encoder_layers", "decoder_layers"):
-            if getattr(self, name) < 1:
-                raise StateshiftError(f"model.{name}={getattr(self, name)} has to be at least 1.")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise StateshiftError(f"model.dropout={self.dropout} has to be a number from 0 to below 1.")
+        for name in ("basal_mlp", "predict_residual"):
+            if not isinstance(getattr(self, name), bool):
+                raise StateshiftError(f"model.{name}={getattr(self, name)} has to be true or false.")
 
 
 def mlp(n_in: int, n_out: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:
@@ -116,6 +122,8 @@ class TransitionModel(nn.Module):
             ``ctrl_cell_emb``: (B, S, G), or flat (B·S, G) as cell-load gives it, log1p.
             ``pert_emb``: (B, F), or one row a cell, (B·S, F).
             ``mask``: (B, S) true for real cells; absent where all are.
+            ``ctrl_mean``: (B, G), the mean of the whole control population where a set is a part of one;
+            absent, each set's own mean.
 
         Returns
         -------
@@ -129,7 +137,8 @@ class TransitionModel(nn.Module):
         out_BSG = self.project_out(z_BSH + basal_BSH if self.config.predict_residual else z_BSH)
         if self.config.start == "effect":
             effect_BG = p_BF @ self.effect_down @ self.effect_up + self.effect_intercept
-            out_BSG = out_BSG + shift_population(x_BSG, effect_BG, masked_mean(x_BSG, mask_BS))
+            mean_BG = batch["ctrl_mean"] if "ctrl_mean" in batch else masked_mean(x_BSG, mask_BS)
+            out_BSG = out_BSG + shift_population(x_BSG, effect_BG, mean_BG)
         return torch.relu(out_BSG)
 
     def read_batch(self, batch: dict, cells: str = "ctrl_cell_emb") -> tuple[Tensor, Tensor, Tensor | None]:
