@@ -19,13 +19,14 @@ from stateshift.demo import (
     CELL_TYPES,
     NEVER_TREATED,
     DemoResult,
+    differences_by_regime,
     embedded_controls,
-    leads_by_regime,
     run_demo,
     write_experiment,
 )
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import Evaluation
+from stateshift.metrics import paired_bootstrap
 from stateshift.run import open_run
 
 
@@ -53,25 +54,27 @@ def test_the_embedded_controls_are_log_normalised_and_say_so():
 
 
 def test_the_model_beats_the_mean_and_the_interval_says_so(demo):
-    leads = demo.leads.set_index(["regime", "baseline"])
+    differences = demo.differences.set_index(["regime", "baseline"])
     for regime in (ALL_PAIRS, "gene never perturbed", "cell type never treated"):
-        assert leads.loc[(regime, "mean"), "low"] > 0.03, regime
-    assert leads.loc[(ALL_PAIRS, "mean"), "pairs"] == 16 * 5 + 48
+        assert differences.loc[(regime, "mean"), "low"] > 0.03, regime
+    assert differences.loc[(ALL_PAIRS, "mean"), "pairs"] == 16 * 5 + 48
 
 
 def test_every_baseline_stands_beside_the_model(demo):
-    assert set(demo.leads["baseline"]) == {"control", "mean", "context_mean", "additive", "ridge", "knn"}
+    assert set(demo.differences["baseline"]) == {"control", "mean", "context_mean", "additive", "ridge", "knn"}
     said = demo.sentences()
     assert sum(s.startswith(ALL_PAIRS) for s in said) == 6
-    ahead = demo.leads[(demo.leads["regime"] == ALL_PAIRS) & (demo.leads["low"] > 0)]
+    ahead = demo.differences[(demo.differences["regime"] == ALL_PAIRS) & (demo.differences["low"] > 0)]
     assert sum("ahead of" in s for s in said if s.startswith(ALL_PAIRS)) == len(ahead)
 
 
-def test_the_leads_are_those_of_the_written_scores(demo):
+def test_the_differences_are_those_of_the_written_scores(demo):
     scores = pd.read_csv(demo.evaluation / "scores.csv")
     for baseline in ("mean", "ridge"):
         model, other = (scores[scores["model"] == m]["pearson_delta"] for m in ("state_tiny", baseline))
-        row = demo.leads[(demo.leads["regime"] == ALL_PAIRS) & (demo.leads["baseline"] == baseline)].iloc[0]
+        row = demo.differences[
+            (demo.differences["regime"] == ALL_PAIRS) & (demo.differences["baseline"] == baseline)
+        ].iloc[0]
         assert row["difference"] == pytest.approx(model.mean() - other.mean())
 
 
@@ -132,7 +135,7 @@ def test_the_same_seed_writes_the_same_experiment(demo, tmp_path):
     assert len(unseen) == 16
 
 
-def test_leads_are_split_by_what_is_new_about_a_pair():
+def test_differences_are_split_by_what_is_new_about_a_pair():
     pairs = [("B", "NEW"), ("B", "OLD"), ("monocyte", "NEW")]
     rows = [
         {"context": c, "perturbation": p, "model": m, "pearson_delta": value}
@@ -140,11 +143,47 @@ def test_leads_are_split_by_what_is_new_about_a_pair():
         for (c, p), value in zip(pairs, values)
     ]
     evaluation = Evaluation(pd.DataFrame(rows), pd.DataFrame(), {"model": "ours"})
-    leads = leads_by_regime(evaluation, ["NEW"]).set_index("regime")
-    assert leads.loc[ALL_PAIRS, "difference"] == pytest.approx(0.3)
-    assert leads.loc["gene never perturbed", "difference"] == pytest.approx(0.5)
-    assert leads.loc["cell type never treated", "difference"] == pytest.approx(0.3)
-    assert leads.loc["both at once", "difference"] == pytest.approx(0.1)
+    differences = differences_by_regime(evaluation, ["NEW"]).set_index("regime")
+    assert differences.loc[ALL_PAIRS, "difference"] == pytest.approx(0.3)
+    assert differences.loc["gene never perturbed", "difference"] == pytest.approx(0.5)
+    assert differences.loc["cell type never treated", "difference"] == pytest.approx(0.3)
+    assert differences.loc["both at once", "difference"] == pytest.approx(0.1)
+    assert differences["low"].isna().all()
+    assert differences.loc[ALL_PAIRS, ["pairs", "perturbations"]].tolist() == [3, 2]
+
+
+def test_the_intervals_draw_a_gene_with_all_its_cell_types():
+    rng = np.random.default_rng(0)
+    genes = [f"G{i}" for i in range(8)]
+    rows = [
+        {"context": context, "perturbation": gene, "model": model, "pearson_delta": value * (model == "ours")}
+        for gene, value in zip(genes, rng.normal(0.1, 0.3, size=8))
+        for context in ("monocyte", "dendritic", "T_cytotoxic")
+        for model in ("ours", "mean")
+    ]
+    found = differences_by_regime(Evaluation(pd.DataFrame(rows), pd.DataFrame(), {"model": "ours"}), genes)
+    row = found.set_index("regime").loc["gene never perturbed"]
+    once = [r["pearson_delta"] for r in rows if r["model"] == "ours" and r["context"] == "monocyte"]
+    expected = paired_bootstrap(once, np.zeros(8))
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert (row["pairs"], row["perturbations"]) == (24, 8)
+
+
+def test_a_sentence_without_an_interval_claims_nothing():
+    names = ["regime", "baseline", "model_mean", "baseline_mean", "difference", "low", "high", "pairs", "perturbations"]
+    rows = [
+        (ALL_PAIRS, "mean", 0.9, 0.2, 0.7, np.nan, np.nan, 6, 3),
+        (ALL_PAIRS, "knn", 0.9, 0.8, 0.1, 0.05, 0.2, 30, 9),
+    ]
+    nowhere = Path("nowhere")
+    result = DemoResult(*[nowhere] * 8, differences=pd.DataFrame(rows, columns=names), seconds={})
+    few, clear = result.sentences()
+    assert few == (
+        f"{ALL_PAIRS} (6 pairs (context, perturbation) of 3 perturbations): Pearson delta 0.900, beside `mean` "
+        "(0.200): difference +0.700, too few perturbations to tell."
+    )
+    assert "ahead of `knn`" in clear
+    assert "95 % interval +0.050 to +0.200" in clear
 
 
 def test_a_folder_with_other_content_is_refused_and_left_alone(tmp_path):

@@ -87,8 +87,60 @@ def test_the_bootstrap_pairs_scores_and_leaves_undefined_ones_out():
     assert found == paired_bootstrap(shared + 1, shared)
     assert (found.low, found.high) == pytest.approx((1, 1))
     assert paired_bootstrap([1.0, np.nan, 3.0], [0.0, 0.0, np.nan]).pairs == 1
-    assert np.isnan(paired_bootstrap([1.0], [0.0]).low)
-    assert paired_bootstrap([np.nan], [0.0]).pairs == 0
+    nothing = paired_bootstrap([np.nan], [0.0])
+    assert (nothing.pairs, nothing.groups) == (0, 0)
+    assert np.isnan(nothing.mean)
+
+
+def test_the_bootstrap_draws_whole_groups_so_that_repeats_of_one_group_tell_nothing_new():
+    """Every group measured four times with one value: the interval is that of the groups alone."""
+    differences = np.random.default_rng(4).normal(0.2, 1.0, size=20)
+    once = paired_bootstrap(differences, np.zeros(20))
+    groups = [f"P{i:02d}" for i in range(20)] * 4
+    repeated = paired_bootstrap(np.tile(differences, 4), np.zeros(80), groups)
+    assert (repeated.low, repeated.high) == pytest.approx((once.low, once.high))
+    assert (repeated.pairs, repeated.groups) == (80, 20)
+    alone = paired_bootstrap(np.tile(differences, 4), np.zeros(80))
+    assert alone.high - alone.low < 0.6 * (once.high - once.low)
+
+
+def test_groups_of_different_size_weigh_by_their_pairs_against_a_plain_loop():
+    a = np.array([1.0, 2.0, 4.0, 0.0, -1.0, 3.0, 5.0, np.nan])
+    groups = ["A", "A", "A", "B", "C", "D", "E", "E"]
+    found = paired_bootstrap(a, np.zeros(8), groups, draws=500, seed=9)
+    members = [[1.0, 2.0, 4.0], [0.0], [-1.0], [3.0], [5.0]]
+    picks = np.random.default_rng(9).integers(5, size=(500, 5))
+    means = [np.mean([value for k in row for value in members[k]]) for row in picks]
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert found.mean == pytest.approx(2.0)
+    assert (found.pairs, found.groups) == (7, 5)
+
+
+def test_the_interval_over_groups_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    covered = {True: 0, False: 0}
+    groups = np.repeat(np.arange(40), 5)
+    for trial in range(200):
+        a = 0.3 + np.repeat(rng.normal(size=40), 5) + rng.normal(0, 0.3, size=200)
+        for grouped in covered:
+            found = paired_bootstrap(a, np.zeros(200), groups if grouped else None, draws=300, seed=trial)
+            covered[grouped] += found.low <= 0.3 <= found.high
+    assert 0.88 <= covered[True] / 200 <= 0.98
+    assert covered[False] / 200 < 0.75
+
+
+def test_fewer_than_five_groups_have_no_interval():
+    values = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert np.isfinite([paired_bootstrap(values, values - 1).low, paired_bootstrap(values, values - 1).high]).all()
+    for few in (paired_bootstrap(values[:4], np.zeros(4)), paired_bootstrap(values, np.zeros(5), list("AABCD"))):
+        assert np.isnan([few.low, few.high]).all()
+        assert few.groups == 4
+    assert few.mean == pytest.approx(0.3)
+
+
+def test_groups_that_do_not_fit_the_pairs_are_refused():
+    with pytest.raises(ValueError, match="one group a pair"):
+        paired_bootstrap([1.0, 2.0], [0.0, 0.0], ["A"])
 
 
 def test_the_measures_equal_cell_evals_on_random_cells():

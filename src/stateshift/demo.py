@@ -53,10 +53,11 @@ class DemoResult:
     experiment, features, run, predictions, evaluation, report, submission
         The experiment TOML, the feature table, the run directory, the predicted h5ad, the folder of
         scores, the HTML report and the ``.vcc`` file.
-    leads
+    differences
         One row a (regime, baseline), Pearson delta: ``regime``, ``baseline``, ``model_mean``,
-        ``baseline_mean``, ``difference`` (model minus baseline), ``low``, ``high`` (95 % paired bootstrap),
-        ``pairs``. Regimes: `ALL_PAIRS`, then those of `REGIMES`, the ways in which a pair can be new.
+        ``baseline_mean``, ``difference`` (model minus baseline), ``low``, ``high`` (95 % paired bootstrap over
+        perturbations; NaN with fewer than five), ``pairs``, ``perturbations``. Regimes: `ALL_PAIRS`, then those
+        of `REGIMES`, the ways in which a pair can be new.
     seconds
         Step → wall-clock time.
     """
@@ -69,18 +70,26 @@ class DemoResult:
     evaluation: Path
     report: Path
     submission: Path
-    leads: pd.DataFrame
+    differences: pd.DataFrame
     seconds: dict[str, float]
 
     def sentences(self) -> list[str]:
         """What the model gained over each baseline and where it did not; for each regime, over the mean."""
-        shown = self.leads[(self.leads["regime"] == ALL_PAIRS) | (self.leads["baseline"] == "mean")]
+        from stateshift.evaluation.tables import counted
+
+        table = self.differences
+        shown = table[(table["regime"] == ALL_PAIRS) | (table["baseline"] == "mean")]
         said = []
         for row in shown.itertuples():
-            verdict = "ahead of" if row.low > 0 else "behind" if row.high < 0 else "not told apart from"
+            if np.isfinite([row.low, row.high]).all():
+                verdict = "ahead of" if row.low > 0 else "behind" if row.high < 0 else "not told apart from"
+                interval = f"95 % interval {row.low:+.3f} to {row.high:+.3f}"
+            else:
+                verdict, interval = "beside", "too few perturbations to tell"
             said.append(
-                f"{row.regime} ({row.pairs}): Pearson delta {row.model_mean:.3f}, {verdict} `{row.baseline}` "
-                f"({row.baseline_mean:.3f}): difference {row.difference:+.3f}, 95 % interval {row.low:+.3f} to {row.high:+.3f}."
+                f"{row.regime} ({counted(row.pairs, row.perturbations)}): "
+                f"Pearson delta {row.model_mean:.3f}, {verdict} `{row.baseline}` ({row.baseline_mean:.3f}): "
+                f"difference {row.difference:+.3f}, {interval}."
             )
         return said
 
@@ -125,7 +134,7 @@ def run_demo(output: Path = Path("stateshift-demo"), seed: int = 0) -> DemoResul
             predict(run, cells=output / "controls.h5ad", split="test", output=predictions, seed=seed)
         with _step("scoring against the baselines", seconds):
             evaluation = evaluate(predictions, output / "screen.h5ad", output=output / "evaluation")
-            leads = leads_by_regime(evaluation, unseen)
+            differences = differences_by_regime(evaluation, unseen)
         with _step("writing the report", seconds):
             report = write_report(output, output / "report.html")
         with _step("writing the challenge file of the cell type never treated", seconds):
@@ -146,7 +155,7 @@ def run_demo(output: Path = Path("stateshift-demo"), seed: int = 0) -> DemoResul
         output / "evaluation",
         report,
         submission,
-        leads,
+        differences,
         seconds,
     )
 
@@ -213,7 +222,7 @@ def _place_in_family(families: np.ndarray) -> np.ndarray:
     return pd.Series(families).groupby(families).cumcount().to_numpy()
 
 
-def leads_by_regime(evaluation: Evaluation, unseen: list[str]) -> pd.DataFrame:
+def differences_by_regime(evaluation: Evaluation, unseen: list[str]) -> pd.DataFrame:
     """The model's Pearson delta beside each baseline's, in all and by what is new about a pair.
 
     Parameters
@@ -235,9 +244,10 @@ def leads_by_regime(evaluation: Evaluation, unseen: list[str]) -> pd.DataFrame:
     for regime, keep in parts.items():
         for baseline in sorted(evaluation.baselines, key=list(EFFECT_MODELS).index):
             ours, theirs = wide.loc[keep, evaluation.model], wide.loc[keep, baseline]
-            lead = paired_bootstrap(ours, theirs)
-            rows.append((regime, baseline, ours.mean(), theirs.mean(), lead.mean, lead.low, lead.high, lead.pairs))
-    names = ["regime", "baseline", "model_mean", "baseline_mean", "difference", "low", "high", "pairs"]
+            found = paired_bootstrap(ours, theirs, ours.index.get_level_values("perturbation"))
+            means = (ours.mean(), theirs.mean(), found.mean, found.low, found.high)
+            rows.append((regime, baseline, *means, found.pairs, found.groups))
+    names = ["regime", "baseline", "model_mean", "baseline_mean", "difference", "low", "high", "pairs", "perturbations"]
     return pd.DataFrame(rows, columns=names)
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 
 Distance = Literal["l1", "l2", "cosine"]
+# below this the percentiles of a bootstrap are no interval
+FEWEST_GROUPS = 5
 
 
 def pearson_delta(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
@@ -122,42 +124,70 @@ class Difference:
     mean
         Mean of a − b over the pairs.
     low, high
-        Percentile interval; NaN with fewer than two pairs.
+        Percentile interval; NaN with fewer than `FEWEST_GROUPS` groups.
     pairs
         How many pairs both sides had a value for.
+    groups
+        How many groups these pairs come from: the number of independent things compared.
     """
 
     mean: float
     low: float
     high: float
     pairs: int
+    groups: int
 
 
-def paired_bootstrap(a: np.ndarray, b: np.ndarray, draws: int = 2000, level: float = 0.95, seed: int = 0) -> Difference:
-    """Mean of a − b with a percentile interval from resampling the pairs (Efron & Tibshirani 1993, ch. 13).
+def paired_bootstrap(
+    a: np.ndarray,
+    b: np.ndarray,
+    groups: Sequence[str] | None = None,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """Mean of a − b with a percentile interval from resampling whole groups of pairs.
+
+    The scores of one perturbation in several contexts are not independent. With the differences
+    dᵢ = aᵢ − bᵢ, the sum S_k of those of group k and their number n_k, each draw takes K of the K groups with
+    replacement, k₁ … k_K, all pairs of a group together, and its mean is
+
+        (S_k₁ + … + S_k_K) / (n_k₁ + … + n_k_K)
+
+    (Efron & Tibshirani 1993, ch. 13, for the percentiles; Davison & Hinkley 1997, section 3.8, for the groups).
+    With fewer than `FEWEST_GROUPS` groups the draws are too few combinations to bound anything.
 
     Parameters
     ----------
     a, b
-        Scores (P,) of two models on the same perturbations; pairs with a NaN are left out.
+        Scores (R,) of two models on the same pairs; pairs with a NaN are left out.
+    groups
+        The group of each pair (R,), as its perturbation; by default every pair is a group of its own.
     draws, level, seed
         Resamples, coverage of the interval, and the seed that makes it repeatable.
 
     Examples
     --------
-    >>> paired_bootstrap([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
-    Difference(mean=1.0, low=1.0, high=1.0, pairs=3)
+    >>> paired_bootstrap([2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 3.0, 4.0, 5.0])
+    Difference(mean=1.0, low=1.0, high=1.0, pairs=5, groups=5)
+    >>> paired_bootstrap([2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 2.0, 3.0, 4.0, 5.0], groups=list("AABBC"))
+    Difference(mean=1.0, low=nan, high=nan, pairs=5, groups=3)
     """
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    difference = difference[np.isfinite(difference)]
-    if len(difference) == 0:
-        return Difference(float("nan"), float("nan"), float("nan"), 0)
-    mean = float(difference.mean())
-    if len(difference) == 1:
-        return Difference(mean, float("nan"), float("nan"), 1)
-    picks = np.random.default_rng(seed).integers(len(difference), size=(draws, len(difference)))
-    low, high = np.quantile(difference[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Difference(mean, float(low), float(high), len(difference))
+    there = np.isfinite(difference)
+    names = np.arange(len(difference)) if groups is None else np.asarray(groups)
+    if names.shape != difference.shape:
+        raise ValueError(f"one group a pair is needed, not {names.shape} for {difference.shape}")
+    difference = difference[there]
+    _, group = np.unique(names[there], return_inverse=True)
+    sums, counts = np.bincount(group, weights=difference), np.bincount(group)
+    mean = float(difference.mean()) if len(difference) else float("nan")
+    if len(counts) < FEWEST_GROUPS:
+        return Difference(mean, float("nan"), float("nan"), len(difference), len(counts))
+    picks = np.random.default_rng(seed).integers(len(counts), size=(draws, len(counts)))
+    means = sums[picks].sum(axis=1) / counts[picks].sum(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Difference(mean, float(low), float(high), len(difference), len(counts))
 
 
 def _paired_rows(predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ CONTEXTS = ("K562", "RPE1")
 
 @dataclass
 class World:
-    """Twenty genes, four perturbations of the first four genes, two contexts, 12 cells a group."""
+    """Twenty genes, six perturbations of the first six genes, two contexts, 12 cells a group."""
 
     genes: list[str]
     effects: dict[tuple[str, str], np.ndarray]
@@ -68,7 +68,7 @@ def world() -> World:
     effects, X, obs = {}, [], []
     for context in CONTEXTS:
         base = rng.uniform(1.5, 3.0, 20)
-        for perturbation in ("ctrl", *genes[:4]):
+        for perturbation in ("ctrl", *genes[:6]):
             effect = np.zeros(20) if perturbation == "ctrl" else shared + rng.normal(0, 0.4, 20)
             if perturbation != "ctrl":
                 effects[context, perturbation] = effect

@@ -45,21 +45,47 @@ def test_effects_are_scored_against_the_truths_own_controls_worked_by_hand():
     assert value(found, "T", "A", "mean of the truth (oracle)", "pds_l1") == pytest.approx(0.75)
 
 
-def test_a_good_prediction_leads_its_baselines_and_no_change_scores_nothing(world):
+def test_a_good_prediction_is_better_than_its_baselines_and_no_change_scores_nothing(world):
     found = evaluate(world.predicted(), world.truth)
     assert list(found.scores["model"].unique()) == ["state_tiny", "control", "mean"]
-    assert len(found.scores) == 3 * 8
+    assert len(found.scores) == 3 * 12
     assert found.about["simulated"] is True
     means = found.summary[found.summary["context"] == "all contexts"].set_index(["model", "metric"])
     assert means.loc[("state_tiny", "pearson_delta"), "mean"] > 0.95
     assert means.loc[("control", "pearson_delta"), "mean"] == 0
-    lead = means.loc[("mean", "pearson_delta")]
-    assert lead["low"] > 0
-    assert lead["difference"] == pytest.approx(
-        means.loc[("state_tiny", "pearson_delta"), "mean"] - lead["mean"], abs=1e-12
+    beside = means.loc[("mean", "pearson_delta")]
+    assert beside["low"] > 0
+    assert beside["difference"] == pytest.approx(
+        means.loc[("state_tiny", "pearson_delta"), "mean"] - beside["mean"], abs=1e-12
     )
-    assert lead["pairs"] == 8
+    assert (beside["pairs"], beside["perturbations"]) == (12, 6)
     assert means.loc[("mean", "mae"), "high"] < 0
+
+
+def test_over_all_contexts_a_perturbation_is_drawn_with_all_its_contexts(world):
+    from stateshift.metrics import paired_bootstrap
+
+    found = evaluate(world.predicted(fraction=0.7, noise=0.5), world.truth)
+    wide = found.scores.pivot(index=["context", "perturbation"], columns="model", values="mae")
+    rows = found.summary.set_index(["context", "model", "metric"])
+    together = rows.loc[("all contexts", "mean", "mae")]
+    names = wide.index.get_level_values("perturbation")
+    expected = paired_bootstrap(wide["state_tiny"], wide["mean"], names)
+    assert (together["low"], together["high"]) == pytest.approx((expected.low, expected.high))
+    apart = paired_bootstrap(wide["state_tiny"], wide["mean"])
+    assert abs(together["low"] - apart.low) > 1e-4
+    within = rows.loc[("K562", "mean", "mae")]
+    expected = paired_bootstrap(wide.loc["K562", "state_tiny"], wide.loc["K562", "mean"])
+    assert (within["low"], within["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_four_perturbations_in_two_contexts_have_no_interval(world):
+    few = world.truth[~world.truth.obs["gene"].isin(["G04", "G05"])].copy()
+    summary = evaluate(world.predicted(), few).summary
+    compared = summary[summary["difference"].notna()]
+    assert compared["pairs"].max() == 8
+    assert compared["perturbations"].unique().tolist() == [4]
+    assert compared[["low", "high"]].isna().all(axis=None)
 
 
 def test_stored_baseline_effects_stand_on_the_controls_that_the_prediction_carries(world):
@@ -126,15 +152,15 @@ def test_any_tools_cells_are_scored_and_its_missing_baselines_are_said(world):
     found = evaluate(plain, world.truth)
     assert found.baselines == ["control", "mean of the truth (oracle)"]
     assert any("no baselines of its training" in note for note in found.notes)
-    assert set(found.scores["perturbation"]) == {"G00", "G01", "G02", "G03"}
+    assert set(found.scores["perturbation"]) == {"G00", "G01", "G02", "G03", "G04", "G05"}
 
 
 def test_what_is_on_one_side_alone_is_reported_and_not_scored(world):
     predicted, truth = world.predicted(), world.truth
     predicted = predicted[~((predicted.obs["context"] == "RPE1") & (predicted.obs["target_gene"] == "G01"))].copy()
-    truth = truth[~((truth.obs["cell_line"] == "RPE1") & truth.obs["gene"].isin(["G02", "G03"]))].copy()
+    truth = truth[~((truth.obs["cell_line"] == "RPE1") & truth.obs["gene"].isin(["G02", "G03", "G04", "G05"]))].copy()
     found = evaluate(predicted, truth)
-    assert "RPE1: predicted and not in the truth, so not scored: G02, G03." in found.notes
+    assert "RPE1: predicted and not in the truth, so not scored: G02, G03, G04, G05." in found.notes
     assert "In the truth and not predicted: 1 in RPE1 (G01)." in found.notes
     assert "PDS needs two perturbations to tell apart: with one it is left empty in RPE1." in found.notes
     rpe1 = found.scores[found.scores["context"] == "RPE1"]

@@ -13,6 +13,7 @@ import pytest
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import Evaluation, evaluate, sentences, summary_table, write_report
 from stateshift.evaluation.scores import summarise
+from stateshift.evaluation.tables import verdict
 from stateshift.feature_table import FeatureTable
 
 
@@ -76,7 +77,8 @@ def test_a_page_of_run_and_evaluation_fetches_nothing_and_is_well_formed(world, 
     assert "@import" not in text
     assert not {"script", "link", "iframe", "img"} & set(page.tags)
     assert page.tags.count("svg") == 4
-    assert page.says("The effects here are simulated")
+    before_the_first_section = text[: text.index("<h2>")]
+    assert '<p class="note">The effects here are simulated: they show that the way works' in before_the_first_section
     assert page.says("200 train cells")
     assert page.says("2 of the splits' 3 genes have a vector; without one: G09.")
     assert page.says("Not in this run directory: experiment.toml, versions.json.")
@@ -146,14 +148,48 @@ def test_sentences_claim_no_more_than_the_interval_allows(world):
     assert "is worse than the best baseline" in said[1]
 
 
-def test_a_lead_whose_interval_holds_zero_is_called_open(world):
+def test_a_difference_whose_interval_holds_zero_is_called_open(world):
     found = evaluate(world.predicted(), world.truth)
     scores = found.scores
     own = scores.loc[scores["model"] == found.model, "mae"].to_numpy()
-    scores.loc[scores["model"] == "mean", "mae"] = own + np.tile([0.1, -0.1], 4)
+    scores.loc[scores["model"] == "mean", "mae"] = own + np.tile([0.1, -0.1], 6)
     said = sentences(Evaluation(scores, summarise(scores), found.about))[1]
     assert "is not distinguishable from the best baseline, mean" in said
     assert "difference 0.000 [-0.0" in said
+
+
+def test_too_few_perturbations_are_called_so_with_a_dash_for_the_interval(world, tmp_path):
+    from rich.console import Console
+
+    few = world.truth[~world.truth.obs["gene"].isin(["G04", "G05"])].copy()
+    found = evaluate(world.predicted(), few, output=tmp_path / "scores")
+    row = found.summary.set_index(["context", "model", "metric"]).loc[("all contexts", "mean", "pearson_delta")]
+    assert verdict(row) == "few"
+    said = sentences(found)[0]
+    assert (
+        f"stands beside the best baseline, mean ({row['mean']:.3f}): difference {row['difference']:+.3f} [–] over "
+        in said
+    )
+    assert (
+        "8 pairs (context, perturbation) of 4 perturbations; too few perturbations to tell; higher is better." in said
+    )
+    page = Page(write_report(tmp_path / "scores", tmp_path / "report.html").read_text())
+    assert page.says(f"{row['difference']:+.3f} [–]")
+    assert page.says(said)
+    assert not page.says("nan")
+    assert not page.says("the intervals are rough")
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(summary_table(found))
+    text = console.export_text()
+    assert f"{row['difference']:+.3f} [–]" in text
+    assert "nan" not in text
+
+
+def test_a_page_of_measured_effects_does_not_call_them_simulated(world, tmp_path):
+    predicted = world.predicted()
+    predicted.uns["stateshift"]["simulated"] = False
+    evaluate(predicted, world.truth, output=tmp_path / "scores")
+    assert "simulated" not in write_report(tmp_path / "scores", tmp_path / "report.html").read_text()
 
 
 def test_the_terminal_table_has_a_row_a_model_with_the_model_first(world):
@@ -164,5 +200,6 @@ def test_the_terminal_table_has_a_row_a_model_with_the_model_first(world):
     console.print(summary_table(found))
     text = console.export_text()
     assert text.index("state_tiny") < text.index("mean") < text.index("control")
-    assert "8 perturbations" in text
+    assert "12 pairs (context, perturbation) of 6 perturbations" in text
+    assert "K562: 6 perturbations" in summary_table(found, "K562").title
     assert [c.header for c in summary_table(found, "K562").columns][1:3] == ["Pearson delta ↑", "MAE ↓"]

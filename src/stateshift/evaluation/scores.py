@@ -1,4 +1,4 @@
-"""Scores of every model on every pair, and their means with the model's lead over each baseline."""
+"""Scores of every model on every pair, and their means with the model's difference to each baseline."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     -------
     pd.DataFrame
         One row a (context or ``all contexts``, model, metric): ``mean``, ``n`` (pairs with a value), and of the
-        evaluated model minus this one ``difference``, ``low``, ``high`` (95 % paired bootstrap) and
-        ``pairs``; empty for the evaluated model itself.
+        evaluated model minus this one ``difference``, ``low``, ``high`` (95 % paired bootstrap that draws
+        perturbations, each with all its contexts; empty with fewer than five), ``pairs`` and
+        ``perturbations`` compared; empty for the evaluated model itself.
     """
     model = scores["model"].iloc[0]
     contexts = sorted(scores["context"].unique())
@@ -83,8 +84,9 @@ def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
                 row = {"context": context, "model": name, "metric": metric}
                 row |= {"mean": table[metric].mean(), "n": int(table[metric].notna().sum())}
                 if name != model:
-                    lead = paired_bootstrap(wide[model][metric], table[metric], seed=seed)
-                    row |= {"difference": lead.mean, "low": lead.low, "high": lead.high, "pairs": lead.pairs}
+                    found = paired_bootstrap(wide[model][metric], table[metric], table["perturbation"], seed=seed)
+                    row |= {"difference": found.mean, "low": found.low, "high": found.high}
+                    row |= {"pairs": found.pairs, "perturbations": found.groups}
                 rows.append(row)
     summary = pd.DataFrame(rows)
-    return summary.reindex(columns=[*summary.columns[:5], "difference", "low", "high", "pairs"])
+    return summary.reindex(columns=[*summary.columns[:5], "difference", "low", "high", "pairs", "perturbations"])

@@ -9,11 +9,13 @@ import pandas as pd
 
 from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.scores import ALL, METRICS
+from stateshift.metrics import FEWEST_GROUPS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 ORDER = ("pearson_delta", "mae", "pds_l1", "pds_cosine")
+FEW = f"– with fewer than {FEWEST_GROUPS}"
 
 
 def ranked_models(evaluation: Evaluation, context: str = ALL) -> list[str]:
@@ -24,8 +26,13 @@ def ranked_models(evaluation: Evaluation, context: str = ALL) -> list[str]:
 
 
 def verdict(row: pd.Series) -> str:
-    """``better``, ``worse`` or ``open``: what the interval of the model's difference to a baseline says."""
-    if not (math.isfinite(row["low"]) and math.isfinite(row["high"])) or row["low"] <= 0 <= row["high"]:
+    """What the interval of the model's difference to a baseline says.
+
+    ``better``, ``worse``, ``open`` (zero lies within) or ``few`` (too few perturbations for an interval).
+    """
+    if not (math.isfinite(row["low"]) and math.isfinite(row["high"])):
+        return "few"
+    if row["low"] <= 0 <= row["high"]:
         return "open"
     return "better" if (row["low"] > 0) == METRICS[row["metric"]].higher_is_better else "worse"
 
@@ -45,30 +52,57 @@ def number(value: float, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}{'.3g' if abs(value) < 0.01 else '.3f'}}"
 
 
+def with_interval(row: pd.Series) -> str:
+    """A difference and its interval, a dash where there is none.
+
+    Examples
+    --------
+    >>> with_interval({"difference": 0.2, "low": 0.1, "high": 0.3})
+    '+0.200 [+0.100, +0.300]'
+    >>> with_interval({"difference": 0.2, "low": float("nan"), "high": float("nan")})
+    '+0.200 [–]'
+    """
+    if not (math.isfinite(row["low"]) and math.isfinite(row["high"])):
+        return f"{number(row['difference'], True)} [–]"
+    return f"{number(row['difference'], True)} [{number(row['low'], True)}, {number(row['high'], True)}]"
+
+
+def counted(pairs: int, perturbations: int) -> str:
+    """How much was compared, in words.
+
+    Examples
+    --------
+    >>> counted(8, 8), counted(16, 8)
+    ('8 perturbations', '16 pairs (context, perturbation) of 8 perturbations')
+    """
+    said = f"{perturbations} perturbation{'s' if perturbations != 1 else ''}"
+    return said if pairs == perturbations else f"{pairs} pairs (context, perturbation) of {said}"
+
+
 def summary_table(evaluation: Evaluation, context: str = ALL) -> Table:
     """A rich table: a row a model; below a baseline's mean the model's difference to it with 95 % interval."""
     from rich.table import Table
     from rich.text import Text
 
     rows = evaluation.summary[evaluation.summary["context"] == context].set_index(["model", "metric"], drop=False)
-    pairs = int(evaluation.summary.loc[evaluation.summary["context"] == context, "n"].max())
+    own = evaluation.scores[evaluation.scores["model"] == evaluation.model]
+    own = own if context == ALL else own[own["context"] == context]
     table = Table(
-        title=f"{context}: {pairs} perturbation{'s' if pairs != 1 else ''}",
-        caption=f"second line: {evaluation.model} minus the baseline [95 % paired bootstrap]",
+        title=f"{context}: {counted(len(own), own['perturbation'].nunique())}",
+        caption=f"second line: {evaluation.model} minus the baseline [95 % paired bootstrap over perturbations; {FEW}]",
         show_lines=True,
     )
     table.add_column("model")
     for metric in ORDER:
         table.add_column(f"{METRICS[metric].label} {'↑' if METRICS[metric].higher_is_better else '↓'}", justify="right")
-    colours = {"better": "green", "worse": "red", "open": "dim"}
+    colours = {"better": "green", "worse": "red", "open": "dim", "few": "dim"}
     for model in ranked_models(evaluation, context):
         cells = []
         for metric in ORDER:
             row = rows.loc[(model, metric)]
             cell = Text(number(row["mean"]))
             if model != evaluation.model and math.isfinite(row["difference"]):
-                span = f"{number(row['difference'], True)} [{number(row['low'], True)}, {number(row['high'], True)}]"
-                cell.append("\n" + span, style=colours[verdict(row)])
+                cell.append("\n" + with_interval(row), style=colours[verdict(row)])
             cells.append(cell)
         table.add_row(Text(model, style="bold" if model == evaluation.model else ""), *cells)
     return table
@@ -101,11 +135,14 @@ def sentences(evaluation: Evaluation, context: str = ALL) -> list[str]:
             said.append(f"{label}: no value, for want of two perturbations to tell apart.")
             continue
         best = others.loc[others["mean"].idxmax() if up else others["mean"].idxmin()]
-        gap = f"{number(best['difference'], True)} [{number(best['low'], True)}, {number(best['high'], True)}]"
-        words = {"better": "better than", "worse": "worse than", "open": "not distinguishable from"}[verdict(best)]
+        found = verdict(best)
+        words = {"better": "better than", "worse": "worse than", "open": "not distinguishable from"}
+        beside = f"is {words[found]}" if found in words else "stands beside"
+        ending = "; too few perturbations to tell" if found == "few" else ""
         said.append(
-            f"{label}: {evaluation.model} {number(own['mean'])} is {words} the best baseline, {best['model']} "
-            f"({number(best['mean'])}): difference {gap} over {int(best['pairs'])} "
-            f"perturbation{'s' if best['pairs'] != 1 else ''}; {'higher' if up else 'lower'} is better."
+            f"{label}: {evaluation.model} {number(own['mean'])} {beside} the best baseline, {best['model']} "
+            f"({number(best['mean'])}): difference {with_interval(best)} over "
+            f"{counted(int(best['pairs']), int(best['perturbations']))}{ending}; "
+            f"{'higher' if up else 'lower'} is better."
         )
     return said

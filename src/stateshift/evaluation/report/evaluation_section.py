@@ -10,7 +10,17 @@ from stateshift.evaluation.pairing import ORACLE
 from stateshift.evaluation.report import page
 from stateshift.evaluation.report.figures import against_baseline, by_perturbation, model_means
 from stateshift.evaluation.scores import ALL, METRICS
-from stateshift.evaluation.tables import ORDER, number, ranked_models, sentences, verdict
+from stateshift.evaluation.tables import (
+    FEW,
+    ORDER,
+    counted,
+    number,
+    ranked_models,
+    sentences,
+    verdict,
+    with_interval,
+)
+from stateshift.metrics import FEWEST_GROUPS
 
 
 def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
@@ -23,7 +33,8 @@ def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
     lines.append(
         page.facts(
             {
-                "perturbations scored": len(own),
+                "perturbations scored": own["perturbation"].nunique(),
+                "pairs with a context": len(own),
                 "contexts": some(contexts, 3),
                 "genes": f"{about.get('genes', 0):,}",
                 "scale": about.get("scale", "?"),
@@ -37,11 +48,12 @@ def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
     lines.append(
         page.paragraph(
             f"Below each baseline's mean: {evaluation.model} minus the baseline, with a 95 % interval from a paired "
-            "bootstrap over perturbations; green where the interval lies on the better side of zero, red on the worse.",
+            f"bootstrap over perturbations, each drawn with all its contexts ({FEW}); green where the interval lies on "
+            "the better side of zero, red on the worse.",
             "soft",
         )
     )
-    lines.append(page.figure(model_means(evaluation), "Means over all scored perturbations."))
+    lines.append(page.figure(model_means(evaluation), "Means over all scored pairs of context and perturbation."))
     if len(contexts) > 1:
         for context in contexts:
             lines += [page.heading(context, 3), _models_table(evaluation, context)]
@@ -71,9 +83,11 @@ def _harm(evaluation: Evaluation) -> str:
     wide = evaluation.scores.pivot(index=["context", "perturbation"], columns="model", values="pearson_delta")
     pairs = wide[[evaluation.model, baseline]].dropna()
     worse = int((pairs[evaluation.model] < pairs[baseline]).sum())
-    said = f"By Pearson delta {evaluation.model} is worse than {baseline} on {worse} of {len(pairs)} perturbations"
+    perturbations = pairs.index.get_level_values("perturbation").nunique()
+    scored = counted(len(pairs), perturbations)
+    said = f"By Pearson delta {evaluation.model} is worse than {baseline} on {worse} of {scored}"
     ending = f"; that baseline knows the answers ({ORACLE})." if baseline == ORACLE else "."
-    few = " With so few of them the intervals are rough." if len(pairs) < 10 else ""
+    few = " With so few perturbations the intervals are rough." if FEWEST_GROUPS <= perturbations < 10 else ""
     return said + ending + few
 
 
@@ -87,8 +101,7 @@ def _models_table(evaluation: Evaluation, context: str) -> str:
             row = rows.loc[(model, metric)]
             below = ""
             if model != evaluation.model and math.isfinite(row["difference"]):
-                span = f"{number(row['difference'], True)} [{number(row['low'], True)}, {number(row['high'], True)}]"
-                below = f'<small class="{verdict(row)}">{page.text(span)}</small>'
+                below = f'<small class="{verdict(row)}">{page.text(with_interval(row))}</small>'
             cells.append(f"<td>{page.text(number(row['mean']))}{below}</td>")
         kind = ' class="ours"' if model == evaluation.model else ""
         lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
