@@ -181,6 +181,35 @@ def test_more_genes_in_the_truth_are_left_out_and_counted_and_fewer_are_refused(
         evaluate(predicted, world.truth[:, 5:].copy())
 
 
+def test_counts_of_more_genes_are_cut_first_so_that_the_same_cells_get_the_same_values(world):
+    counts = world.truth.copy()
+    counts.X = csr_matrix(np.random.default_rng(5).poisson(np.expm1(counts.X.toarray()) * 3).astype(np.float32) + 1)
+    # of a cell's counts the first three genes hold a share that differs from cell to cell
+    counts.X[::2, :3] = counts.X[::2, :3] * 50
+    same = counts[:, 3:].copy()
+    same.obs = same.obs.rename(columns={"gene": "target_gene", "cell_line": "context"})
+    same.uns["stateshift"] = {"scale": "counts", "control": "ctrl", "model": "the same cells"}
+    found = evaluate(same, counts)
+    assert found.scores.loc[found.scores["model"] == "the same cells", "mae"].max() < 1e-6
+    assert not any("control cells are not the truth's" in note for note in found.notes)
+    assert "3 genes of the truth are not predicted and were left out before its counts were brought to 1e4 a cell." in (
+        found.notes
+    )
+
+
+def test_a_truth_of_log1p_1e4_keeps_its_scale_when_genes_are_left_out(world):
+    truth = world.truth.copy()
+    X = np.expm1(truth.X.toarray())
+    truth.X = csr_matrix(np.log1p(X / X.sum(axis=1, keepdims=True) * 1e4).astype(np.float32))
+    part = truth[:, 3:].copy()
+    part.obs = part.obs.rename(columns={"gene": "target_gene", "cell_line": "context"})
+    part.uns["stateshift"] = {"scale": "log1p_1e4", "control": "ctrl", "model": "the same cells"}
+    found = evaluate(part, truth)
+    assert found.about["scale"] == "log1p_1e4"
+    assert found.scores.loc[found.scores["model"] == "the same cells", "mae"].max() < 1e-6
+    assert "3 genes of the truth are not predicted and were left out." in found.notes
+
+
 def test_genes_in_another_order_are_matched_by_symbol(world):
     turned = world.truth[:, ::-1].copy()
     pd.testing.assert_frame_equal(
@@ -257,3 +286,43 @@ def test_doubles_are_scored_without_the_columns_of_both_their_genes(world):
     again = evaluate(loud, truth)
     assert value(again, "K562", "G00+G01", "state_tiny", "mae") > value(found, "K562", "G00+G01", "state_tiny", "mae")
     assert value(again, "K562", "G00+G01", "state_tiny", "pds_l1") == 1
+
+
+def test_a_double_is_one_perturbation_in_either_order_of_its_genes(world):
+    def named(**names):
+        predicted, truth = world.predicted(), world.truth.copy()
+        predicted.obs["target_gene"] = predicted.obs["target_gene"].astype(str).replace({"G03": names["predicted"]})
+        stored = predicted.uns["stateshift"]["baselines"]
+        stored["target_gene"] = np.array([names["predicted"] if t == "G03" else t for t in stored["target_gene"]])
+        truth.obs["gene"] = truth.obs["gene"].astype(str)
+        here = (truth.obs["gene"] == "G03") & (truth.obs["cell_line"] == "K562")
+        truth.obs.loc[here, "gene"] = names["K562"]
+        truth.obs["gene"] = truth.obs["gene"].replace({"G03": names["RPE1"]})
+        return evaluate(predicted, truth)
+
+    same = named(predicted="G19+G03", K562="G19+G03", RPE1="G19+G03")
+    turned = named(predicted="G19+G03", K562="G03+G19", RPE1="G19+G03")
+    pd.testing.assert_frame_equal(turned.scores, same.scores)
+    pd.testing.assert_frame_equal(turned.summary, same.summary)
+    assert "Doubles are matched whatever the order of their genes: `G03+G19` is `G19+G03`." in turned.notes
+    assert not any("Doubles" in note or "not scored" in note for note in same.notes)
+
+
+def test_both_orders_of_a_double_on_one_side_are_pooled(world):
+    predicted, truth = world.predicted(), world.truth.copy()
+    truth.obs["gene"] = truth.obs["gene"].astype(str).replace({"G03": "G03+G19", "G04": "G19+G03"})
+    predicted = predicted[predicted.obs["target_gene"] != "G04"].copy()
+    predicted.obs["target_gene"] = predicted.obs["target_gene"].astype(str).replace({"G03": "G19+G03"})
+    stored = predicted.uns["stateshift"]["baselines"]
+    stored["target_gene"] = np.array(["G19+G03" if t == "G03" else t for t in stored["target_gene"]])
+    scores = evaluate(predicted, truth).scores
+    double = scores[scores["perturbation"] == "G19+G03"]
+    assert double["n_true"].unique().tolist() == [24]
+    assert "G03+G19" not in set(scores["perturbation"])
+    cells = truth.X.toarray()
+    k562 = (truth.obs["cell_line"] == "K562").to_numpy()
+    both = k562 & truth.obs["gene"].isin(["G03+G19", "G19+G03"]).to_numpy()
+    true = cells[both].mean(axis=0) - cells[k562 & (truth.obs["gene"] == "ctrl").to_numpy()].mean(axis=0)
+    assert double[(double["context"] == "K562") & (double["model"] == "control")]["mae"].item() == pytest.approx(
+        np.abs(true).mean(), abs=1e-5
+    )

@@ -55,6 +55,33 @@ def test_a_context_of_one_perturbation_is_left_out_of_the_official_scores(world,
     assert any("cell-eval's scores need two perturbations" in note for note in found.notes)
 
 
+def test_the_tools_baseline_is_the_mean_of_the_truths_own_groups(world, cell_eval):
+    found = evaluate(world.predicted(), world.truth, official=True).official.set_index(["context", "model"])
+    obs = world.truth.obs
+    for context in ("K562", "RPE1"):
+        here = (obs["cell_line"] == context).to_numpy()
+        means = {
+            g: world.truth.X[here & (obs["gene"] == g).to_numpy()].toarray().mean(axis=0) for g in set(obs["gene"])
+        }
+        oracle = np.mean(list(means.values()), axis=0)
+        by_hand = np.mean([np.abs(oracle - mean).mean() for g, mean in means.items() if g != "ctrl"])
+        base = found.loc[(context, "cell-eval's baseline (mean of the truth)"), "mae"]
+        assert base == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_a_double_in_the_other_order_reaches_cell_eval_under_one_name(world, cell_eval):
+    predicted, truth = world.predicted(), world.truth.copy()
+    truth.obs["gene"] = truth.obs["gene"].astype(str).replace({"G03": "G03+G19"})
+    predicted.obs["target_gene"] = predicted.obs["target_gene"].astype(str).replace({"G03": "G19+G03"})
+    stored = predicted.uns["stateshift"]["baselines"]
+    stored["target_gene"] = np.array(["G19+G03" if t == "G03" else t for t in stored["target_gene"]])
+    turned = evaluate(predicted, truth, official=True)
+    assert set(turned.scores["perturbation"]) == {"G00", "G01", "G02", "G19+G03", "G04", "G05"}
+    ours = turned.scores[turned.scores["model"] == "state_tiny"].groupby("context")["mae"].mean()
+    official = turned.official[turned.official["model"] == "prediction"].set_index("context")["mae"]
+    assert official.to_numpy() == pytest.approx(ours.to_numpy(), abs=1e-6)
+
+
 def test_a_missing_extra_is_named_with_its_install_command(world, monkeypatch):
     monkeypatch.setitem(sys.modules, "cell_eval", None)
     with pytest.raises(StateshiftError, match=r"pip install 'stateshift\[official\]'"):

@@ -11,8 +11,8 @@ import pandas as pd
 
 import stateshift
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.inputs import read_prediction, read_truth, single_context
-from stateshift.evaluation.pairing import ORACLE, Pairing, pair_up
+from stateshift.evaluation.inputs import genes_and_context, read_prediction, read_truth
+from stateshift.evaluation.pairing import ORACLE, Pairing, match_doubles, pair_up
 from stateshift.evaluation.scores import score_models, summarise
 from stateshift.files import written_beside
 
@@ -114,7 +114,11 @@ def evaluate(
     """Score a prediction and its baselines against measured cells.
 
     Effects of both sides are means of perturbed cells minus the mean of the truth's own controls, on log1p;
-    counts are brought to log1p of 1e4 first. Genes are matched by symbol, contexts and perturbations by name.
+    counts are cut to the prediction's genes and brought to log1p of 1e4 first. The controls of a context are one
+    mean over all of them, whatever their batch, while the effects of training are matched by batch
+    (`stateshift.cells.estimate_effects`): where batches differ and hold unequal shares of a perturbation, a true
+    effect carries that difference, for every model alike. Genes are matched by symbol, contexts by name,
+    perturbations by name or, for doubles, by their set of genes (``A+B`` is ``B+A``).
 
     Parameters
     ----------
@@ -131,7 +135,8 @@ def evaluate(
     truth_scale
         ``counts``, ``log1p_1e4`` or ``log1p``, where the truth's own values don't say.
     official
-        Also run cell-eval's ``vcc`` profile and its baseline-normalised score (extra ``official``).
+        Also run cell-eval's ``vcc`` profile and its baseline-normalised score (extra ``official``). Its baseline
+        is the mean of the truth's own group means, as cell-eval has it: an oracle.
     overwrite
         Replace an evaluation in `output`.
 
@@ -143,11 +148,13 @@ def evaluate(
     if output is not None and Path(output).exists() and not overwrite:
         raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite where offered.")
     declared = {"perturbation": perturbation, "cell_type": context, "control": control, "scale": truth_scale}
-    true_cells = read_truth(truth, declared, single_context(predicted))
+    genes, only_context = genes_and_context(predicted)
+    true_cells, left_out = read_truth(truth, declared, genes, only_context)
     prediction = read_prediction(predicted, declared, true_cells)
+    prediction, true_cells, matched = match_doubles(prediction, true_cells)
     true_name, predicted_name = _name(truth, "the truth"), _name(predicted, "the prediction")
     pairing = pair_up(prediction, true_cells, true_name)
-    notes = _on_baselines(prediction.baselines) + pairing.notes
+    notes = _on_baselines(prediction.baselines) + left_out + matched + pairing.notes
     scores = score_models(pairing)
     about = {
         "model": prediction.model,

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_matrix
 
 from stateshift.cells import Cells, find_columns
 from stateshift.cells.columns import CELL_TYPE
 from stateshift.cells.loading import CellFile, read_file, standard_obs
-from stateshift.cells.scale import to_log1p
-from stateshift.errors import InputProblems, StateshiftError, some
+from stateshift.cells.scale import find_scale, to_log1p
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -34,15 +35,12 @@ class Prediction:
         Name → {(context, perturbation): effect (G,)}; empty where the file holds none.
     simulated
         Whether the file says that its cells are simulated.
-    scale_found
-        The scale of the file's own matrix.
     """
 
     cells: Cells
     model: str
     baselines: dict[str, dict[tuple[str, str], np.ndarray]] = field(default_factory=dict)
     simulated: bool = False
-    scale_found: str = "log1p"
 
 
 def stored_cells(source: Path | str | AnnData, name: str) -> CellFile:
@@ -76,7 +74,7 @@ def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | N
     """
     stored = stored_cells(source, "the prediction")
     where, about = str(stored.path), dict(stored.uns.get("stateshift", {}))
-    X, scale, found = to_log1p(stored.X, stored.uns, None, where)
+    X, scale, _ = to_log1p(stored.X, stored.uns, None, where)
     obs = stored.obs
     contexts = truth.obs["context"].unique()
     if about and {"target_gene", "context"} <= set(obs.columns):
@@ -92,13 +90,19 @@ def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | N
     frame["route"] = obs["route"].astype(str).to_numpy() if "route" in obs.columns else ""
     model = str(about.get("model", Path(where).stem))
     cells = Cells(X, frame, stored.genes, named.control, scale)
-    return Prediction(cells, model, _baselines(about, where, stored.genes), bool(about.get("simulated", False)), found)
+    return Prediction(cells, model, _baselines(about, where, stored.genes), bool(about.get("simulated", False)))
 
 
 def read_truth(
-    source: Path | str | AnnData, declared: Mapping[str, str | None], only_context: str | None = None
-) -> Cells:
-    """Measured cells, log1p; columns as declared or by convention.
+    source: Path | str | AnnData,
+    declared: Mapping[str, str | None],
+    genes: list[str],
+    only_context: str | None = None,
+) -> tuple[Cells, list[str]]:
+    """Measured cells, log1p, on the prediction's genes; columns as declared or by convention.
+
+    Counts are cut to those genes before they are brought to 1e4 a cell, as the prediction's own were: the same
+    cells get the same values on both sides.
 
     Parameters
     ----------
@@ -106,13 +110,20 @@ def read_truth(
         ``X`` holds counts or log1p expression.
     declared
         Any of ``perturbation``, ``cell_type``, ``control``, ``scale``.
+    genes
+        The prediction's genes.
     only_context
         The context of all cells, for a file without such a column.
+
+    Returns
+    -------
+    tuple
+        The cells, and a sentence where genes were left out.
 
     Raises
     ------
     StateshiftError
-        A column or the controls are absent; NaN, negative values or an unclear scale.
+        A column, the controls or genes are absent; NaN, negative values or an unclear scale.
     """
     stored = stored_cells(source, "the truth")
     where, obs = str(stored.path), stored.obs
@@ -126,16 +137,42 @@ def read_truth(
         raise StateshiftError(
             f"{error}\n  Here the flags --pert-col, --cell-type-key, --control-pert do it."
         ) from error
-    X, scale, _ = to_log1p(stored.X, stored.uns, declared.get("scale"), where)
-    return Cells(X, standard_obs(obs, named, "", Path(where).name), stored.genes, named.control, scale)
+    X, scale, notes = _on_genes(stored, genes, declared.get("scale"))
+    return Cells(X, standard_obs(obs, named, "", Path(where).name), list(genes), named.control, scale), notes
 
 
-def single_context(source: Path | str | AnnData) -> str | None:
-    """The prediction's context if it has exactly one, for a truth that doesn't name its own."""
-    stored = read_file(source, with_matrix=False) if isinstance(source, str | Path) else stored_cells(source, "")
+def _on_genes(stored: CellFile, genes: list[str], declared: str | None) -> tuple[csr_matrix, str, list[str]]:
+    """The truth's matrix on the prediction's genes, log1p; its scale; what was left out."""
+    where = str(stored.path)
+    position = pd.Index(stored.genes).get_indexer(genes)
+    missing = [gene for gene, i in zip(genes, position) if i < 0]
+    if missing:
+        hint = suggestion(missing[0], stored.genes) if len(missing) == 1 else ""
+        raise StateshiftError(
+            f"{where} lacks {len(missing):,} of the prediction's {len(genes):,} genes: {some(missing)}{hint}. "
+            "Genes are matched by var_names (symbols)."
+        )
+    # the sums that tell log1p_1e4 from log1p are those over all genes
+    whole = csr_matrix(stored.X)
+    found = find_scale(whole, stored.uns, declared, where)
+    if stored.genes == genes:
+        X, scale, _ = to_log1p(whole, stored.uns, found, where)
+        return X, scale, []
+    X, scale, _ = to_log1p(whole[:, position], stored.uns, found, f"{where}, on the prediction's {len(genes):,} genes")
+    extra = len(stored.genes) - len(genes)
+    if not extra:
+        return X, scale, []
+    before = " before its counts were brought to 1e4 a cell" if found == "counts" else ""
+    return X, scale, [f"{extra:,} genes of the truth are not predicted and were left out{before}."]
+
+
+def genes_and_context(source: Path | str | AnnData) -> tuple[list[str], str | None]:
+    """The prediction's genes, and its context if it has exactly one, for a truth that doesn't name its own."""
+    is_file = isinstance(source, str | Path)
+    stored = read_file(source, with_matrix=False) if is_file else stored_cells(source, "the prediction")
     column = next((c for c in ("context", *CELL_TYPE) if c in stored.obs.columns), None)
     contexts = [] if column is None else stored.obs[column].astype(str).unique()
-    return str(contexts[0]) if len(contexts) == 1 else None
+    return stored.genes, str(contexts[0]) if len(contexts) == 1 else None
 
 
 def _baselines(about: Mapping[str, Any], where: str, genes: list[str]) -> dict[str, dict[tuple[str, str], np.ndarray]]:
@@ -169,8 +206,6 @@ def group_means(cells: Cells, groups: pd.Series) -> tuple[list[str], np.ndarray,
     tuple
         The K labels sorted, their means (K, G) float64, their numbers of cells (K,).
     """
-    from scipy.sparse import csr_matrix
-
     codes, labels = pd.factorize(groups.to_numpy(), sort=True)
     counts = np.bincount(codes, minlength=len(labels))
     member = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(len(labels), len(codes)))

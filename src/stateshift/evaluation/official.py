@@ -31,13 +31,16 @@ def official_scores(
 ) -> tuple[pd.DataFrame, list[str]]:
     """cell-eval's ``vcc`` profile of the prediction and of its own baseline, one context at a time.
 
+    That baseline is an oracle: ``build_base_mean_adata`` gives every perturbation the mean of the *truth's*
+    group means (its perturbations', the control's counted as one of them), which no honest model could know.
+
     Both sides hold the pairing's perturbations and genes and the truth's controls. The tool normalises what it
     is given in place and swallows errors of single metrics: it gets copies, and errors are raised.
 
     Parameters
     ----------
     predicted, truth
-        Log1p cells; the truth holds all the genes of the pairing.
+        Log1p cells on the pairing's genes, their perturbations under its names.
     pairing
         The shared (context, perturbation) pairs.
     threads
@@ -61,16 +64,15 @@ def official_scores(
         raise StateshiftError(
             "The official scores need cell-eval, which is not installed: pip install 'stateshift[official]'."
         ) from error
-    position = pd.Index(truth.genes).get_indexer(pairing.genes)
     tables, notes = [], []
     for context, rows in track(list(pairing.rows.groupby("context")), "cell-eval"):
         perturbations = set(rows["perturbation"])
         if len(perturbations) < 2:
             notes.append(f"{context}: cell-eval's scores need two perturbations; it has one and was left out.")
             continue
-        real = _side(truth, context, perturbations | {truth.control}, position, pairing.genes, truth.control)
+        real = _side(truth, context, perturbations | {truth.control}, truth.control)
         controls = real[real.obs[TARGET] == CONTROL]
-        cells = _side(predicted, context, perturbations, slice(None), pairing.genes, None)
+        cells = _side(predicted, context, perturbations, None)
         try:
             tables.append(_one_context(context, _joined(cells, controls), real, threads))
         except (ValueError, KeyError, IndexError) as error:
@@ -80,21 +82,14 @@ def official_scores(
     return pd.concat(tables, ignore_index=True), notes
 
 
-def _side(
-    cells: Cells,
-    context: str,
-    perturbations: set[str],
-    position: np.ndarray | slice,
-    genes: list[str],
-    control: str | None,
-) -> AnnData:
+def _side(cells: Cells, context: str, perturbations: set[str], control: str | None) -> AnnData:
     """A context's cells of some perturbations as cell-eval wants them, the control under the season's name."""
     import anndata as ad
 
     keep = np.flatnonzero((cells.obs["context"] == context) & cells.obs["perturbation"].isin(perturbations))
     labels = cells.obs["perturbation"].iloc[keep].replace({control: CONTROL} if control else {})
     obs = pd.DataFrame({TARGET: labels.to_numpy(dtype=object)}, index=[str(i) for i in range(len(keep))])
-    return ad.AnnData(X=cells.X[keep][:, position].tocsr(), obs=obs, var=pd.DataFrame(index=pd.Index(genes)))
+    return ad.AnnData(X=cells.X[keep], obs=obs, var=pd.DataFrame(index=pd.Index(cells.genes)))
 
 
 def _joined(cells: AnnData, controls: AnnData) -> AnnData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from stateshift.cells import Cells
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.evaluation.inputs import Prediction, group_means
+from stateshift.feature_table import genes_of
 
 ORACLE = "mean of the truth (oracle)"
 SEPARATOR = "\x1f"
@@ -40,21 +41,70 @@ class Pairing:
     notes: list[str] = field(default_factory=list)
 
 
+def match_doubles(prediction: Prediction, truth: Cells) -> tuple[Prediction, Cells, list[str]]:
+    """Both sides with each set of genes under one name: ``A+B`` and ``B+A`` are one perturbation.
+
+    The prediction's name stands. Where one side holds both orders, their cells are pooled and the stored
+    effects of a baseline averaged.
+
+    Returns
+    -------
+    tuple
+        The prediction, the truth, and a sentence where names were matched.
+    """
+    names: dict[str, str] = {}
+    other: dict[str, str] = {}
+    for cells in (prediction.cells, truth):
+        for label in sorted(set(cells.obs["perturbation"]) - {cells.control}):
+            name = names.setdefault(_in_order(label), label)
+            if name != label:
+                other[label] = name
+    if not other:
+        return prediction, truth, []
+    baselines = {}
+    for model, effects in prediction.baselines.items():
+        gathered: dict[tuple[str, str], list[np.ndarray]] = {}
+        for (context, label), effect in effects.items():
+            gathered.setdefault((context, other.get(label, label)), []).append(effect)
+        baselines[model] = {pair: np.mean(found, axis=0) for pair, found in gathered.items()}
+    said = some([f"`{label}` is `{name}`" for label, name in other.items()], 4)
+    return (
+        replace(prediction, cells=_renamed(prediction.cells, other), baselines=baselines),
+        _renamed(truth, other),
+        [f"Doubles are matched whatever the order of their genes: {said}."],
+    )
+
+
+def _in_order(label: str) -> str:
+    genes = genes_of(label)
+    return "+".join(sorted(genes)) if len(genes) > 1 else label
+
+
+def _renamed(cells: Cells, names: dict[str, str]) -> Cells:
+    labels = cells.obs["perturbation"]
+    return replace(cells, obs=cells.obs.assign(perturbation=[names.get(label, label) for label in labels]))
+
+
 def pair_up(prediction: Prediction, truth: Cells, where: str = "the truth") -> Pairing:
     """Effects of the pairs that both sides hold, against the truth's own controls on both sides.
 
     A baseline's effect is added to the control cells that the prediction carries, as the model's is: where
     those are not the truth's controls, their difference is part of every model's error, and a note says so.
 
+    Parameters
+    ----------
+    prediction, truth
+        Both sides on the same G genes, doubles under one name (`match_doubles`).
+    where
+        What the truth goes by in errors.
+
     Raises
     ------
     StateshiftError
-        Scales differ; genes of the prediction are absent from the truth; nothing is shared; a context
-        has no controls in the truth; a baseline lacks a pair.
+        Scales differ; nothing is shared; a context has no controls in the truth; a baseline lacks a pair.
     """
     _same_scale(prediction, truth, where)
     notes: list[str] = []
-    truth = _on_genes_of(prediction.cells, truth, where, notes)
     true_means, true_controls = _means(truth)
     predicted_means, predicted_controls = _means(prediction.cells)
     pairs = _shared_pairs(predicted_means, true_means, true_controls, truth, where, notes)
@@ -77,21 +127,6 @@ def _same_scale(prediction: Prediction, truth: Cells, where: str) -> None:
             f"The prediction is on the scale {prediction.cells.scale} and {where} on {truth.scale}: effects can't be "
             "compared. If the truth's scale is known, name it (--truth-scale log1p_1e4); else normalise it alike."
         )
-
-
-def _on_genes_of(predicted: Cells, truth: Cells, where: str, notes: list[str]) -> Cells:
-    position = pd.Index(truth.genes).get_indexer(predicted.genes)
-    missing = [gene for gene, i in zip(predicted.genes, position) if i < 0]
-    if missing:
-        hint = suggestion(missing[0], truth.genes) if len(missing) == 1 else ""
-        raise StateshiftError(
-            f"{where} lacks {len(missing):,} of the prediction's {len(predicted.genes):,} genes: {some(missing)}{hint}. "
-            "Genes are matched by var_names (symbols)."
-        )
-    extra = len(truth.genes) - len(predicted.genes)
-    if extra:
-        notes.append(f"{extra:,} genes of the truth are not predicted and were left out.")
-    return Cells(truth.X[:, position], truth.obs, list(predicted.genes), truth.control, truth.scale)
 
 
 def _means(cells: Cells) -> tuple[dict[tuple[str, str], tuple[np.ndarray, int]], dict[str, np.ndarray]]:
