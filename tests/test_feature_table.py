@@ -17,7 +17,7 @@ def table() -> FeatureTable:
 
 
 def test_a_double_is_split_and_its_vector_is_the_sum_of_its_genes():
-    assert genes_of(" A + B+") == ["A", "B"]
+    assert genes_of(" A + B") == ["A", "B"]
     np.testing.assert_array_equal(table().matrix(["B", "A+C"]), [[2, 3], [4, 6]])
 
 
@@ -84,3 +84,11 @@ def test_files_that_are_no_table_are_refused(tmp_path):
     torch.save([torch.ones(2)], tmp_path / "list.pt")
     with pytest.raises(StateshiftError, match="not a dict gene symbol"):
         FeatureTable.load(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("", "names no gene"), ("+", "names no gene"), ("A+", "names no gene"), ("A+A", "twice")]
+)
+def test_a_name_with_an_empty_or_repeated_gene_is_refused_and_never_zero(name, told):
+    with pytest.raises(StateshiftError, match=told):
+        FeatureTable(["A"], np.ones((1, 2)), {}).matrix([name])

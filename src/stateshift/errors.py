@@ -22,7 +22,7 @@ class InputProblems(StateshiftError):
     """
 
     def __init__(self, where: str, problems: Sequence[str]):
-        self.problems = list(problems)
+        self.where, self.problems = where, list(problems)
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__(f"{where}: {count}\n{lines}")

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.files import written_beside
+
+TEXT = {".csv": ",", ".tsv": "\t"}
+"""Suffixes of text tables and what separates their columns."""
 
 
 def genes_of(perturbation: str) -> list[str]:
@@ -20,7 +23,7 @@ def genes_of(perturbation: str) -> list[str]:
     Raises
     ------
     StateshiftError
-        It names no gene, or an empty one.
+        It names no gene, an empty one, or one twice.
 
     Examples
     --------
@@ -32,6 +35,8 @@ def genes_of(perturbation: str) -> list[str]:
     genes = [gene.strip() for gene in perturbation.split("+")]
     if not all(genes):
         raise StateshiftError(f"The perturbation `{perturbation}` names no gene: write A, or A+B for a double.")
+    if len(set(genes)) < len(genes):
+        raise StateshiftError(f"The perturbation `{perturbation}` names a gene twice.")
     return genes
 
 
@@ -126,6 +131,8 @@ class FeatureTable:
         import torch
 
         path = Path(path)
+        if path.suffix.lower() in TEXT:
+            raise StateshiftError(f"{path}: a feature table is written as .pt, name {path.with_suffix('.pt').name}.")
         vectors = torch.from_numpy(self.vectors.copy())
         with written_beside(path, overwrite) as part:
             torch.save({gene: vectors[i].clone() for i, gene in enumerate(self.genes)}, part)
@@ -158,24 +165,30 @@ class FeatureTable:
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureTable:
-        """Read a ``.pt`` table, ours or cell-load's, without executing pickled code.
+        """Read a table, ours or cell-load's ``.pt``, without executing pickled code, or a ``.csv``/``.tsv``.
+
+        A text table has a header, the gene in its first column and numbers in the others.
 
         Raises
         ------
         StateshiftError
             The file is missing, is not a dict of symbol → 1-D tensor, or holds vectors of two widths.
+        InputProblems
+            Columns of a text table that aren't numbers, genes named twice, values missing or infinite.
         """
-        import torch
-
         path = Path(path)
         if not path.is_file():
             raise StateshiftError(f"{path}: there is no such feature table.")
+        if path.suffix.lower() in TEXT:
+            return _read_text_table(path)
+        import torch
+
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise StateshiftError(
-                f"{path} is not a feature table that can be read safely (a dict symbol → tensor is): "
-                f"{str(error).splitlines()[0][:160]}"
+                f"{path} is not a feature table that can be read safely: it is damaged, or holds Python objects other "
+                "than a dict gene symbol → tensor, which are not executed."
             ) from error
         if not isinstance(content, dict) or not all(
             isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()
@@ -188,3 +201,31 @@ class FeatureTable:
             raise StateshiftError(f"{beside} is damaged: {error}. Take it away, or make the table again.") from error
         provenance = {k: v for k, v in provenance.items() if k not in ("genes", "width")}
         return cls.from_mapping({g: v.float().numpy() for g, v in content.items()}, provenance, str(path))
+
+
+def _read_text_table(path: Path) -> FeatureTable:
+    """A ``.csv`` or ``.tsv`` with a header and the gene in the first column."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, sep=TEXT[path.suffix.lower()], index_col=0, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        raise StateshiftError(f"{path} can't be read as a table: {str(error).splitlines()[0]}") from error
+    if frame.empty:
+        raise StateshiftError(f"{path} holds no vectors: a gene in the first column, numbers in the others.")
+    frame.index = frame.index.astype(str).str.strip()
+    numbers = frame.apply(pd.to_numeric, errors="coerce")
+    finite = np.isfinite(numbers.to_numpy(dtype=float))
+    problems = [
+        f"column `{column}` holds `{frame[column][~ok].iloc[0]}` for gene `{frame.index[~ok][0]}`, no finite number."
+        for column, ok in zip(frame.columns, finite.T)
+        if not ok.all()
+    ]
+    twice = frame.index[frame.index.duplicated()].unique()
+    if len(twice):
+        problems.append(f"genes occur twice: {some(twice)}.")
+    if "" in frame.index:
+        problems.append("a row has no gene in the first column.")
+    if problems:
+        raise InputProblems(str(path), problems)
+    return FeatureTable(list(frame.index), numbers.to_numpy(np.float32), {"source": "table", "file": path.name})

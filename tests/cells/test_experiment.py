@@ -74,6 +74,30 @@ def test_broken_toml_is_one_sentence(screen, text):
         read_experiment(screen.toml)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("training = 1\n", "`training` has to be a table"),
+        ('[columns]\nperturbation = ["a"]\n', "[columns] perturbation = ['a']: a text is needed"),
+        ('[run]\noverrides = "seed=1"\n', "[run] overrides needs a list of texts"),
+        ('[fewshot."made.K562"]\ntest = [["G1"]]\n', "needs lists, as in"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_told(screen, text, told):
+    screen.toml.write_text(f'{text}[datasets]\nmade = "{screen.cells}"\n')
+    assert told in problems_of(screen.toml)
+
+
+def test_a_runs_own_toml_looks_beside_itself_alone(screen, monkeypatch, cell_maker):
+    elsewhere = screen.folder / "elsewhere"
+    elsewhere.mkdir()
+    cell_maker(elsewhere / "cells.h5ad", n_cells=2)
+    monkeypatch.chdir(elsewhere)
+    screen.toml.write_text('[datasets]\nmade = "cells.h5ad"\n[training]\nmade = "train"\n')
+    assert read_experiment(screen.toml).datasets["made"] == [elsewhere / "cells.h5ad"]
+    assert read_experiment(screen.toml, beside_only=True).datasets["made"] == [screen.cells]
+
+
 def test_a_missing_file_is_named():
     with pytest.raises(StateshiftError, match=r"nowhere\.toml: there is no such experiment file"):
         read_experiment("nowhere.toml")

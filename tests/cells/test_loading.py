@@ -2,7 +2,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stateshift.cells import load_cells, perturbed_genes, read_cells, read_experiment
+from stateshift.cells import load_cells, perturbed_genes, read_all, read_cells, read_experiment
 from stateshift.errors import InputProblems, StateshiftError
 
 
@@ -66,6 +66,40 @@ def test_cells_without_a_perturbation_are_counted_and_refused(screen):
     adata.write_h5ad(screen.cells)
     with pytest.raises(StateshiftError, match="obs `target_gene` is empty in 2 cells"):
         load_cells(read_experiment(screen.toml))
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ("", "is empty in 24 cells"),
+        ("G3 ", r"labels with spaces around them \('G3 '\): strip them"),
+        ("G2+G1", "G1.G2 and G2.G1 are the same"),
+    ],
+)
+def test_labels_that_would_make_a_group_of_their_own_are_refused(screen, label, told):
+    adata = ad.read_h5ad(screen.cells)
+    names = adata.obs["target_gene"].astype(str).to_numpy()
+    names[np.flatnonzero(names == "G3")[:24]] = label
+    adata.obs["target_gene"] = names
+    adata.write_h5ad(screen.cells)
+    with pytest.raises(InputProblems, match=told):
+        read_all(screen.toml)
+
+
+def test_a_file_that_braces_name_and_that_is_not_there_is_a_problem(screen, cell_maker):
+    cell_maker(screen.folder / "a.h5ad", n_cells=2)
+    screen.toml.write_text(f'[datasets]\nd = "{screen.folder}/{{a,b}}.h5ad"\n[training]\nd = "train"\n')
+    with pytest.raises(InputProblems, match=r"b\.h5ad is not there"):
+        read_experiment(screen.toml)
+
+
+def test_two_matches_of_one_stem_are_a_problem(screen, cell_maker):
+    for folder in ("x", "y"):
+        (screen.folder / folder).mkdir()
+        cell_maker(screen.folder / folder / "a.h5ad", n_cells=2)
+    screen.toml.write_text(f'[datasets]\nd = "{screen.folder}/*/a.h5ad"\n[training]\nd = "train"\n')
+    with pytest.raises(InputProblems, match="has the file name of another match"):
+        read_experiment(screen.toml)
 
 
 def test_files_of_one_name_in_two_folders_stay_apart(screen, cell_maker):

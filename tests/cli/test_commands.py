@@ -166,12 +166,32 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(in_folder):
     assert "no room is left" in refused(
         command("train", screen.toml, *FAST, "--pert-features", screen.table, "--name", "full", limit=6000)
     )
+    assert not (screen.folder / "runs" / "full").exists()
     assert train(screen, "--name", "whole").returncode == 0
     said = refused(
         command("predict", "runs/whole", "--cells", screen.cells, "--perturb", "G4", "-o", "p.h5ad", limit=6000)
     )
     assert "p.h5ad could not be written: no room is left" in said
     assert not list(screen.folder.glob("*p.h5ad*"))
+
+
+def test_ctrl_c_says_how_to_go_on(in_folder):
+    import signal
+    import time
+
+    words = ["train", str(in_folder.toml), *FAST, "training.max_steps=100000", "--pert-features", str(in_folder.table)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from stateshift.cli.main import run; run()", *words],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    metrics = in_folder.folder / "runs" / "made_state_tiny" / "metrics.csv"
+    while process.poll() is None and not (metrics.exists() and len(metrics.read_text().splitlines()) > 3):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "go on with  stateshift train --resume runs/made_state_tiny" in said
+    assert "Traceback" not in said
 
 
 def test_resume_takes_overrides(in_folder):

@@ -9,7 +9,7 @@ import pytest
 
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable
-from stateshift.features import create_features, read_table
+from stateshift.features import create_features
 from stateshift.files import sha256
 
 
@@ -54,7 +54,7 @@ def test_genes_the_table_lacks_are_listed_with_slips_of_case(job):
 def test_text_tables_have_the_gene_in_the_first_column(tmp_path, name, separator):
     rows = [["gene", "x", "y"], ["NA", "1.5", "-2"], ["TP53", "0", "1e-3"]]
     (tmp_path / name).write_text("\n".join(separator.join(row) for row in rows) + "\n")
-    table = read_table(tmp_path / name)
+    table = FeatureTable.load(tmp_path / name)
     assert table.genes == ["NA", "TP53"]
     np.testing.assert_allclose(table.vectors, [[1.5, -2], [0, 1e-3]])
 
@@ -62,7 +62,7 @@ def test_text_tables_have_the_gene_in_the_first_column(tmp_path, name, separator
 def test_all_problems_of_a_text_table_are_told_at_once(tmp_path):
     (tmp_path / "t.csv").write_text("gene,x,y,z\nA,1,,3\nB,2,high,inf\nA,1,2,3\n")
     with pytest.raises(InputProblems) as caught:
-        read_table(tmp_path / "t.csv")
+        FeatureTable.load(tmp_path / "t.csv")
     assert len(caught.value.problems) == 3
     assert "column `y` holds `` for gene `A`" in caught.value.problems[0]
     assert "column `z` holds `inf` for gene `B`" in caught.value.problems[1]
@@ -73,10 +73,10 @@ def test_all_problems_of_a_text_table_are_told_at_once(tmp_path):
 def test_a_text_table_without_vectors_is_refused(tmp_path, text):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(StateshiftError, match=r"t\.csv"):
-        read_table(tmp_path / "t.csv")
+        FeatureTable.load(tmp_path / "t.csv")
 
 
 def test_an_absent_table_is_refused(tmp_path):
     for name in ("t.csv", "t.pt"):
         with pytest.raises(StateshiftError, match="no such feature table"):
-            read_table(tmp_path / name)
+            FeatureTable.load(tmp_path / name)

@@ -118,6 +118,54 @@ def test_policies_for_a_gene_without_a_vector_are_the_users_word(ask):
     assert set(adata.obs.route[rows]) == {"fallback"}
     effects = adata.uns["stateshift"]["baselines"]["effects"]
     np.testing.assert_array_equal(effects["ridge"][1], effects["mean"][1])
+    assert not effects["control"].any()
+
+
+def test_a_one_hot_vector_says_nothing_of_a_gene_never_perturbed(screen, tmp_path):
+    screen.write_toml(
+        '[training]\nmade = "train"\n[features]\nsource = "onehot"\n'
+        + "".join(f'[fewshot."made.{c}"]\ntest = ["G4"]\n' for c in ("A549", "K562", "T98G"))
+    )
+    run = train(screen.toml, FAST, output_dir=screen.folder, name="onehot")
+    predict(run, cells=screen.cells, perturb=["G1"], output=tmp_path / "known.h5ad")
+    with pytest.raises(StateshiftError, match="No feature vector for G4"):
+        predict(run, cells=screen.cells, perturb=["G4"], output=tmp_path / "p.h5ad")
+    predict(run, cells=screen.cells, split="test", missing="fallback", output=tmp_path / "p.h5ad")
+    obs = ad.read_h5ad(tmp_path / "p.h5ad").obs
+    assert set(obs.route[~obs.is_control]) == {"fallback"}
+
+
+def test_a_cell_is_predicted_alike_whatever_its_last_set_would_have_held(run, screen, tmp_path):
+    """24 controls in sets of 8 fill their sets; 17 of them would leave a set of one."""
+    stored = ad.read_h5ad(screen.cells)
+    controls = stored[(stored.obs.cell_type == "K562") & (stored.obs.target_gene == "non-targeting")]
+    shifts = {}
+    for n in (24, 17):
+        controls[:n].write_h5ad(tmp_path / "c.h5ad")
+        predict(run, cells=tmp_path / "c.h5ad", perturb=["G4"], output=tmp_path / "p.h5ad", overwrite=True)
+        adata = ad.read_h5ad(tmp_path / "p.h5ad")
+        predicted, origin = adata[~adata.obs.is_control].X.toarray(), adata[adata.obs.is_control].X.toarray()
+        shifts[n] = predicted - origin
+    spread = np.abs(shifts[17] - shifts[24][:17]).mean(axis=1)
+    assert spread.max() < 4 * np.median(spread) + 0.02
+
+
+def test_control_cells_keep_their_barcodes(ask, screen):
+    adata = ask(perturb=["G4"], contexts=["K562"])
+    stored = ad.read_h5ad(screen.cells)
+    controls = stored.obs_names[(stored.obs.cell_type == "K562") & (stored.obs.target_gene == "non-targeting")]
+    assert adata.obs_names[adata.obs.is_control].tolist() == controls.tolist()
+    assert adata.obs_names[0] == f"G4:{controls[0]}"
+
+
+def test_cells_with_columns_of_their_own_are_named_by_flags(run, screen, tmp_path):
+    stored = ad.read_h5ad(screen.cells)
+    stored.obs.columns = ["line", "guide", "plate"]
+    stored.write_h5ad(tmp_path / "own.h5ad")
+    with pytest.raises(StateshiftError, match="--pert-col, --cell-type-key and --control-pert name the columns"):
+        predict(run, cells=tmp_path / "own.h5ad", perturb=["G4"], output=tmp_path / "p.h5ad")
+    columns = {"perturbation": "guide", "cell_type": "line"}
+    predict(run, cells=tmp_path / "own.h5ad", perturb=["G4"], output=tmp_path / "p.h5ad", columns=columns)
 
 
 def test_further_vectors_come_from_a_table_of_the_same_model(ask, screen, tmp_path):
@@ -166,13 +214,17 @@ def test_a_prediction_equal_to_its_control_is_refused(run, screen, tmp_path):
         ({}, "either --perturb GENES|FILE or --split test"),
         ({"split": "tset"}, "The run's split `tset` is empty"),
         ({"perturb": ["G1"], "n_cells": 99}, "has 24 control cells of `A549`, fewer than --n-cells 99"),
-        ({"perturb": ["G1"], "overwrite": False, "output": "cells"}, "exists already"),
+        ({"perturb": ["G1"], "output": "cells"}, "is both the --cells and the --output"),
+        ({"perturb": ["G1"], "output": "table"}, "a prediction is written as .h5ad"),
+        ({"perturb": ["G1+"]}, "names no gene"),
+        ({"perturb": ["G1"], "seed": -1}, "--seed -1 has to be at least 0"),
+        ({"split": "test", "contexts": ["K56"]}, "split `test` has nothing in `K56` .did you mean `K562`"),
         ({"perturb": "nowhere.txt"}, "nowhere.txt: there is no such list of genes"),
     ],
 )
 def test_bad_requests_are_one_sentence(ask, screen, arguments, message):
-    if arguments.get("output") == "cells":
-        arguments = {**arguments, "output": screen.cells}
+    if "output" in arguments:
+        arguments = {**arguments, "output": getattr(screen, arguments["output"])}
     with pytest.raises(StateshiftError, match=message):
         ask(**arguments)
 

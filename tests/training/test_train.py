@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from stateshift.cells import read_all
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict
 from stateshift.run import open_run
 from stateshift.training import resume, train
+from stateshift.training.data import prepare
 
 FAST = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8", "training.lr=1e-3"]
 
@@ -79,11 +81,59 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(screen):
     assert metrics(halves) == metrics(whole)
 
 
-def test_a_resume_cannot_change_the_model(run):
-    with pytest.raises(StateshiftError, match=r"`model.hidden=32` can't be changed on a resume"):
-        resume(run, ["model.hidden=32"])
-    with pytest.raises(StateshiftError, match=r"did you mean `training.max_steps`"):
-        resume(run, ["training.max_step=32"])
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("model.hidden=32", "can't be changed on a resume"),
+        ("training.max_step=32", "did you mean `training.max_steps`"),
+        ("training.lr=0.5", "can't be changed on a resume"),
+        ("training.val_every=0", "has to be a whole number of at least 1"),
+        ("training.max_steps=10", "is at step 10 already"),
+    ],
+)
+def test_a_resume_refuses_what_it_cannot_honour_and_leaves_the_run_alone(run, override, told):
+    before = (run / "config.yaml").read_text()
+    with pytest.raises(StateshiftError, match=told):
+        resume(run, [override])
+    assert (run / "config.yaml").read_text() == before
+    resume(run, ["training.max_steps=15"])
+
+
+def test_the_last_step_is_validated_and_saved_also_between_validations(screen):
+    run = train(screen.toml, steps(7), pert_features=screen.table, output_dir=screen.folder, name="seven")
+    assert [int(r["step"]) for r in metrics(run)] == [0, 5, 7]
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
+
+
+@pytest.mark.parametrize("override", ["training.precision=99", "training.accelerator=warp", "training.devices=2"])
+def test_a_start_that_fails_leaves_no_run(screen, override):
+    with pytest.raises(StateshiftError, match=override.split("=")[0]):
+        train(screen.toml, [*steps(5), override], pert_features=screen.table, output_dir=screen.folder, name="r")
+    assert not (screen.folder / "r").exists()
+
+
+@pytest.mark.parametrize("override", ["model.dropout=2", "model.set_size=abc", "model.layers=0", "model.basal_mlp=3"])
+def test_impossible_shapes_are_named(screen, override):
+    with pytest.raises(StateshiftError, match=override.split("=")[0]):
+        train(screen.toml, [*steps(5), override], pert_features=screen.table, output_dir=screen.folder, name="r")
+
+
+def test_a_damaged_part_of_a_run_is_named(run, screen, tmp_path):
+    for name in ("config.yaml", "splits.json", "effects.npz", "features.pt", "features.pt.json"):
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(b"{ damaged")
+        with pytest.raises(StateshiftError, match=name.split(".")[0]):
+            predict(run, cells=screen.cells, split="test", output=tmp_path / "p.h5ad")
+        (run / name).write_bytes(whole)
+
+
+def test_a_text_table_trains_too(screen):
+    import pandas as pd
+
+    table = FeatureTable.load(screen.table)
+    pd.DataFrame(table.vectors, index=pd.Index(table.genes, name="gene")).to_csv(screen.folder / "t.csv")
+    run = train(screen.toml, steps(5), pert_features=screen.folder / "t.csv", output_dir=screen.folder, name="r")
+    np.testing.assert_allclose(FeatureTable.load(run / "features.pt").vectors, table.vectors, rtol=1e-5)
 
 
 def test_a_moved_run_resumes_and_predicts(run, screen, tmp_path):
@@ -139,7 +189,12 @@ def test_run_table_of_the_toml_gives_the_model_and_its_overrides(screen):
     assert open_run(run).config()["model"]["hidden"] == 16
 
 
-def test_without_a_validation_split_a_tenth_of_the_cells_is_kept_back(screen):
+def test_without_a_validation_split_a_tenth_of_the_cells_is_kept_out_of_everything_else(screen):
     screen.write_toml('[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "test"\n')
+    experiment, cells, split = read_all(screen.toml)
+    data = prepare(experiment, cells, split, pert_features=screen.table)
+    assert (data.split == "val").sum() == 2 * 5 * 2
+    assert (data.split == "train").sum() == 2 * 5 * 22
+    assert data.effects.n_cells.tolist() == [22] * 10
     run = train(screen.toml, steps(5), pert_features=screen.table, output_dir=screen.folder, name="r")
-    assert len(metrics(run)) == 2
+    assert open_run(run).splits()["val"]["A549"] == dict.fromkeys(["G1", "G1+G2", "G2", "G3", "G4"], 2)

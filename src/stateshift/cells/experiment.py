@@ -149,9 +149,12 @@ def dataset_files(pattern: str, folder: Path, beside_only: bool = False) -> tupl
             break
     if not files:
         return absolute, [], ["no .h5ad or .h5 file is there."]
-    matched = [Path(m) for expanded in bare_module._expand_braces(absolute) for m in glob.glob(expanded)]
+    expanded = bare_module._expand_braces(absolute)
+    wrong = [f"{Path(e).name} is not there." for e in expanded if not glob.has_magic(e) and not Path(e).exists()]
+    matched = [Path(m) for e in expanded for m in glob.glob(e)]
     hidden = sorted({str(m) for m in matched if m.is_file()} - {str(f) for f in files})
-    wrong = [f"{some(hidden)} has the file name of another match and would be left out: rename it."] if hidden else []
+    if hidden:
+        wrong.append(f"{some(hidden)} has the file name of another match and would be left out: rename it.")
     return absolute, files, wrong
 
 

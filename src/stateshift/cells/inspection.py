@@ -102,6 +102,9 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         notes.append("No test split is declared: a run trains on everything, and nothing can be scored afterwards.")
     if not counts["val"]:
         notes.append("No validation split is declared: a tenth of the training cells chooses the checkpoint.")
+    ensembl = sum(g.startswith("ENS") for g in cells.genes)
+    if ensembl > len(cells.genes) / 2:
+        notes.append("var_names look like Ensembl ids: gene symbols are needed to predict and to submit by name.")
     uncovered = None
     if "table" in experiment.features:
         uncovered = FeatureTable.load(experiment.resolve(experiment.features["table"])).missing(genes)

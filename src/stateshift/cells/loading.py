@@ -80,12 +80,7 @@ def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -
         Cells without a value in a column that is needed.
     """
     for column in filter(None, (columns.cell_type, columns.perturbation, columns.batch)):
-        empty = obs[column].isna().to_numpy()
-        if empty.any():
-            raise StateshiftError(
-                f"{file}: obs `{column}` is empty in {empty.sum():,} cells (first: {obs.index[empty][0]}): "
-                "fill it in, or drop those cells."
-            )
+        _refuse_bad_labels(obs, column, file)
     return pd.DataFrame(
         {
             "dataset": dataset,
@@ -96,6 +91,23 @@ def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -
         },
         index=obs.index.astype(str),
     )
+
+
+def _refuse_bad_labels(obs: pd.DataFrame, column: str, file: str) -> None:
+    """No label, an empty one, or one with spaces around it would become a group of its own."""
+    labels = obs[column]
+    empty = labels.isna().to_numpy() | (labels.astype(str).str.strip() == "").to_numpy()
+    if empty.any():
+        raise StateshiftError(
+            f"{file}: obs `{column}` is empty in {empty.sum():,} cells (first: {obs.index[empty][0]}): "
+            "fill it in, or drop those cells."
+        )
+    spaced = sorted({str(v) for v in labels.unique() if str(v) != str(v).strip()})
+    if spaced:
+        raise StateshiftError(
+            f"{file}: obs `{column}` holds labels with spaces around them ({some([repr(v) for v in spaced], 3)}): "
+            f'strip them, adata.obs["{column}"] = adata.obs["{column}"].astype(str).str.strip().'
+        )
 
 
 def _perturbation_names(column: pd.Series, control: str) -> np.ndarray:

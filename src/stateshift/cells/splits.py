@@ -45,7 +45,7 @@ def find_splits(experiment: Experiment, cells: Cells) -> tuple[np.ndarray, list[
     whole = {name for name, files in experiment.datasets.items() if files_read.get(name, 0) == len(files)}
     split = np.full(len(cells), "", dtype="<U7")
     split[np.isin(dataset, experiment.training)] = "train"
-    problems: list[str] = []
+    problems = _two_orders(np.unique(perturbation))
     for place in [*experiment.zeroshot, *experiment.fewshot]:
         here = (dataset == place[0]) & (context == place[1])
         if place[0] not in whole:
@@ -74,9 +74,10 @@ def find_splits(experiment: Experiment, cells: Cells) -> tuple[np.ndarray, list[
 
 
 def seen_elsewhere(experiment: Experiment, cells: Cells, split: np.ndarray) -> list[str]:
-    """Sentences on genes of ``[fewshot]`` that are held out in one place and train in another.
+    """Sentences on what is held out in one place and trains in another.
 
-    Such a gene is new to its cell type and not to the model; the regimes differ, so it is said.
+    A gene of ``[fewshot]`` that trains in another cell type or in a double is new to its cell type and not
+    to the model; a cell type of ``[zeroshot]`` may train in another dataset. The regimes differ, so it is said.
     """
     context, perturbation = cells.obs["context"].to_numpy(), cells.obs["perturbation"].to_numpy()
     trained: dict[str, set[str]] = {}
@@ -90,6 +91,10 @@ def seen_elsewhere(experiment: Experiment, cells: Cells, split: np.ndarray) -> l
                 where = sorted(set().union(*(trained.get(gene, set()) for gene in held_out.split("+"))))
                 if where:
                     said.append(f"{held_out}, held out for {name} in {cell_type}, trains as {some(where, 4)}.")
+    for (dataset, cell_type), name in experiment.zeroshot.items():
+        elsewhere = sorted(set(cells.obs["dataset"][(split == "train") & (context == cell_type)]) - {dataset})
+        if name != "train" and elsewhere:
+            said.append(f"{cell_type}, held out for {name} in {dataset}, trains in {some(elsewhere)}.")
     return said
 
 
@@ -121,6 +126,18 @@ def _fewshot(
             )
         split[here & np.isin(perturbation, wanted)] = name
     return problems
+
+
+def _two_orders(perturbations: np.ndarray) -> list[str]:
+    """``A+B`` and ``B+A`` are one perturbation: with both names it could train and test at once."""
+    by_genes: dict[tuple[str, ...], list[str]] = {}
+    for name in perturbations:
+        by_genes.setdefault(tuple(sorted(str(name).split("+"))), []).append(str(name))
+    return [
+        f"{' and '.join(names)} are the same genes: give them one name in obs."
+        for names in by_genes.values()
+        if len(names) > 1
+    ]
 
 
 def _without_controls(cells: Cells, split: np.ndarray) -> list[str]:

@@ -26,6 +26,9 @@ def predict(
     features: Annotated[Path | None, typer.Option(help="Vectors of genes that the run's own table lacks.")] = None,
     missing: Annotated[str, typer.Option(help="Genes without a vector: error, drop or fallback.")] = "error",
     n_cells: Annotated[int | None, typer.Option(min=1, help="Cells a population; default one a control cell.")] = None,
+    pert_col: Annotated[str | None, typer.Option(help="The cells' obs column of the perturbation.")] = None,
+    cell_type_key: Annotated[str | None, typer.Option(help="The cells' obs column of the cell type.")] = None,
+    control_pert: Annotated[str | None, typer.Option(help="The cells' control.")] = None,
     seed: Annotated[int, typer.Option(help="Draws the control cells.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
@@ -43,6 +46,7 @@ def predict(
         features=features,
         missing=missing,
         n_cells=n_cells,
+        columns={"perturbation": pert_col, "cell_type": cell_type_key, "control": control_pert},
         seed=seed,
         overwrite=overwrite,
     )

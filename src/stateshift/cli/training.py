@@ -41,8 +41,10 @@ def check(experiment: Annotated[Path, typer.Argument(help="The experiment TOML."
     from rich.console import Console
 
     from stateshift.cells import check_experiment
+    from stateshift.training import experiment_config
 
     found = check_experiment(experiment)
+    experiment_config(found.experiment)
     console = Console()
     for table in _check_tables(found):
         console.print(table)
@@ -90,6 +92,8 @@ def train(
         unused = [flag for flag, value in given.items() if value is not None]
         if unused:
             raise StateshiftError(f"--resume goes on with what the run was trained on: leave out {', '.join(unused)}.")
+        if experiment is not None and "=" not in str(experiment):
+            raise StateshiftError(f"--resume takes the experiment that the run keeps: leave out {experiment}.")
         if experiment is not None:
             words.insert(0, str(experiment))
         run = resume_run(resume, words)

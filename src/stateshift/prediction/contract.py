@@ -28,6 +28,7 @@ def assemble(
     import anndata as ad
 
     matrices, frames = [], []
+    barcodes = cells.obs.index
     for request, cells_SG, route in zip(requests, predicted, routes):
         control = cells.X[request.controls]
         matrix = csr_matrix(cells_SG.astype(np.float32))
@@ -37,28 +38,30 @@ def assemble(
                 "predicted (no effect in training, or an untrained model), so it is refused."
             )
         sources = {c for c, p in zip(train.contexts, train.perturbations) if p == request.perturbation}
+        names = request.perturbation + ":" + barcodes[request.controls]
         matrices.append(matrix)
-        frames.append(_obs(request.perturbation, request.context, len(control.indptr) - 1, False, route, len(sources)))
-    shown = {r.context for r in requests}
-    for context in sorted(shown):
+        frames.append(_obs(names, request.perturbation, request.context, False, route, len(sources)))
+    for context in sorted({r.context for r in requests}):
         rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
         matrices.append(cells.X[rows])
-        frames.append(_obs(cells.control, context, len(rows), True, "control", 0))
-    obs = pd.concat(frames, ignore_index=True)
-    obs.index = obs.index.astype(str)
+        frames.append(_obs(barcodes[rows], cells.control, context, True, "control", 0))
+    obs = pd.concat(frames)
     for column in ("target_gene", "context", "route"):
         obs[column] = obs[column].astype("category")
-    return ad.AnnData(vstack(matrices, format="csr"), obs=obs, var=pd.DataFrame(index=pd.Index(cells.genes)))
+    adata = ad.AnnData(vstack(matrices, format="csr"), obs=obs, var=pd.DataFrame(index=pd.Index(cells.genes)))
+    adata.obs_names_make_unique()
+    return adata
 
 
-def _obs(target: str, context: str, n: int, is_control: bool, route: str, n_sources: int) -> pd.DataFrame:
+def _obs(names: pd.Index, target: str, context: str, is_control: bool, route: str, n_sources: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "target_gene": [target] * n,
+            "target_gene": target,
             "context": context,
             "is_control": is_control,
             "route": route,
             "n_sources": n_sources,
             "interval": np.float32("nan"),
-        }
+        },
+        index=names,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,7 @@ def predict(
     features: str | Path | None = None,
     missing: str = "error",
     n_cells: int | None = None,
+    columns: Mapping[str, str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
@@ -68,8 +69,11 @@ def predict(
         predicts the mean training effect and marks the cells with route ``fallback``.
     n_cells
         Predicted cells a perturbation and context; default one a control cell.
+    columns
+        The cells' ``perturbation``, ``cell_type`` and ``control`` where they are named otherwise than in training
+        and by no convention.
     seed
-        Draws the control cells.
+        Draws the control cells, and deals them to sets.
     overwrite
         Whether `output` may be replaced.
 
@@ -88,6 +92,12 @@ def predict(
     """
     directory = open_run(run)
     output = Path(output)
+    if output.suffix != ".h5ad":
+        raise StateshiftError(f"{output}: a prediction is written as .h5ad, name {output.with_suffix('.h5ad').name}.")
+    if output.resolve() == Path(cells).resolve():
+        raise StateshiftError(f"{output} is both the --cells and the --output: choose another output.")
+    if seed < 0:
+        raise StateshiftError(f"--seed {seed} has to be at least 0.")
     if output.exists() and not overwrite:
         raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite.")
     if model not in MODELS:
@@ -98,7 +108,7 @@ def predict(
     if (perturb is None) == (split is None):
         raise StateshiftError("Name what to predict: either --perturb GENES|FILE or --split test.")
 
-    population, scale = _cells(directory, cells)
+    population, scale = _cells(directory, cells, columns)
     if split is not None:
         pairs = split_pairs(directory.splits(), split, contexts)
     else:
@@ -133,6 +143,7 @@ def predict(
         "baselines": {
             "context": np.array([c for c, _ in pairs], dtype=object),
             "target_gene": np.array([p for _, p in pairs], dtype=object),
+            "genes": np.array(population.genes, dtype=object),
             "effects": effects,
         },
     }
@@ -145,19 +156,21 @@ def predict(
     return output
 
 
-def _cells(run: RunDirectory, path: str | Path) -> tuple[Cells, str]:
+def _cells(run: RunDirectory, path: str | Path, columns: Mapping[str, str] | None) -> tuple[Cells, str]:
     """The control cells' file on the run's gene axis and scale."""
     import toml
 
     declared = toml.load(run.experiment_file).get("columns", {})
+    given = {k: v for k, v in (columns or {}).items() if v is not None}
     try:
-        cells = read_cells(path, declared, genes=run.genes())
-    except InputProblems as declared_error:
+        cells = read_cells(path, {**declared, **given}, genes=run.genes())
+    except InputProblems as error:
         # cells from elsewhere may name their columns otherwise than the training files did
         try:
-            cells = read_cells(path, {"scale": declared.get("scale")}, genes=run.genes())
+            cells = read_cells(path, {"scale": declared.get("scale"), **given}, genes=run.genes())
         except StateshiftError:
-            raise declared_error from None
+            flags = "--pert-col, --cell-type-key and --control-pert name the columns of these cells."
+            raise InputProblems(error.where, [*error.problems, flags]) from None
         logger.warning("%s: the experiment's columns are not there; those of conventional names are used", path)
     trained = run.config()["scale"]
     if cells.scale != trained:

@@ -10,6 +10,7 @@ import numpy as np
 
 from stateshift.cells import Cells
 from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.feature_table import genes_of
 from stateshift.genes import read_names
 
 
@@ -52,7 +53,7 @@ def read_perturbations(perturb: str | Path | Sequence[str]) -> list[str]:
     names = [n.strip() for n in names if n.strip()]
     if not names:
         raise StateshiftError(f"{perturb} names no perturbation.")
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys("+".join(genes_of(name)) for name in names))
 
 
 def make_requests(

@@ -36,7 +36,8 @@ def find_vectors(
                 raise StateshiftError(f"{path} has {more.width} features a gene, the run {table.width}.")
             _require_same_vectors(table, more, path)
             found = [g for g in absent if g in more]
-            logger.info("vectors of %d genes taken from %s", len(found), path)
+            if found:
+                logger.info("vectors of %d genes taken from %s", len(found), path)
             filled = [g for g in found if g in more.provenance.get("missing_policy", {})]
             if filled:
                 logger.warning("no vector of their own, filled in when %s was made: %s", path.name, some(filled, 20))

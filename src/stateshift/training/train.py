@@ -64,8 +64,10 @@ def train(
         Anything wrong with the input, before anything is written.
     """
     parsed, _ = parse_experiment(experiment, columns)
-    config = compose_config([*_run_overrides(parsed), *overrides])
+    config = experiment_config(parsed, overrides)
     name = name or config["name"] or parsed.run.get("name") or f"{parsed.path.stem}_{config['model']['name']}"
+    if Path(name).name != name:
+        raise StateshiftError(f"--name {name} is no plain folder name: --output-dir says where it goes.")
     folder = Path(output_dir or parsed.run.get("output_dir") or config["output_dir"]) / name
     refuse_taken(folder)
     read, cells, split = read_all(experiment, columns)
@@ -207,10 +209,10 @@ def _steps_done(run: RunDirectory) -> int:
         raise StateshiftError(f"{run.last} can't be read: {str(error).splitlines()[0][:160]}") from error
 
 
-def _run_overrides(experiment: Experiment) -> list[str]:
-    """``[run]`` in Hydra's words."""
+def experiment_config(experiment: Experiment, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The config of an experiment: its ``[run]`` table, then the overrides."""
     model = [f"model={experiment.run['model']}"] if "model" in experiment.run else []
-    return [*model, *map(str, experiment.run.get("overrides", []))]
+    return compose_config([*model, *experiment.run.get("overrides", []), *overrides])
 
 
 def _override(config: dict[str, Any], override: str) -> None:
