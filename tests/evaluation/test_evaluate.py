@@ -177,7 +177,7 @@ def test_more_genes_in_the_truth_are_left_out_and_counted_and_fewer_are_refused(
     found = evaluate(fewer, world.truth)
     assert any(note.startswith("5 genes of the truth are not predicted") for note in found.notes)
     assert found.about["genes"] == 15
-    with pytest.raises(StateshiftError, match=r"lacks 5 of the prediction's 20 genes: G00, G01, G02, G03, G04"):
+    with pytest.raises(StateshiftError, match=r"lacks 5 of the 20 that are needed: G00, G01, G02, G03, G04"):
         evaluate(predicted, world.truth[:, 5:].copy())
 
 
@@ -326,3 +326,19 @@ def test_both_orders_of_a_double_on_one_side_are_pooled(world):
     assert double[(double["context"] == "K562") & (double["model"] == "control")]["mae"].item() == pytest.approx(
         np.abs(true).mean(), abs=1e-5
     )
+
+
+def test_a_reordered_prediction_is_scored_against_baselines_of_the_same_genes(world):
+    predicted = world.predicted()
+    predicted.uns["stateshift"]["baselines"]["genes"] = np.array(predicted.var_names, dtype=object)
+    straight = evaluate(predicted, world.truth).scores.set_index(["context", "perturbation", "model"])
+    turned = evaluate(predicted[:, ::-1].copy(), world.truth).scores.set_index(["context", "perturbation", "model"])
+    pd.testing.assert_frame_equal(turned.drop(columns="route"), straight.drop(columns="route"), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "scores.csv", "summary.csv"])
+def test_a_damaged_evaluation_is_one_sentence(world, tmp_path, name):
+    evaluate(world.predicted(), world.truth, output=tmp_path / "e")
+    (tmp_path / "e" / name).write_text("{ damaged")
+    with pytest.raises(StateshiftError, match="holds a damaged or older evaluation"):
+        Evaluation.load(tmp_path / "e")

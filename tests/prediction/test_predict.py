@@ -52,6 +52,7 @@ def test_a_prediction_keeps_the_contract(ask, screen):
     effects = about["baselines"]["effects"]
     assert set(effects) == {"control", "mean", "context_mean", "additive", "ridge", "knn"}
     assert effects["ridge"].shape == (2, 20)
+    assert about["baselines"]["genes"].tolist() == stored.var_names.tolist()
 
 
 def test_controls_pass_through_untouched(ask, screen):

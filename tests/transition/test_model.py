@@ -54,6 +54,18 @@ def test_before_training_it_is_the_linear_effect_exactly_in_the_mean():
     torch.testing.assert_close(moved, effect, atol=1e-5, rtol=1e-5)
 
 
+def test_what_a_cell_does_not_express_stays_zero_unless_the_effect_exceeds_the_mean():
+    model, batch = random_model(TINY), random_batch()
+    batch["ctrl_cell_emb"][:, :2] = 0
+    up = torch.zeros(1, 7)
+    up[0, 6] = 10.0
+    model.set_start(torch.zeros(3, 1), up * 0, torch.tensor([0.1] * 6 + [10.0]))
+    out = model(batch)
+    assert (out[:, :2, :6] == 0).all()
+    assert (out[:, :, 6] > 0).any()
+    assert not torch.allclose(out[:, 2:], batch["ctrl_cell_emb"][:, 2:], atol=0.05)
+
+
 def test_flat_batches_with_features_a_cell_give_the_same_as_sets():
     model, batch = random_model(TINY), random_batch()
     flat = {

@@ -15,8 +15,8 @@ from scipy.sparse import csr_matrix, vstack
 from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.experiment import Experiment, read_experiment
 from stateshift.cells.population import Cells
-from stateshift.cells.scale import to_log1p
-from stateshift.errors import InputProblems, StateshiftError, some
+from stateshift.cells.scale import find_scale, to_log1p
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.feature_table import genes_of
 from stateshift.progress import track
 
@@ -150,10 +150,7 @@ def read_cells(
     """
     stored = read_file(path)
     found = find_columns(stored.obs, columns, str(path), needs_control)
-    X = stored.X
-    if genes is not None and genes != stored.genes:
-        X = X[:, _positions(stored.genes, genes, str(path))]
-    X, scale, origin = to_log1p(X, stored.uns, (columns or {}).get("scale"), str(path))
+    X, scale, origin = matrix_on_genes(stored, genes or stored.genes, (columns or {}).get("scale"))
     logger.info("%s: %s; scale %s", path, found, origin)
     obs = standard_obs(stored.obs, found, "", Path(path).name)
     simulated = bool(dict(stored.uns.get("stateshift", {})).get("simulated", False))
@@ -247,16 +244,37 @@ def perturbed_genes(toml_path: str | Path, columns: Mapping[str, str] | None = N
     return sorted(genes)
 
 
-def _positions(genes: list[str], wanted: list[str], where: str) -> np.ndarray:
-    """Columns of the wanted genes."""
-    index = pd.Index(genes).get_indexer(wanted)
-    absent = [g for g, i in zip(wanted, index) if i < 0]
+def matrix_on_genes(stored: CellFile, genes: list[str], declared: str | None) -> tuple[csr_matrix, str, str]:
+    """X of a file on a gene axis, log1p.
+
+    The scale is found on all genes of the file; counts are normalised on those that are wanted, so that the
+    same cells get the same values whatever else was measured.
+
+    Returns
+    -------
+    tuple
+        CSR float32 (n, G), its scale, and the scale it was found on.
+
+    Raises
+    ------
+    StateshiftError
+        Genes of the axis are absent; the first few are named.
+    """
+    where = str(stored.path)
+    index = pd.Index(stored.genes).get_indexer(genes)
+    absent = [g for g, i in zip(genes, index) if i < 0]
     if absent:
+        hint = suggestion(absent[0], stored.genes) if len(absent) == 1 else ""
         raise StateshiftError(
-            f"{where} has {len(genes):,} genes and lacks {len(absent):,} of the {len(wanted):,} that are "
-            f"needed: {some(absent)}. Give cells with every gene of genes.txt."
+            f"{where} has {len(stored.genes):,} genes and lacks {len(absent):,} of the {len(genes):,} that are needed: "
+            f"{some(absent)}{hint}. Genes are matched by var_names (symbols)."
         )
-    return index
+    X = csr_matrix(stored.X)
+    found = find_scale(X, stored.uns, declared, where)
+    if stored.genes != genes:
+        X = X[:, index]
+    X, scale, _ = to_log1p(X, stored.uns, found, where)
+    return X, scale, found
 
 
 def _gene_difference(first: CellFile, other: CellFile) -> str | None:

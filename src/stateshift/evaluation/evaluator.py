@@ -16,6 +16,21 @@ from stateshift.evaluation.pairing import ORACLE, Pairing, match_doubles, pair_u
 from stateshift.evaluation.scores import score_models, summarise
 from stateshift.files import written_beside
 
+SCORE_COLUMNS = [
+    "context",
+    "perturbation",
+    "model",
+    "route",
+    "n_predicted",
+    "n_true",
+    "pearson_delta",
+    "mae",
+    "mse",
+    "pds_l1",
+    "pds_cosine",
+]
+SUMMARY_COLUMNS = ["context", "model", "metric", "mean", "n", "difference", "low", "high", "pairs", "perturbations"]
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -87,16 +102,21 @@ class Evaluation:
         absent = [n for n in ("scores.csv", "summary.csv", "evaluation.json") if not (folder / n).is_file()]
         if absent:
             raise StateshiftError(f"{folder} is no evaluation: it has no {', '.join(absent)}.")
-        about = json.loads((folder / "evaluation.json").read_text())
         official = folder / "official.csv"
         texts = {"context": str, "perturbation": str, "model": str, "route": str}
-        return cls(
-            pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False, na_values=[""]),
-            pd.read_csv(folder / "summary.csv", dtype=texts, keep_default_na=False, na_values=[""]),
-            {key: value for key, value in about.items() if key != "notes"},
-            about.get("notes", []),
-            pd.read_csv(official, dtype=texts) if official.is_file() else None,
-        )
+        try:
+            about = json.loads((folder / "evaluation.json").read_text())
+            return cls(
+                pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False, na_values=[""])[SCORE_COLUMNS],
+                pd.read_csv(folder / "summary.csv", dtype=texts, keep_default_na=False, na_values=[""])[
+                    SUMMARY_COLUMNS
+                ],
+                {key: value for key, value in about.items() if key != "notes"},
+                about.get("notes", []),
+                pd.read_csv(official, dtype=texts) if official.is_file() else None,
+            )
+        except (ValueError, KeyError, AttributeError) as error:
+            raise StateshiftError(f"{folder} holds a damaged or older evaluation ({error}): evaluate again.") from error
 
 
 def evaluate(

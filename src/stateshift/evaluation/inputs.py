@@ -13,9 +13,9 @@ from scipy.sparse import csr_matrix
 
 from stateshift.cells import Cells, find_columns
 from stateshift.cells.columns import CELL_TYPE
-from stateshift.cells.loading import CellFile, read_file, standard_obs
-from stateshift.cells.scale import find_scale, to_log1p
-from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.cells.loading import CellFile, matrix_on_genes, read_file, standard_obs
+from stateshift.cells.scale import to_log1p
+from stateshift.errors import InputProblems, StateshiftError, some
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -137,33 +137,11 @@ def read_truth(
         raise StateshiftError(
             f"{error}\n  Here the flags --pert-col, --cell-type-key, --control-pert do it."
         ) from error
-    X, scale, notes = _on_genes(stored, genes, declared.get("scale"))
-    return Cells(X, standard_obs(obs, named, "", Path(where).name), list(genes), named.control, scale), notes
-
-
-def _on_genes(stored: CellFile, genes: list[str], declared: str | None) -> tuple[csr_matrix, str, list[str]]:
-    """The truth's matrix on the prediction's genes, log1p; its scale; what was left out."""
-    where = str(stored.path)
-    position = pd.Index(stored.genes).get_indexer(genes)
-    missing = [gene for gene, i in zip(genes, position) if i < 0]
-    if missing:
-        hint = suggestion(missing[0], stored.genes) if len(missing) == 1 else ""
-        raise StateshiftError(
-            f"{where} lacks {len(missing):,} of the prediction's {len(genes):,} genes: {some(missing)}{hint}. "
-            "Genes are matched by var_names (symbols)."
-        )
-    # the sums that tell log1p_1e4 from log1p are those over all genes
-    whole = csr_matrix(stored.X)
-    found = find_scale(whole, stored.uns, declared, where)
-    if stored.genes == genes:
-        X, scale, _ = to_log1p(whole, stored.uns, found, where)
-        return X, scale, []
-    X, scale, _ = to_log1p(whole[:, position], stored.uns, found, f"{where}, on the prediction's {len(genes):,} genes")
+    X, scale, found = matrix_on_genes(stored, genes, declared.get("scale"))
     extra = len(stored.genes) - len(genes)
-    if not extra:
-        return X, scale, []
     before = " before its counts were brought to 1e4 a cell" if found == "counts" else ""
-    return X, scale, [f"{extra:,} genes of the truth are not predicted and were left out{before}."]
+    notes = [f"{extra:,} genes of the truth are not predicted and were left out{before}."] if extra else []
+    return Cells(X, standard_obs(obs, named, "", Path(where).name), list(genes), named.control, scale), notes
 
 
 def genes_and_context(source: Path | str | AnnData) -> tuple[list[str], str | None]:
@@ -181,15 +159,19 @@ def _baselines(about: Mapping[str, Any], where: str, genes: list[str]) -> dict[s
         return {}
     contexts, targets = (np.asarray(stored[key]).astype(str) for key in ("context", "target_gene"))
     pairs = list(zip(contexts.tolist(), targets.tolist()))
+    stored_genes = np.asarray(stored.get("genes", genes)).astype(str).tolist()
+    position = pd.Index(stored_genes).get_indexer(genes)
     found = {}
     for name, effects in stored["effects"].items():
         effects = np.asarray(effects, dtype=np.float64)
-        if effects.shape != (len(pairs), len(genes)) or not np.isfinite(effects).all():
+        fits = effects.shape == (len(pairs), len(stored_genes)) and (position >= 0).all()
+        if not fits or not np.isfinite(effects).all():
             raise StateshiftError(
                 f'{where}: uns["stateshift"]["baselines"] holds for `{name}` an array {effects.shape} where finite '
                 f"values ({len(pairs)}, {len(genes)}) are needed: predict again."
             )
-        found[str(name)] = dict(zip(pairs, effects))
+        # cutting or reordering an AnnData leaves its uns as it was
+        found[str(name)] = dict(zip(pairs, effects[:, position]))
     return found
 
 

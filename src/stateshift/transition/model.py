@@ -35,8 +35,8 @@ class TransitionConfig:
         Add the cell's own encoding to what the transformer hands to the output projection.
     start
         ``effect``: the cells start from their control, shifted by a linear map of the features (fitted by
-        ridge on pseudobulk effects, frozen), and the network adds to that from zero. ``none``: the network
-        makes the whole output, as published.
+        ridge on pseudobulk effects, frozen), and the network adds to what is expressed then, from zero.
+        ``none``: the network makes the whole output, as published.
     dropout
         In the encoders and the output projection.
     """
@@ -138,7 +138,10 @@ class TransitionModel(nn.Module):
         if self.config.start == "effect":
             effect_BG = p_BF @ self.effect_down @ self.effect_up + self.effect_intercept
             mean_BG = batch["ctrl_mean"] if "ctrl_mean" in batch else masked_mean(x_BSG, mask_BS)
-            out_BSG = out_BSG + shift_population(x_BSG, effect_BG, mean_BG)
+            start_BSG = shift_population(x_BSG, effect_BG, mean_BG)
+            # a gene that is silent in a cell stays so: small additions to every zero would make cells
+            # that no sequencer gives, and thousands of genes differentially expressed
+            out_BSG = start_BSG + out_BSG * (start_BSG > 0)
         return torch.relu(out_BSG)
 
     def read_batch(self, batch: dict, cells: str = "ctrl_cell_emb") -> tuple[Tensor, Tensor, Tensor | None]:
