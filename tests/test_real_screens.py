@@ -22,7 +22,7 @@ def test_unseen_genes_and_an_unseen_line_of_norman_and_mcfaline(shared_data, tmp
     toml = tmp_path / "norman.toml"
     toml.write_text(
         f'[datasets]\nnorman = "{cells}"\n[training]\nnorman = "train"\n[zeroshot]\n"norman.T98G" = "test"\n'
-        f'[fewshot."norman.k562"]\nval = ["MAPK1"]\ntest = {UNSEEN + THEIR_DOUBLES}\n'.replace("'", '"')
+        f'[fewshot."norman.k562"]\nval = ["MAPK1", "MAPK1+TGFBR2"]\ntest = {UNSEEN + THEIR_DOUBLES}\n'.replace("'", '"')
     )
     table = create_features(
         from_toml=toml,
