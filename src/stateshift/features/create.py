@@ -167,7 +167,10 @@ def _kept(output: Path, genes: list[str]) -> FeatureTable:
         raise StateshiftError(
             f"{output} exists and lacks {some(lacking)}: choose another --output, or replace it with --overwrite."
         )
-    logger.info("%s holds all %d genes already and is kept (--overwrite makes it anew).", output, len(genes))
+    made_by = " ".join(str(table.provenance[k]) for k in ("source", "model") if k in table.provenance)
+    logger.info(
+        "%s (%s) holds all %d genes already and is kept (--overwrite makes it anew).", output, made_by, len(genes)
+    )
     filled = [gene for gene in genes if gene in table.provenance.get("missing_policy", {})]
     if filled:
         logger.info("Of these, %s had no vector of their own and were filled in when it was made.", some(filled))
