@@ -87,8 +87,8 @@ class RunRecorder(lightning.Callback):
         losses = self._validate(module)
         if losses["val_loss"] < self.best_loss:
             self.best_loss, self.best_step = losses["val_loss"], step
-            self._save(trainer, self.run.best, weights_only=True)
-        self._save(trainer, self.run.last, weights_only=False)
+            self._save(trainer, self.run.best, resumable=False)
+        self._save(trainer, self.run.last, resumable=True)
         self._append({"step": step, "epoch": step // self.batches_an_epoch, "train_loss": train_loss, **losses})
 
     def _validate(self, module: lightning.LightningModule) -> dict[str, float]:
@@ -105,9 +105,9 @@ class RunRecorder(lightning.Callback):
         module.train()
         return {name: total / n_sets for name, total in sums.items()}
 
-    def _save(self, trainer: lightning.Trainer, path: Any, weights_only: bool) -> None:
+    def _save(self, trainer: lightning.Trainer, path: Any, resumable: bool) -> None:
         with written_beside(path, overwrite=True) as part:
-            trainer.save_checkpoint(part, weights_only=weights_only)
+            trainer.save_checkpoint(part, weights_only=not resumable)
 
     def _append(self, row: dict[str, Any]) -> None:
         new = not self.run.metrics_file.exists()
