@@ -129,7 +129,7 @@ def test_a_one_hot_vector_says_nothing_of_a_gene_never_perturbed(screen, tmp_pat
     )
     run = train(screen.toml, FAST, output_dir=screen.folder, name="onehot")
     predict(run, cells=screen.cells, perturb=["G1"], output=tmp_path / "known.h5ad")
-    with pytest.raises(StateshiftError, match="No feature vector for G4"):
+    with pytest.raises(StateshiftError, match="One-hot features say nothing of G4"):
         predict(run, cells=screen.cells, perturb=["G4"], output=tmp_path / "p.h5ad")
     predict(run, cells=screen.cells, split="test", missing="fallback", output=tmp_path / "p.h5ad")
     obs = ad.read_h5ad(tmp_path / "p.h5ad").obs

@@ -63,6 +63,11 @@ def apply_policy(
     """The pairs that are left under a policy for genes without a vector: ``error``, ``drop`` or ``fallback``."""
     names = sorted(unknown)
     if missing == "error":
+        if table.provenance.get("source") == "onehot":
+            raise StateshiftError(
+                f"One-hot features say nothing of {some(names, 20)}, which no training cell was perturbed in: train on a "
+                "table with --pert-features, or pass --missing drop|fallback."
+            )
         hint = suggestion(names[0], table.genes) if len(names) == 1 else ""
         raise StateshiftError(
             f"No feature vector for {some(names, 20)}{hint}. Pass --features TABLE.pt that holds "
