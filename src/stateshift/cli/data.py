@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(help="Public data by name; cells prepared and simulated.", no_args_is_help=True)
@@ -10,3 +13,53 @@ app = typer.Typer(help="Public data by name; cells prepared and simulated.", no_
 @app.callback()
 def _group() -> None:
     pass
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(help="Everything about this one.")] = None,
+) -> None:
+    """The public files that `get` fetches by name: what, size, licence, source, and whether they are here."""
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    from stateshift.catalogue import entries, entry, is_here
+
+    console = Console()
+    if name is None:
+        shown = Table("name", "what", "size", "licence", "source", "here")
+        shown.columns[0].no_wrap = True
+        for e in entries().values():
+            size = "unknown" if e.size is None else decimal(e.size)
+            shown.add_row(e.name, e.what, size, e.licence, e.source.split("/")[2], "yes" if is_here(e) else "")
+    else:
+        e = entry(name)
+        shown = Table(show_header=False, title=e.name)
+        for key in ("what", "licence", "citation", "source", "note", "manual"):
+            if getattr(e, key):
+                shown.add_row(key, getattr(e, key))
+        for file in e.files:
+            size = "size unknown" if file.size is None else f"{file.size:,} bytes"
+            checked = file.checksum or "no checksum published: trusted on first use"
+            shown.add_row(file.name, f"{file.url}\n{size}; {checked}")
+        shown.add_row("here", "yes" if is_here(e) else "no")
+    console.print(shown)
+
+
+@app.command()
+def get(
+    names: Annotated[list[str], typer.Argument(help="Names of `stateshift data list`.")],
+    to: Annotated[
+        Path | None, typer.Option(help="A folder for the files; default the cache ($STATESHIFT_CACHE).")
+    ] = None,
+) -> None:
+    """Fetch public files, or check those that are here; a broken-off download goes on where it stopped."""
+    from stateshift.catalogue import entry
+    from stateshift.catalogue import get as fetch
+
+    for name in names:
+        entry(name)
+    for name in names:
+        for path in fetch(name, to):
+            typer.echo(path)
