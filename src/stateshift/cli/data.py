@@ -63,3 +63,34 @@ def get(
     for name in names:
         for path in fetch(name, to):
             typer.echo(path)
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .h5ad file to write; its TOML comes beside it.")],
+    contexts: Annotated[int, typer.Option(help="Cell types.")] = 4,
+    targets: Annotated[int, typer.Option(help="Perturbed genes, each in every context.")] = 50,
+    cells: Annotated[int, typer.Option(help="Cells in all, up to 1,000,000.")] = 20_000,
+    genes: Annotated[int, typer.Option(help="Genes measured, up to 18,080.")] = 2_000,
+    batches: Annotated[int, typer.Option(help="Batches, each with cells of every context.")] = 4,
+    depth: Annotated[
+        float, typer.Option(help="Median counts of a cell over 18,080 genes; fewer get their share.")
+    ] = 9_000,
+    dispersion: Annotated[float, typer.Option(help="φ in variance = mean + φ · mean².")] = 0.25,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+) -> None:
+    """Simulated cells with known effects, of any size, with features and an experiment TOML beside them."""
+    from stateshift.cells.simulate import simulate_experiment
+
+    experiment = simulate_experiment(
+        output,
+        contexts=contexts,
+        targets=targets,
+        cells=cells,
+        genes=genes,
+        batches=batches,
+        depth=depth,
+        dispersion=dispersion,
+        seed=seed,
+    )
+    typer.echo(f"{output}: {cells:,} cells × {genes:,} genes, simulated. Next: stateshift check {experiment}")
