@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 TRIES = 5
 PAUSE = 1.0
 TIMEOUT = (15, 60)
-CHUNK = 2**20
+# at most this many bytes are lost when a connection breaks off
+CHUNK = 2**16
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
