@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from scipy.special import log_softmax
 
 PROGRAMS, PROGRAM_SHARE, EFFECT_SIZE = 8, 0.15, 0.6
 FEATURES, FAMILY_SIZE, WITHIN_FAMILY = 64, 8, 0.6
 COMMON, STRENGTH_SPREAD, CONTEXT_SPREAD = 0.6, 0.4, 0.25
 SPECIFIC_GENES, SPECIFIC_SIZE = 20, 0.5
-GENE_SPREAD, BASELINE_PROGRAMS, BASELINE_SPREAD, BASELINE_NOISE = 1.8, 5, 0.8, 0.3
+GENE_SPREAD, BASELINE_PROGRAMS, BASELINE_SPREAD, BASELINE_NOISE = 1.9, 5, 0.6, 0.3
+LARGEST_SHARE = 0.02
 BATCH_SPREAD, BATCH_DEPTH_SPREAD = 0.15, 0.2
 ESCAPE, RESIDUAL = (2, 14), (4, 16)
 
@@ -132,7 +134,7 @@ def draw_population(
 ) -> Population:
     """Factors of a `Population`, drawn.
 
-    Gene shares are log-normal (sd 1.8 of the natural log and programmes on top, which leaves some 83 % zeros at 9,000 counts over
+    Gene shares are log-normal (sd 1.9 of the natural log and programmes on top, which leaves some 83 % zeros at 9,000 counts over
     18,080 genes). Targets are drawn among the better expressed half of the genes and belong to families of
     about eight with alike features. ``depth`` is the median of a cell with batches aside.
     """
@@ -163,13 +165,14 @@ def draw_population(
 
 
 def _baseline(contexts: int, genes: int, rng: np.random.Generator) -> np.ndarray:
-    """Log shares (C, G) float32: what contexts have in common, programmes of their own, and single genes."""
+    """Log shares (C, G) float32: what contexts have in common, programmes of their own, and single genes; none has a large share."""
     mask = rng.random((BASELINE_PROGRAMS, genes)) < PROGRAM_SHARE
     programmes = rng.standard_normal((BASELINE_PROGRAMS, genes)) * mask
     x = GENE_SPREAD * rng.standard_normal(genes)
     x = x + BASELINE_SPREAD * rng.standard_normal((contexts, BASELINE_PROGRAMS)) @ programmes
     x += BASELINE_NOISE * rng.standard_normal((contexts, genes))
-    return (x - np.log(np.exp(x).sum(axis=1, keepdims=True))).astype(np.float32)
+    x = np.minimum(log_softmax(x, axis=1), np.log(max(LARGEST_SHARE, 20 / genes)))
+    return log_softmax(x, axis=1).astype(np.float32)
 
 
 def _features(targets: int, rng: np.random.Generator) -> np.ndarray:
