@@ -36,6 +36,8 @@ def list_(
     else:
         e = entry(name)
         shown = Table(show_header=False, title=e.name)
+        shown.add_column(no_wrap=True)
+        shown.add_column(overflow="fold")
         for key in ("what", "licence", "citation", "source", "note", "manual"):
             if getattr(e, key):
                 shown.add_row(key, getattr(e, key))
