@@ -3,5 +3,6 @@
 from stateshift.cells.simulate.experiment import simulate_experiment
 from stateshift.cells.simulate.proteins import simulate_proteins
 from stateshift.cells.simulate.screen import shifted, simulate_screen
+from stateshift.cells.simulate.truth import true_effects
 
-__all__ = ["shifted", "simulate_experiment", "simulate_proteins", "simulate_screen"]
+__all__ = ["shifted", "simulate_experiment", "simulate_proteins", "simulate_screen", "true_effects"]

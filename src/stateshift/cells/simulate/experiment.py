@@ -45,8 +45,8 @@ def simulate_experiment(
 
     Counts are negative binomial about the means of `Population`, which has the formula: log-normal
     genes, contexts with programmes of their own, batch effects, and effects of low rank that a target's
-    features predict. A cell's depth is log-normal (sd 0.4); a share of each target's cells (12 % in the mean)
-    escapes, and in the others a fifth of the target is left, more or less. Groups are of uneven size and a
+    features predict. A cell's depth is log-normal (sd 0.4); a share of each target's cells (9 % in the mean)
+    escapes, and in the others some 15 % of the target's expression is left. Groups are of uneven size and a
     tenth of the cells are controls, some of each context in each batch. `true_effects` tells what the cells
     were made with.
 
@@ -68,7 +68,8 @@ def simulate_experiment(
     dispersion
         φ in variance = mean + φ · mean².
     seed
-        Of everything drawn. The same seed and arguments give the same file, whatever the memory.
+        Of everything drawn. The same seed and arguments give the same file with one version of NumPy: cells
+        are drawn in blocks of 256, each with a random stream of its own.
 
     Returns
     -------
@@ -136,7 +137,7 @@ def _check(output: Path, counts: dict[str, int], depth: float, dispersion: float
         problems.append(f"the cells are written as .h5ad: name {output.with_suffix('.h5ad').name}.")
     problems += [
         f"{path} exists already: choose another name."
-        for path in (output, output.with_suffix(".features.pt"), output.with_suffix(".toml"))
+        for path in (output, *(output.with_suffix(s) for s in (".features.pt", ".features.pt.json", ".toml")))
         if path.exists()
     ]
     for name, value in counts.items():

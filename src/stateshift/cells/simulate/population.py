@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,7 +17,7 @@ SPECIFIC_GENES, SPECIFIC_SIZE = 20, 0.5
 GENE_SPREAD, BASELINE_PROGRAMS, BASELINE_SPREAD, BASELINE_NOISE = 1.9, 5, 0.6, 0.3
 LARGEST_SHARE = 0.02
 BATCH_SPREAD, BATCH_DEPTH_SPREAD = 0.15, 0.2
-ESCAPE, RESIDUAL = (2, 14), (4, 16)
+ESCAPE, RESIDUAL = (2, 20), (3, 17)
 
 
 @dataclass
@@ -84,6 +85,11 @@ class Population:
         """The fields, as AnnData writes them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    @classmethod
+    def from_uns(cls, stored: Mapping[str, Any]) -> Population:
+        """What `to_uns` gave and AnnData read back."""
+        return cls(**{field.name: stored[field.name] for field in fields(cls)})
+
     def log_expression(
         self, context: np.ndarray, target: np.ndarray, reached: np.ndarray, residual: np.ndarray
     ) -> np.ndarray:
@@ -147,8 +153,8 @@ def draw_population(
     return Population(
         genes=names,
         targets=names[own],
-        contexts=np.array([f"context_{c + 1}" for c in range(contexts)]),
-        batches=np.array([f"batch_{b + 1}" for b in range(batches)]),
+        contexts=_numbered("context", contexts),
+        batches=_numbered("batch", batches),
         baseline=baseline,
         batch_effects=(BATCH_SPREAD * rng.standard_normal((batches, genes))).astype(np.float32),
         loadings=(rng.standard_normal((PROGRAMS, genes)) * mask).astype(np.float32),
@@ -162,6 +168,11 @@ def draw_population(
         depth=depth * np.exp(BATCH_DEPTH_SPREAD * rng.standard_normal(batches)),
         dispersion=float(dispersion),
     )
+
+
+def _numbered(name: str, count: int) -> np.ndarray:
+    """Names whose alphabetical order is that of their numbers."""
+    return np.array([f"{name}_{i:0{len(str(count))}d}" for i in range(1, count + 1)])
 
 
 def _baseline(contexts: int, genes: int, rng: np.random.Generator) -> np.ndarray:
