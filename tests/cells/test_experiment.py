@@ -50,7 +50,7 @@ def test_all_problems_are_reported_at_once_with_suggestions(screen):
         "has no split `vall` (did you mean `val`?)",
         "puts G2 into val and into test",
         "[columns] has no key `pertubation` (did you mean `perturbation`?)",
-        'made = "nowhere.h5ad": no .h5ad or .h5 file is there',
+        'made = "nowhere.h5ad": no .h5ad or .h5 file and no .zarr store is there',
     ):
         assert part in said
 

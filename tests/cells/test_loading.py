@@ -2,7 +2,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stateshift.cells import load_cells, perturbed_genes, read_all, read_cells, read_experiment
+from stateshift.cells import check_experiment, load_cells, perturbed_genes, read_all, read_cells, read_experiment
 from stateshift.errors import InputProblems, StateshiftError
 
 
@@ -22,7 +22,7 @@ def test_cells_come_with_five_string_columns(screen):
     assert cells.is_control.sum() == 3 * 24
     assert (cells.control, cells.scale) == ("non-targeting", "log1p")
     stored = ad.read_h5ad(screen.cells)
-    np.testing.assert_array_equal(cells.X.toarray(), stored.X.toarray())
+    np.testing.assert_array_equal(cells.X.csr().toarray(), stored.X.toarray())
 
 
 def test_files_with_reordered_genes_are_aligned_by_symbol(screen, cell_maker):
@@ -30,12 +30,39 @@ def test_files_with_reordered_genes_are_aligned_by_symbol(screen, cell_maker):
     cells = load_cells(read_experiment(screen.toml))
     b = ad.read_h5ad(screen.folder / "b.h5ad")
     rows = (cells.obs["file"] == "b.h5ad").to_numpy()
-    np.testing.assert_array_equal(cells.X[rows].toarray(), b[:, cells.genes].X.toarray())
+    np.testing.assert_array_equal(cells.X.dense(rows), b[:, cells.genes].X.toarray())
 
 
-def test_files_whose_genes_differ_are_refused_by_gene(screen, cell_maker):
+def test_files_of_different_genes_are_cut_to_those_they_share_and_it_is_noted(screen, cell_maker):
+    two_files(screen, cell_maker, lambda adata: adata[:, 2:][:, ::-1].copy())
+    cells = load_cells(read_experiment(screen.toml))
+    assert cells.genes == [f"GENE{i}" for i in range(2, 20)]
+    a, b = (ad.read_h5ad(screen.folder / f"{name}.h5ad")[:, cells.genes].X.toarray() for name in "ab")
+    np.testing.assert_array_equal(cells.X.csr().toarray(), np.concatenate([a, b]).astype(np.float32))
+    note = "the 18 that all share are used: a.h5ad leaves out 2 of its 20 genes (GENE0, GENE1)"
+    assert any(note in n for n in check_experiment(screen.toml).notes)
+
+
+def test_a_list_of_genes_is_the_axis_and_has_to_be_measured(screen, cell_maker):
     two_files(screen, cell_maker, lambda adata: adata[:, 2:].copy())
-    with pytest.raises(InputProblems, match=r"b\.h5ad: its genes differ: it lacks 2 genes of a\.h5ad \(GENE0, GENE1\)"):
+    (screen.folder / "genes.txt").write_text("GENE7\nGENE3\n")
+    text = screen.toml.read_text()
+    screen.toml.write_text(text + '[columns]\ngenes = "genes.txt"\n')
+    assert load_cells(read_experiment(screen.toml)).genes == ["GENE7", "GENE3"]
+    (screen.folder / "genes.txt").write_text("GENE7\nGENE1\n")
+    with pytest.raises(
+        InputProblems, match=r"b\.h5ad measures 18 genes and lacks 1 of the 2 listed in genes\.txt: GENE1"
+    ):
+        load_cells(read_experiment(screen.toml))
+
+
+def test_files_that_share_no_gene_are_refused(screen, cell_maker):
+    def rename(adata):
+        adata.var_names = [f"ENSG{i:011d}" for i in range(adata.n_vars)]
+        return adata
+
+    two_files(screen, cell_maker, rename)
+    with pytest.raises(InputProblems, match=r"the files share no gene: a\.h5ad has GENE0, .* ENSG0"):
         load_cells(read_experiment(screen.toml))
 
 
@@ -116,7 +143,7 @@ def test_files_of_one_name_in_two_folders_stay_apart(screen, cell_maker):
 def test_a_truncated_or_foreign_file_is_one_sentence(screen, content):
     whole = screen.cells.read_bytes()
     screen.cells.write_bytes(whole[: len(whole) // 2] if content is None else content)
-    with pytest.raises(StateshiftError, match=r"cells\.h5ad can't be read as an h5ad file"):
+    with pytest.raises(StateshiftError, match=r"cells\.h5ad can't be read as an AnnData file"):
         read_cells(screen.cells)
 
 
@@ -153,7 +180,7 @@ def test_counts_are_normalised_on_the_genes_wanted_whatever_else_was_measured(tm
     genes = wide.var_names[:20].tolist()
     wide[:, genes].write_h5ad(tmp_path / "narrow.h5ad")
     cut = read_cells(tmp_path / "wide.h5ad", genes=genes)
-    np.testing.assert_array_equal(cut.X.toarray(), read_cells(tmp_path / "narrow.h5ad").X.toarray())
+    np.testing.assert_array_equal(cut.X.csr().toarray(), read_cells(tmp_path / "narrow.h5ad").X.csr().toarray())
 
 
 def test_two_conventional_controls_have_to_be_told_apart(screen):

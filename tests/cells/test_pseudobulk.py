@@ -1,16 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csr_matrix
 
-from stateshift.cells import Cells, EffectTable, estimate_effects, read_cells
+from stateshift.cells import Cells, EffectTable, Expression, estimate_effects, read_cells
 from stateshift.errors import StateshiftError
 
 
 def by_hand(rows: list[tuple[str, str, str, str, float]]) -> Cells:
     """Cells of one gene from (file, context, perturbation, batch, value)."""
     obs = pd.DataFrame([r[:4] for r in rows], columns=["file", "context", "perturbation", "batch"]).assign(dataset="d")
-    return Cells(csr_matrix(np.array([[r[4]] for r in rows], dtype=np.float32)), obs, ["g"], "ctrl", "log1p")
+    return Cells(Expression([np.array([[r[4]] for r in rows])]), obs, ["g"], "ctrl", "log1p")
 
 
 def test_controls_are_matched_by_batch_and_weighted_by_perturbed_cells():

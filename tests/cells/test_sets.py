@@ -20,18 +20,33 @@ def served(screen):
 
 
 def rows_of(cells, X: np.ndarray) -> list[int]:
-    index = {row.tobytes(): i for i, row in enumerate(cells.X.toarray())}
+    index = {row.tobytes(): i for i, row in enumerate(cells.X.csr().toarray())}
     return [index[row.tobytes()] for row in X]
 
 
-def test_every_cell_is_served_once_an_epoch_and_short_sets_are_masked(served):
+def test_sets_of_groups_that_are_large_enough_are_full_and_repeat_no_cell(served):
     cells, make = served
     seen = []
     for batch in make(shuffle=False):
+        assert batch["mask"].all()
+        for one_set in batch["pert_cell_emb"].numpy():
+            rows = rows_of(cells, one_set)
+            assert len(set(rows)) == 10
+            seen += rows
+        assert batch["pert_emb"].shape == (len(batch["pert_name"]), 6)
+    assert sorted(set(seen)) == np.flatnonzero(~cells.is_control).tolist()
+    assert len(seen) == 15 * 30, "24 cells make three sets of ten, six cells served twice"
+
+
+def test_a_group_smaller_than_a_set_is_masked_not_repeated(served):
+    cells, make = served
+    seen = []
+    for batch in make(shuffle=False, set_size=50):
         mask = batch["mask"].numpy()
+        assert mask.sum(axis=1).tolist() == [24] * len(mask)
         seen += rows_of(cells, batch["pert_cell_emb"].numpy()[mask])
         assert (batch["pert_cell_emb"].numpy()[~mask] == 0).all()
-        assert batch["pert_emb"].shape == (len(batch["pert_name"]), 6)
+        assert (batch["ctrl_cell_emb"].numpy()[~mask] == 0).all()
     assert sorted(seen) == np.flatnonzero(~cells.is_control).tolist()
 
 
@@ -56,7 +71,7 @@ def test_shuffled_epochs_serve_every_cell_and_differ(served):
     n = sets.batches_an_epoch
     batches = list(itertools.islice(sets, 2 * n))
     for epoch in (batches[:n], batches[n:]):
-        seen = [i for b in epoch for i in rows_of(cells, b["pert_cell_emb"].numpy()[b["mask"].numpy()])]
+        seen = {i for b in epoch for i in rows_of(cells, b["pert_cell_emb"].numpy()[b["mask"].numpy()])}
         assert sorted(seen) == np.flatnonzero(~cells.is_control).tolist()
     assert not torch.equal(batches[0]["pert_cell_emb"], batches[n]["pert_cell_emb"])
 
@@ -68,6 +83,59 @@ def test_a_batch_depends_on_seed_and_number_alone(served):
         assert torch.equal(a["pert_cell_emb"], b["pert_cell_emb"])
         assert torch.equal(a["ctrl_cell_emb"], b["ctrl_cell_emb"])
     assert not torch.equal(next(iter(make(seed=1)))["ctrl_cell_emb"], next(iter(make()))["ctrl_cell_emb"])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_serve_the_same_batches_in_the_same_order(served, workers):
+    from torch.utils.data import DataLoader
+
+    _, make = served
+    loader = DataLoader(make(first_batch=2), batch_size=None, num_workers=workers)
+    for ours, theirs in itertools.islice(zip(make(first_batch=2), loader), 8):
+        assert ours["pert_name"] == theirs["pert_name"]
+        assert torch.equal(ours["ctrl_cell_emb"], theirs["ctrl_cell_emb"])
+    loader = DataLoader(make(shuffle=False), batch_size=None, num_workers=workers)
+    assert [b["pert_name"] for b in loader] == [b["pert_name"] for b in make(shuffle=False)]
+
+
+def test_ranks_share_the_batches_of_an_epoch(served):
+    _, make = served
+    alone = [b["pert_name"] for b in itertools.islice(make(), 12)]
+    shared = [[b["pert_name"] for b in itertools.islice(make(rank=r, ranks=3), 4)] for r in range(3)]
+    assert [names for turn in zip(*shared) for names in turn] == alone
+
+
+def test_sets_of_one_batch_where_that_is_asked_for(served):
+    cells, make = served
+    for batch in make(by_batch=True, shuffle=False):
+        for one_set, mask in zip(batch["pert_cell_emb"].numpy(), batch["mask"].numpy()):
+            assert cells.obs["batch"].iloc[rows_of(cells, one_set[mask])].nunique() == 1
+
+
+def test_cells_of_a_batch_without_controls_are_counted_and_get_their_contexts(served):
+    cells, make = served
+    lost = cells.is_control & (cells.obs["batch"] == "b1").to_numpy() & (cells.obs["context"] == "K562").to_numpy()
+    cells.obs.loc[lost, "perturbation"] = "G1"
+    sets = make(shuffle=False)
+    unmatched = (cells.obs["batch"] == "b1") & (cells.obs["context"] == "K562") & ~cells.is_control
+    assert sets.n_unmatched == unmatched.sum() > 0
+    for batch in sets:
+        for b, context in enumerate(batch["cell_type"]):
+            controls = rows_of(cells, batch["ctrl_cell_emb"].numpy()[b][batch["mask"].numpy()[b]])
+            assert set(cells.obs["context"].iloc[controls]) == {context}
+            assert cells.is_control[controls].all()
+
+
+def test_control_sets_are_marked_and_carry_no_features(served):
+    cells, _ = served
+    sets = CellSets(
+        cells, cells.is_control, FeatureTable(["G1"], np.ones((1, 6), np.float32), {}),
+        set_size=8, batch_size=2, seed=0, shuffle=False,
+    )  # fmt: skip
+    for batch in sets:
+        assert batch["is_control"].all()
+        assert (batch["pert_emb"] == 0).all()
+        assert set(batch["pert_name"]) == {"non-targeting"}
 
 
 def test_unshuffled_sets_are_the_same_every_time(served):

@@ -114,7 +114,7 @@ def test_values_off_the_declared_scale_are_refused(make, genes, check):
     assert "would take them for counts" in check(counts)["scale"]
     predicted = make(genes)
     predicted.uns["stateshift"]["scale"] = "counts"
-    assert "X holds fractions" in check(predicted)["scale"]
+    assert "it holds fractions" in check(predicted)["scale"]
 
 
 def test_the_list_of_perturbations_is_compared_both_ways(make, genes, check, tmp_path):

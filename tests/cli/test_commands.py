@@ -116,10 +116,10 @@ def test_bad_cells_are_one_sentence_and_leave_nothing(in_folder, kind):
     said = refused(train(screen))
     assert "cells.h5ad" in said
     expected = {
-        "truncated": "can't be read as an h5ad file",
-        "not HDF5": "can't be read as an h5ad file",
+        "truncated": "can't be read as an AnnData file",
+        "not HDF5": "can't be read as an AnnData file",
         "NaN": "1 NaN or infinite values",
-        "negative": "1 negative values",
+        "negative": "negative values",
         "no controls": "no control cells",
     }[kind]
     assert expected in said

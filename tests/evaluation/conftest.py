@@ -77,4 +77,5 @@ def world() -> World:
     obs = pd.concat(obs, ignore_index=True)
     obs.index = obs.index.astype(str)
     X = csr_matrix(np.vstack(X).astype(np.float32))
-    return World(genes, effects, ad.AnnData(X=X, obs=obs, var=pd.DataFrame(index=genes)))
+    uns = {"log1p": {"base": None}}
+    return World(genes, effects, ad.AnnData(X=X, obs=obs, var=pd.DataFrame(index=genes), uns=uns))

@@ -24,7 +24,8 @@ def test_effects_are_scored_against_the_truths_own_controls_worked_by_hand():
     def cells(rows, columns):
         obs = pd.DataFrame([label for label, _ in rows], columns=columns, index=[str(i) for i in range(len(rows))])
         X = csr_matrix(np.array([x for _, x in rows], dtype=np.float32) * 0.5)
-        return ad.AnnData(X=X, obs=obs, var=pd.DataFrame(index=["g1", "g2", "g3"]))
+        var, uns = pd.DataFrame(index=["g1", "g2", "g3"]), {"log1p": {"base": None}}
+        return ad.AnnData(X=X, obs=obs, var=var, uns=uns)
 
     controls = [(("control", "T"), (1, 2, 5)), (("control", "T"), (1, 2, 3))]
     truth = cells([*controls, (("A", "T"), (2, 2, 4)), (("B", "T"), (1, 4, 4))], ["gene", "cell_type"])
@@ -149,7 +150,9 @@ def test_any_tools_cells_are_scored_and_its_missing_baselines_are_said(world):
     predicted = world.predicted()
     plain = ad.AnnData(X=predicted.X, obs=predicted.obs[["target_gene", "context"]], var=predicted.var)
     plain.obs["target_gene"] = plain.obs["target_gene"].astype(str)
-    found = evaluate(plain, world.truth)
+    with pytest.raises(StateshiftError, match="the prediction: its scale can't be told"):
+        evaluate(plain, world.truth)
+    found = evaluate(plain, world.truth, scale="log1p")
     assert found.baselines == ["control", "mean of the truth (oracle)"]
     assert any("no baselines of its training" in note for note in found.notes)
     assert set(found.scores["perturbation"]) == {"G00", "G01", "G02", "G03", "G04", "G05"}
@@ -236,11 +239,11 @@ def test_counts_are_brought_to_log1p_and_two_scales_are_refused(world):
 def test_nan_is_refused_on_either_side(world):
     broken = world.predicted()
     broken.X.data[3] = np.nan
-    with pytest.raises(StateshiftError, match="the prediction: X holds 1 NaN"):
+    with pytest.raises(StateshiftError, match="the prediction holds 1 NaN"):
         evaluate(broken, world.truth)
     truth = world.truth.copy()
     truth.X.data[7] = np.nan
-    with pytest.raises(StateshiftError, match="the truth: X holds 1 NaN"):
+    with pytest.raises(StateshiftError, match="the truth holds 1 NaN"):
         evaluate(world.predicted(), truth)
 
 

@@ -1,9 +1,10 @@
 """AnnData and one experiment TOML in; checked splits, cell sets and pseudobulk effects out."""
 
+from stateshift.cells.checks.inspection import ExperimentCheck, check_experiment, read_all
 from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.experiment import Experiment, read_experiment
-from stateshift.cells.inspection import ExperimentCheck, check_experiment, read_all
-from stateshift.cells.loading import load_cells, perturbed_genes, read_cells
+from stateshift.cells.loading import Storage, load_cells, perturbed_genes, read_cells
+from stateshift.cells.matrix.expression import Expression
 from stateshift.cells.population import Cells
 from stateshift.cells.pseudobulk import EffectTable, estimate_effects
 from stateshift.cells.splits import assign_splits, seen_elsewhere, split_counts
@@ -14,6 +15,8 @@ __all__ = [
     "EffectTable",
     "Experiment",
     "ExperimentCheck",
+    "Expression",
+    "Storage",
     "assign_splits",
     "check_experiment",
     "estimate_effects",

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stateshift.cells.matrix.stored import is_zarr
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 
 TABLES = ("datasets", "training", "zeroshot", "fewshot", "columns", "features", "run")
-COLUMN_KEYS = ("perturbation", "cell_type", "batch", "control", "scale")
+COLUMN_KEYS = ("perturbation", "cell_type", "batch", "control", "scale", "embedding", "genes")
 FEATURE_KEYS = ("source", "table", "fasta", "checkpoint", "missing")
 RUN_KEYS = ("model", "overrides", "name", "output_dir")
 SPLITS = ("train", "val", "test")
@@ -137,25 +138,37 @@ def dataset_files(pattern: str, folder: Path, beside_only: bool = False) -> tupl
 
     A file, a folder or a glob with braces, found by cell-load's own function: from the current folder as
     cell-load does, else from the TOML's folder. cell-load keeps one file of each stem, so files that share
-    a stem are a problem.
+    a stem are a problem. Zarr stores, which cell-load doesn't read, are found where the pattern names them
+    or where a folder holds nothing else.
     """
     from cell_load.data_modules import PerturbationDataModule
 
     bare_module = object.__new__(PerturbationDataModule)
     for start in (folder.resolve(),) if beside_only else (Path.cwd(), folder.resolve()):
         absolute = str(start / Path(pattern).expanduser())
-        files = list(PerturbationDataModule._find_dataset_files(bare_module, Path(absolute)).values())
+        expanded = bare_module._expand_braces(absolute)
+        files = _zarr_stores(expanded) or list(
+            PerturbationDataModule._find_dataset_files(bare_module, Path(absolute)).values()
+        )
         if files:
             break
     if not files:
-        return absolute, [], ["no .h5ad or .h5 file is there."]
-    expanded = bare_module._expand_braces(absolute)
+        return absolute, [], ["no .h5ad or .h5 file and no .zarr store is there."]
     wrong = [f"{Path(e).name} is not there." for e in expanded if not glob.has_magic(e) and not Path(e).exists()]
     matched = [Path(m) for e in expanded for m in glob.glob(e)]
     hidden = sorted({str(m) for m in matched if m.is_file()} - {str(f) for f in files})
     if hidden:
         wrong.append(f"{some(hidden)} has the file name of another match and would be left out: rename it.")
     return absolute, files, wrong
+
+
+def _zarr_stores(patterns: list[str]) -> list[Path]:
+    """Zarr stores that patterns name, or that lie in the folders they name."""
+    matches = [Path(m) for pattern in patterns for m in sorted(glob.glob(pattern))]
+    stores = [m for m in matches if is_zarr(m)]
+    if not stores and not any(m.is_file() or any(m.glob("*.h5*")) for m in matches):
+        stores = [s for m in matches for s in sorted(m.glob("*")) if is_zarr(s)]
+    return stores
 
 
 def _datasets(

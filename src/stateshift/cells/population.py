@@ -1,4 +1,4 @@
-"""The cells of an experiment in memory: one matrix, one obs, one list of genes."""
+"""The cells of an experiment: one matrix, one obs, one list of genes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
+
+from stateshift.cells.matrix.expression import Expression
 
 
 @dataclass
@@ -16,20 +17,20 @@ class Cells:
     Parameters
     ----------
     X
-        CSR (n, G) float32, log1p.
+        (n, G) float32, log1p, or an embedding; None where only the labels were read.
     obs
         n rows: ``dataset``, ``file``, ``context``, ``perturbation``, ``batch`` (strings).
     genes
-        The G symbols.
+        The G symbols, or names of an embedding's dimensions.
     control
         The control's name in ``obs["perturbation"]``.
     scale
-        ``log1p_1e4``, or ``log1p`` where the size factor isn't known.
+        ``log1p_1e4``; ``log1p`` where the size factor isn't known; ``embedding``; "" without a matrix.
     simulated
         Whether the file says that its cells are simulated (``uns["stateshift"]["simulated"]``).
     """
 
-    X: csr_matrix
+    X: Expression | None
     obs: pd.DataFrame
     genes: list[str]
     control: str
@@ -37,7 +38,7 @@ class Cells:
     simulated: bool = False
 
     def __len__(self) -> int:
-        return self.X.shape[0]
+        return len(self.obs)
 
     @property
     def is_control(self) -> np.ndarray:

@@ -129,7 +129,7 @@ def estimate_effects(cells: Cells, keep: np.ndarray | None = None) -> EffectTabl
         for name, count in zip(names, counts):
             mean = control_by_batch.get(name)
             baseline += count * (control_by_place[name.rsplit("\x1f", 1)[0]] if mean is None else mean)
-        effects[row] = np.asarray(cells.X[members].mean(axis=0)).ravel() - baseline / len(members)
+        effects[row] = cells.X.mean(np.array(members)) - baseline / len(members)
     control_means = {c: m.astype(np.float32) for c, m in _means_by(cells, context, is_control).items()}
     return EffectTable(
         list(cells.genes),
@@ -144,7 +144,4 @@ def estimate_effects(cells: Cells, keep: np.ndarray | None = None) -> EffectTabl
 def _means_by(cells: Cells, labels: Sequence[str], mask: np.ndarray) -> dict[str, np.ndarray]:
     """Label → mean expression (G,) of the masked cells that carry it."""
     labels = np.asarray(labels)
-    return {
-        name: np.asarray(cells.X[np.flatnonzero(mask & (labels == name))].mean(axis=0)).ravel()
-        for name in np.unique(labels[mask])
-    }
+    return {name: cells.X.mean(mask & (labels == name)) for name in np.unique(labels[mask])}

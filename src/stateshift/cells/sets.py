@@ -1,34 +1,44 @@
-"""Cell sets: S perturbed cells of one group beside S matched controls."""
+"""Cell sets: S cells of one perturbation beside S matched controls.
+
+Shapes: B sets, S cells a set, G genes, F feature width.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import torch
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from stateshift.cells.population import Cells
+from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 
 
 class CellSets(IterableDataset):
     """Batches of B cell sets, in the batch contract that cell-load's loader fills too.
 
-    A group is one (file, context, perturbation). An epoch cuts every group into sets of at most S cells;
-    a group's last set, or a short group, is padded and masked, so that no cell is repeated. Shuffled sets
-    never end: epoch follows epoch, each reshuffled, and batch i depends on the seed and i alone, so that a
-    resumed training goes on with the batch it would have had. Controls are drawn from the cell's own file, context and batch; where a batch holds no
-    control, from the file and context.
+    A group is one (file, context, perturbation), and of one batch where ``by_batch`` asks for it. An epoch cuts
+    every group into sets of S different cells; the last set of a group of S or more is filled up with cells
+    of the group that are in its other sets, and a group of fewer than S is padded and masked: no cell stands
+    in a set twice. Shuffled sets never end: epoch follows epoch, each cut anew. Batch i depends on the
+    seed, the rank and i alone, whatever the number of DataLoader workers, so that a resumed training goes on
+    with the batch it would have had.
+
+    Controls are drawn from the cell's own file, context and batch; where a batch holds none, from the file and
+    context (``n_unmatched`` counts such cells). A set repeats a control only where its pool is smaller than
+    what is drawn from it.
 
     Parameters
     ----------
     cells
-        The cells (n, G), log1p.
+        The cells (n, G).
     keep
-        Mask (n,) of the perturbed cells to serve.
+        Mask (n,) of the cells to serve. Control cells are served as sets of their own, with zero features.
     features
-        Vectors of every perturbation served.
+        Vectors of every perturbation served; a double's is the sum over its set of genes.
     set_size
         S.
     batch_size
@@ -37,14 +47,18 @@ class CellSets(IterableDataset):
         Of the shuffles and control draws.
     shuffle
         Reshuffle epoch after epoch without end; else one pass over the same sets every time.
+    by_batch
+        Whether a set holds the cells of one batch only.
     first_batch
         Where a shuffled pass starts.
+    rank, ranks
+        Of several processes that share the batches, this one serves every ``ranks``-th.
 
     Yields
     ------
     dict
         ``pert_cell_emb`` and ``ctrl_cell_emb`` (B, S, G), ``pert_emb`` (B, F) once a set, ``mask`` (B, S)
-        true for real cells, ``pert_name`` and ``cell_type`` lists of B.
+        true for real cells, ``is_control`` (B,), ``pert_name`` and ``cell_type`` lists of B.
     """
 
     def __init__(
@@ -57,79 +71,120 @@ class CellSets(IterableDataset):
         batch_size: int,
         seed: int,
         shuffle: bool = True,
+        by_batch: bool = False,
         first_batch: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
     ):
         self.cells, self.set_size, self.batch_size = cells, set_size, batch_size
         self.seed, self.shuffle, self.first_batch = seed, shuffle, first_batch
+        self.rank, self.ranks = rank, ranks
         obs = cells.obs
-        place = (obs["file"] + "\x1f" + obs["context"]).to_numpy()
-        self._batch = (place + "\x1f" + obs["batch"]).astype(str)
-        group = place + "\x1f" + obs["perturbation"].to_numpy()
-        served = np.flatnonzero(keep & ~cells.is_control)
-        controls = np.flatnonzero(cells.is_control)
-        self._controls = rows_by_label(self._batch[controls], controls)
-        by_place = rows_by_label(place[controls], controls)
-        for label in np.unique(self._batch[served]):
-            self._controls.setdefault(label, by_place.get(label.rsplit("\x1f", 1)[0], np.array([], int)))
-        self._groups = rows_by_label(group[served], served)
-        self.perturbations = sorted({label.split("\x1f")[2] for label in self._groups})
-        self._vectors = dict(zip(self.perturbations, features.matrix(self.perturbations)))
+        place = _codes(obs["file"], obs["context"])
+        batch = _codes(place, obs["batch"])
+        self._rows = np.flatnonzero(keep)
+        group = _codes(batch if by_batch else place, obs["perturbation"])[self._rows]
+        _, first_of_group, self._group = np.unique(group, return_index=True, return_inverse=True)
+        self._context = obs["context"].to_numpy()[self._rows[first_of_group]]
+        self._perturbation = obs["perturbation"].to_numpy()[self._rows[first_of_group]]
+        self._cut_sets()
+        self._match_controls(cells.is_control, place, batch)
+        self.perturbations = sorted(set(self._perturbation) - {cells.control})
+        vectors = dict(zip(self.perturbations, features.matrix(self.perturbations)))
+        nothing = np.zeros(features.width, np.float32)
+        self._vectors = torch.from_numpy(np.stack([vectors.get(p, nothing) for p in self._perturbation]))
 
     @property
     def batches_an_epoch(self) -> int:
-        """Batches until every cell was served once."""
-        sets = sum(-(-len(rows) // self.set_size) for rows in self._groups.values())
-        return -(-sets // self.batch_size)
+        """Batches, over all ranks, until every cell was served."""
+        return -(-len(self._set_group) // self.batch_size)
 
     def __iter__(self) -> Iterator[dict]:
-        if not self.shuffle:
-            yield from self._epoch(0, 0)
-            return
-        epoch, first = divmod(self.first_batch, self.batches_an_epoch)
-        while True:
-            yield from self._epoch(epoch, first)
-            epoch, first = epoch + 1, 0
+        worker = get_worker_info()
+        share, shares = (worker.id, worker.num_workers) if worker else (0, 1)
+        number = self.first_batch + share
+        epoch, drawn = -1, None
+        while self.shuffle or number * self.ranks + self.rank < self.batches_an_epoch:
+            now, b = divmod(number * self.ranks + self.rank, self.batches_an_epoch)
+            if now != epoch:
+                epoch, drawn = now, self._draw_epoch(now)
+            yield self._batch(b, drawn, np.random.default_rng([self.seed, epoch, b]))
+            number += shares
 
-    def _epoch(self, epoch: int, first: int) -> Iterator[dict]:
+    def _cut_sets(self) -> None:
+        """The group of each set, where it starts in its group, and how many cells it has."""
+        S = self.set_size
+        size = np.bincount(self._group)
+        n_sets = -(-size // S)
+        self._group_start = np.cumsum(size) - size
+        self._set_group = np.repeat(np.arange(len(size)), n_sets)
+        nth = np.arange(len(self._set_group)) - np.repeat(np.cumsum(n_sets) - n_sets, n_sets)
+        self._set_size = np.minimum(size, S)[self._set_group]
+        self._set_start = np.minimum(nth * S, size[self._set_group] - self._set_size)
+
+    def _match_controls(self, is_control: np.ndarray, place: np.ndarray, batch: np.ndarray) -> None:
+        """Each served cell's pool of controls: that of its batch, or of its file and context."""
+        controls, n_places = np.flatnonzero(is_control), place.max() + 1
+        matched = np.isin(batch[self._rows], batch[controls])
+        self.n_unmatched = int((~matched).sum())
+        self._pool = np.where(matched, n_places + batch[self._rows], place[self._rows])
+        member = np.concatenate([place[controls], n_places + batch[controls]])
+        order = np.argsort(member, kind="stable")
+        self._pool_rows, self._pool_label = np.concatenate([controls, controls])[order], member[order]
+        self._pool_size = np.bincount(member, minlength=n_places + batch.max() + 1)
+        self._pool_start = np.cumsum(self._pool_size) - self._pool_size
+        orphans = self._context[self._group[self._pool_size[self._pool] == 0]]
+        if len(orphans):
+            raise StateshiftError(f"No control cells in the files of {some(sorted(set(orphans)))}.")
+
+    def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cells shuffled within their groups, sets in their order, and controls shuffled within their pools."""
         rng = np.random.default_rng([self.seed, epoch])
-        sets = []
-        for label, rows in self._groups.items():
-            rows = rng.permutation(rows)
-            sets += [(label, rows[i : i + self.set_size]) for i in range(0, len(rows), self.set_size)]
-        order = rng.permutation(len(sets)) if self.shuffle else np.arange(len(sets))
-        for b in range(first, self.batches_an_epoch):
-            chosen = order[b * self.batch_size : (b + 1) * self.batch_size]
-            yield self._batch_of([sets[i] for i in chosen], np.random.default_rng([self.seed, epoch, b]))
+        within = np.lexsort((rng.random(len(self._rows)), self._group))
+        order = rng.permutation(len(self._set_group)) if self.shuffle else np.arange(len(self._set_group))
+        pools = self._pool_rows[np.lexsort((rng.random(len(self._pool_rows)), self._pool_label))]
+        return within, order, pools
 
-    def _batch_of(self, sets: list[tuple[str, np.ndarray]], rng: np.random.Generator) -> dict:
-        B, S, G = len(sets), self.set_size, len(self.cells.genes)
-        perturbed, control = np.zeros((B, S, G), np.float32), np.zeros((B, S, G), np.float32)
-        mask = np.zeros((B, S), bool)
-        for b, (_, rows) in enumerate(sets):
-            n = len(rows)
-            perturbed[b, :n] = self.cells.X[rows].toarray()
-            control[b, :n] = self.cells.X[self._draw_controls(rows, rng)].toarray()
-            mask[b, :n] = True
-        _, contexts, perturbations = zip(*(label.split("\x1f") for label, _ in sets))
+    def _batch(self, b: int, drawn: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Generator) -> dict:
+        within, order, pools = drawn
+        sets = order[b * self.batch_size : (b + 1) * self.batch_size]
+        group, size = self._set_group[sets], self._set_size[sets]
+        place_BS = (self._group_start[group] + self._set_start[sets])[:, None] + np.arange(self.set_size)
+        mask_BS = np.arange(self.set_size) < size[:, None]
+        served = within[place_BS[mask_BS]]
+        controls = self._draw_controls(np.nonzero(mask_BS)[0], served, pools, rng)
+        is_control = self._perturbation[group] == self.cells.control
         return {
-            "pert_cell_emb": torch.from_numpy(perturbed),
-            "ctrl_cell_emb": torch.from_numpy(control),
-            "pert_emb": torch.from_numpy(np.stack([self._vectors[p] for p in perturbations])),
-            "mask": torch.from_numpy(mask),
-            "pert_name": list(perturbations),
-            "cell_type": list(contexts),
+            "pert_cell_emb": self._gather(self._rows[served], mask_BS),
+            "ctrl_cell_emb": self._gather(controls, mask_BS),
+            "pert_emb": self._vectors[group],
+            "mask": torch.from_numpy(mask_BS),
+            "is_control": torch.from_numpy(is_control),
+            "pert_name": self._perturbation[group].tolist(),
+            "cell_type": self._context[group].tolist(),
         }
 
-    def _draw_controls(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One control a cell, of its batch; without replacement while the batch's controls last."""
-        drawn = np.empty(len(rows), dtype=int)
-        labels = self._batch[rows]
-        for label in np.unique(labels):
-            at = np.flatnonzero(labels == label)
-            pool = self._controls[label]
-            rounds = [rng.permutation(pool) for _ in range(-(-len(at) // len(pool)))]
-            drawn[at] = np.concatenate(rounds)[: len(at)]
-        return drawn
+    def _draw_controls(
+        self, of_set: np.ndarray, served: np.ndarray, pools: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """A control for each served cell: a run from a random place of its shuffled pool, one run a set and pool."""
+        pool = self._pool[served]
+        _, draw = np.unique(of_set * len(self._pool_size) + pool, return_inverse=True)
+        order = np.argsort(draw, kind="stable")
+        starts = np.searchsorted(draw[order], np.arange(draw.max() + 1))
+        nth = np.empty(len(draw), int)
+        nth[order] = np.arange(len(draw)) - starts[draw[order]]
+        offset = (rng.random(draw.max() + 1)[draw] * self._pool_size[pool]).astype(int)
+        return pools[self._pool_start[pool] + (offset + nth) % self._pool_size[pool]]
+
+    def _gather(self, rows: np.ndarray, mask_BS: np.ndarray) -> torch.Tensor:
+        """Expression of cells laid into their sets, (B, S, G); zero where there is no cell."""
+        G = len(self.cells.genes)
+        if mask_BS.all():
+            return torch.from_numpy(self.cells.X.dense(rows).reshape(*mask_BS.shape, G))
+        out = np.zeros((*mask_BS.shape, G), np.float32)
+        out[mask_BS] = self.cells.X.dense(rows)
+        return torch.from_numpy(out)
 
 
 def rows_by_label(labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -143,3 +198,10 @@ def rows_by_label(labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]
     order = np.argsort(labels, kind="stable")
     names, starts = np.unique(labels[order], return_index=True)
     return dict(zip(names.tolist(), np.split(rows[order], starts[1:])))
+
+
+def _codes(first: np.ndarray | pd.Series, second: np.ndarray | pd.Series) -> np.ndarray:
+    """A number for each pair of labels, in the order of the labels."""
+    a, _ = pd.factorize(first, sort=True)
+    b, names = pd.factorize(second, sort=True)
+    return pd.factorize(a.astype(np.int64) * (len(names) + 1) + b, sort=True)[0]

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from stateshift.cells.columns import CONTROL, PERTURBATION
+from stateshift.cells.matrix.scale import find_scale
 from stateshift.evaluation.inputs import stored_cells
 from stateshift.genes import read_names
 
@@ -52,6 +53,12 @@ class Candidate:
     def is_control(self) -> np.ndarray:
         """Mask (n,) of the control cells."""
         return np.zeros(self.X.shape[0], bool) if self.labels is None else self.labels == self.control
+
+    def scale(self, where: str) -> str:
+        """``counts``, ``log1p_1e4`` or ``log1p``; fractions that say nothing of themselves are log1p to the season."""
+        said = dict(self.uns.get("stateshift", {})).get("scale")
+        fractions = bool((self.X.data != np.rint(self.X.data)).any())
+        return find_scale(self.X, self.uns, said or ("log1p" if fractions else None), where)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from stateshift.cells.scale import find_scale
 from stateshift.challenge.candidate import Candidate
 from stateshift.challenge.seasons import Season
 from stateshift.challenge.validate import Validation, examine
@@ -110,7 +109,7 @@ def export_submission(
 def _season_matrix(found: Candidate, genes: list[str], where: str) -> csr_matrix:
     """X (n, G) CSR float32, log1p, columns in the list's order."""
     X = found.X
-    scale = find_scale(X, found.uns, None, where)
+    scale = found.scale(where)
     if found.genes != genes:
         X = X[:, pd.Index(found.genes).get_indexer(genes)]
         X.sort_indices()

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
 
-from stateshift.cells.scale import find_scale
 from stateshift.challenge.candidate import Candidate, GeneList, read_candidate, read_gene_list
 from stateshift.challenge.seasons import Season, read_season
 from stateshift.errors import StateshiftError, some, suggestion
@@ -178,7 +177,7 @@ def _check_values(outcome: Validation, found: Candidate) -> None:
     if bad or negative:
         return
     try:
-        scale = find_scale(found.X, found.uns, None, outcome.where)
+        scale = found.scale(outcome.where)
     except StateshiftError as error:
         outcome.add("scale", str(error).removeprefix(f"{outcome.where}: ").rstrip("."), "")
         return

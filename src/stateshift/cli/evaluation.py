@@ -21,7 +21,9 @@ def evaluate(
     pert_col: Annotated[str | None, typer.Option(help="The truth's obs column of the perturbation.")] = None,
     cell_type_key: Annotated[str | None, typer.Option(help="The truth's obs column of the cell type.")] = None,
     control_pert: Annotated[str | None, typer.Option(help="The truth's control.")] = None,
-    truth_scale: Annotated[str | None, typer.Option(help="counts, log1p_1e4 or log1p, where it is not plain.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="The truth's: counts, log1p_1e4 or log1p, where X doesn't tell.")
+    ] = None,
     official: Annotated[
         bool, typer.Option("--official", help="Add cell-eval's DES, PDS, MAE and score (extra `official`).")
     ] = False,
@@ -40,7 +42,7 @@ def evaluate(
         perturbation=pert_col,
         context=cell_type_key,
         control=control_pert,
-        truth_scale=truth_scale,
+        scale=scale,
         official=official,
         overwrite=overwrite,
     )

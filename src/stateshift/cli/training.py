@@ -122,10 +122,11 @@ def _check_tables(found: Any) -> list[Any]:
 
     files = Table("dataset", "file", "perturbation", "cell type", "batch", "control", title="files and columns")
     files.columns[1].overflow = "fold"
-    for dataset, paths in found.experiment.datasets.items():
-        for path in paths:
-            c = found.columns[path]
-            files.add_row(dataset, str(path), c.perturbation, c.cell_type, c.batch or "–", c.control)
+    for file in found.files:
+        c = file.columns
+        files.add_row(
+            file.obs["dataset"].iloc[0], str(file.path), c.perturbation, c.cell_type, c.batch or "–", c.control
+        )
     splits = Table("split", "context", "perturbations", "cells", title="splits")
     for split, contexts in found.counts.items():
         for context, perturbations in contexts.items():

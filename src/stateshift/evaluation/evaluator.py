@@ -127,7 +127,7 @@ def evaluate(
     perturbation: str | None = None,
     context: str | None = None,
     control: str | None = None,
-    truth_scale: str | None = None,
+    scale: str | None = None,
     official: bool = False,
     overwrite: bool = False,
 ) -> Evaluation:
@@ -152,8 +152,9 @@ def evaluate(
         A folder for ``scores.csv``, ``summary.csv`` and ``evaluation.json``.
     perturbation, context, control
         The truth's columns and its control's name, where they don't go by convention.
-    truth_scale
-        ``counts``, ``log1p_1e4`` or ``log1p``, where the truth's own values don't say.
+    scale
+        ``counts``, ``log1p_1e4`` or ``log1p``, where the truth's own values don't say; a prediction without
+        ``uns["stateshift"]`` is taken to be on the same logarithm.
     official
         Also run cell-eval's ``vcc`` profile and its baseline-normalised score (extra ``official``). Its baseline
         is the mean of the truth's own group means, as cell-eval has it: an oracle.
@@ -167,7 +168,7 @@ def evaluate(
     """
     if output is not None and Path(output).exists() and not overwrite:
         raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite where offered.")
-    declared = {"perturbation": perturbation, "cell_type": context, "control": control, "scale": truth_scale}
+    declared = {"perturbation": perturbation, "cell_type": context, "control": control, "scale": scale}
     genes, only_context = genes_and_context(predicted)
     true_cells, left_out = read_truth(truth, declared, genes, only_context)
     prediction = read_prediction(predicted, declared, true_cells)

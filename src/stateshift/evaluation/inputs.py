@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
 
 from stateshift.cells import Cells, find_columns
 from stateshift.cells.columns import CELL_TYPE
-from stateshift.cells.loading import CellFile, matrix_on_genes, read_file, standard_obs
-from stateshift.cells.scale import to_log1p
+from stateshift.cells.labels import standard_obs
+from stateshift.cells.loading import CellFile, matrix_on_genes, read_file
+from stateshift.cells.matrix.expression import Expression
+from stateshift.cells.matrix.scale import to_log1p
 from stateshift.errors import InputProblems, StateshiftError, some
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | N
     """
     stored = stored_cells(source, "the prediction")
     where, about = str(stored.path), dict(stored.uns.get("stateshift", {}))
-    X, scale, _ = to_log1p(stored.X, stored.uns, None, where)
+    # what the user said of the truth holds for a prediction that says and proves nothing of its own
+    said = None if declared.get("scale") == "counts" or about else declared.get("scale")
+    X, scale, _ = to_log1p(stored.X, stored.uns, said, where)
     obs = stored.obs
     contexts = truth.obs["context"].unique()
     if about and {"target_gene", "context"} <= set(obs.columns):
@@ -89,7 +92,7 @@ def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | N
     frame = standard_obs(obs, named, "", Path(where).name)
     frame["route"] = obs["route"].astype(str).to_numpy() if "route" in obs.columns else ""
     model = str(about.get("model", Path(where).stem))
-    cells = Cells(X, frame, stored.genes, named.control, scale)
+    cells = Cells(Expression([X]), frame, stored.genes, named.control, scale)
     return Prediction(cells, model, _baselines(about, where, stored.genes), bool(about.get("simulated", False)))
 
 
@@ -141,7 +144,9 @@ def read_truth(
     extra = len(stored.genes) - len(genes)
     before = " before its counts were brought to 1e4 a cell" if found == "counts" else ""
     notes = [f"{extra:,} genes of the truth are not predicted and were left out{before}."] if extra else []
-    return Cells(X, standard_obs(obs, named, "", Path(where).name), list(genes), named.control, scale), notes
+    return Cells(
+        Expression([X]), standard_obs(obs, named, "", Path(where).name), list(genes), named.control, scale
+    ), notes
 
 
 def genes_and_context(source: Path | str | AnnData) -> tuple[list[str], str | None]:
@@ -190,6 +195,5 @@ def group_means(cells: Cells, groups: pd.Series) -> tuple[list[str], np.ndarray,
     """
     codes, labels = pd.factorize(groups.to_numpy(), sort=True)
     counts = np.bincount(codes, minlength=len(labels))
-    member = csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), shape=(len(labels), len(codes)))
-    sums = np.asarray((member @ cells.X.astype(np.float64)).todense())
-    return [str(label) for label in labels], sums / counts[:, None], counts
+    means = np.stack([cells.X.mean(codes == k) for k in range(len(labels))])
+    return [str(label) for label in labels], means, counts

@@ -89,7 +89,7 @@ def _side(cells: Cells, context: str, perturbations: set[str], control: str | No
     keep = np.flatnonzero((cells.obs["context"] == context) & cells.obs["perturbation"].isin(perturbations))
     labels = cells.obs["perturbation"].iloc[keep].replace({control: CONTROL} if control else {})
     obs = pd.DataFrame({TARGET: labels.to_numpy(dtype=object)}, index=[str(i) for i in range(len(keep))])
-    return ad.AnnData(X=cells.X[keep], obs=obs, var=pd.DataFrame(index=pd.Index(cells.genes)))
+    return ad.AnnData(X=cells.X.csr(keep), obs=obs, var=pd.DataFrame(index=pd.Index(cells.genes)))
 
 
 def _joined(cells: AnnData, controls: AnnData) -> AnnData:

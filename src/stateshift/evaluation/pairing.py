@@ -125,7 +125,7 @@ def _same_scale(prediction: Prediction, truth: Cells, where: str) -> None:
     if prediction.cells.scale != truth.scale:
         raise StateshiftError(
             f"The prediction is on the scale {prediction.cells.scale} and {where} on {truth.scale}: effects can't be "
-            "compared. If the truth's scale is known, name it (--truth-scale log1p_1e4); else normalise it alike."
+            "compared. If the truth's scale is known, name it (--scale log1p_1e4); else normalise it alike."
         )
 
 

@@ -30,7 +30,7 @@ def assemble(
     matrices, frames = [], []
     barcodes = cells.obs.index
     for request, cells_SG, route in zip(requests, predicted, routes):
-        control = cells.X[request.controls]
+        control = cells.X.csr(request.controls)
         matrix = csr_matrix(cells_SG.astype(np.float32))
         if (matrix != control).nnz == 0:
             raise StateshiftError(
@@ -43,7 +43,7 @@ def assemble(
         frames.append(_obs(names, request.perturbation, request.context, False, route, len(sources)))
     for context in sorted({r.context for r in requests}):
         rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
-        matrices.append(cells.X[rows])
+        matrices.append(cells.X.csr(rows))
         frames.append(_obs(barcodes[rows], cells.control, context, True, "control", 0))
     obs = pd.concat(frames)
     for column in ("target_gene", "context", "route"):

@@ -205,7 +205,7 @@ def _baseline_effects(
 def _control_mean(cells: Cells, context: str) -> np.ndarray:
     """Mean of a context's control cells, (G,)."""
     rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
-    return np.asarray(cells.X[rows].mean(axis=0), dtype=np.float32).ravel()
+    return cells.X.mean(rows).astype(np.float32)
 
 
 def _by_transition(
@@ -236,7 +236,7 @@ def _by_transition(
             yield _shifted(cells, request, mean_effects[i])
             continue
         n = len(request.controls)
-        x = torch.from_numpy(cells.X[request.controls].toarray())
+        x = torch.from_numpy(cells.X.dense(request.controls))
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
         dealt = torch.cat([order, order[: -n % S]]) if n >= S else order
         sets = x[dealt].view(-1, min(S, n), x.shape[1])
@@ -255,5 +255,5 @@ def _by_transition(
 
 def _shifted(cells: Cells, request: Request, effect: np.ndarray) -> np.ndarray:
     """Control cells moved by a mean effect."""
-    x = cells.X[request.controls].toarray()
+    x = cells.X.dense(request.controls)
     return shift_population(x, effect, x.mean(axis=0))

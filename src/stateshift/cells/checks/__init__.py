@@ -1,0 +1,1 @@
+"""What an experiment really holds, and what is wrong with it."""

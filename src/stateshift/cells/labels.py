@@ -1,0 +1,75 @@
+"""The five labels of every cell, read from the obs columns of a file."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from stateshift.cells.columns import Columns
+from stateshift.errors import StateshiftError, some
+
+logger = logging.getLogger(__name__)
+
+
+def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -> pd.DataFrame:
+    """Our five obs columns, all strings: dataset, file, context, perturbation, batch.
+
+    Raises
+    ------
+    StateshiftError
+        Cells without a value in a column that is needed.
+    """
+    for column in filter(None, (columns.cell_type, columns.perturbation, columns.batch)):
+        _refuse_bad_labels(obs, column, file)
+    return pd.DataFrame(
+        {
+            "dataset": dataset,
+            "file": file,
+            "context": obs[columns.cell_type].astype(str).to_numpy(dtype=object),
+            "perturbation": _perturbation_names(obs[columns.perturbation], columns.control),
+            "batch": obs[columns.batch].astype(str).to_numpy(dtype=object) if columns.batch else "",
+        },
+        index=obs.index.astype(str),
+    )
+
+
+def single_name(name: str, control: str) -> str:
+    """``A+ctrl``, as some tools write a single, is ``A``; any other name stays.
+
+    Examples
+    --------
+    >>> single_name("KLF1+ctrl", "ctrl"), single_name("KLF1+GATA1", "ctrl"), single_name("ctrl", "ctrl")
+    ('KLF1', 'KLF1+GATA1', 'ctrl')
+    """
+    genes = [gene for gene in name.split("+") if gene != control]
+    return "+".join(genes) or name
+
+
+def _refuse_bad_labels(obs: pd.DataFrame, column: str, file: str) -> None:
+    """No label, an empty one, or one with spaces around it would become a group of its own."""
+    codes, names = pd.factorize(obs[column])
+    texts = np.array([str(v) for v in names], dtype=object)
+    blank = np.array([not t.strip() for t in texts], dtype=bool)
+    empty = (codes < 0) | (blank[codes] if len(blank) else False)
+    if empty.any():
+        raise StateshiftError(
+            f"{file}: obs `{column}` is empty in {empty.sum():,} cells (first: {obs.index[empty][0]}): "
+            "fill it in, or drop those cells."
+        )
+    spaced = sorted({t for t in texts if t != t.strip()})
+    if spaced:
+        raise StateshiftError(
+            f"{file}: obs `{column}` holds labels with spaces around them ({some([repr(v) for v in spaced], 3)}): "
+            f'strip them, adata.obs["{column}"] = adata.obs["{column}"].astype(str).str.strip().'
+        )
+
+
+def _perturbation_names(column: pd.Series, control: str) -> np.ndarray:
+    codes, names = pd.factorize(column.astype(str))
+    singles = np.array([single_name(name, control) for name in names], dtype=object)
+    shorter = [f"`{old}` as `{new}`" for old, new in zip(names, singles) if old != new]
+    if shorter:
+        logger.info("read %s", some(shorter, 3))
+    return singles[codes]

@@ -1,0 +1,236 @@
+"""The files behind cells: h5ad and zarr opened safely, their matrices read in blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums, dense_row_sums
+from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.files import is_disk_full
+
+VALUES_AT_ONCE = 8_000_000
+SPARSE = {"csr_matrix": "csr", "csc_matrix": "csc"}
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[Any]:
+    """An h5ad file or a zarr store for reading, as the group that anndata writes.
+
+    Raises
+    ------
+    StateshiftError
+        It is missing, truncated, neither HDF5 nor zarr, no AnnData, or a zarr store that unpickles.
+    """
+    import h5py
+    import zarr
+
+    path = Path(path)
+    if not path.exists():
+        raise StateshiftError(f"{path}: there is no such file.")
+    try:
+        if path.is_dir():
+            _refuse_pickles(path)
+            group = zarr.open_group(path, mode="r")
+        else:
+            group = h5py.File(path, "r")
+    except StateshiftError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    try:
+        missing = [part for part in ("obs", "var", "X") if part not in group]
+        if missing:
+            raise StateshiftError(f"{path} is no AnnData file: it has no {', '.join(missing)}.")
+        try:
+            yield group
+        except (OSError, KeyError, RuntimeError) as error:
+            if is_disk_full(error):
+                raise
+            raise _unreadable(path, error) from error
+    finally:
+        if not path.is_dir():
+            group.close()
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr store."""
+    return path.is_dir() and any((path / name).is_file() for name in (".zgroup", "zarr.json"))
+
+
+def read_table(group: Any, name: str) -> pd.DataFrame:
+    """``obs`` or ``var``, byte strings decoded."""
+    from anndata.io import read_elem
+
+    frame = read_elem(group[name])
+    frame.index = pd.Index([_text(v) for v in frame.index])
+    for column in frame.columns:
+        values = frame[column]
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            if any(isinstance(c, bytes) for c in values.cat.categories):
+                frame[column] = values.cat.rename_categories([_text(c) for c in values.cat.categories])
+        elif values.dtype == object:
+            frame[column] = values.map(_text)
+    return frame
+
+
+@dataclass
+class StoredMatrix:
+    """A matrix of an open file: ``X``, or an array of ``obsm``.
+
+    Parameters
+    ----------
+    element
+        The HDF5 or zarr dataset or sparse group.
+    where
+        File and key, for errors.
+    kind
+        ``dense``, ``csr`` or ``csc``.
+    shape
+        (n, G).
+    n_values
+        Values that are stored.
+    """
+
+    element: Any
+    where: str
+    kind: str
+    shape: tuple[int, int]
+    n_values: int
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes once it is loaded: float32, with int32 columns and int64 row starts where it is sparse."""
+        return self.n_values * 4 if self.kind == "dense" else self.n_values * 8 + (self.shape[0] + 1) * 8
+
+    def look(self) -> ValueFacts:
+        """Facts of all values, in one pass that keeps none of them."""
+        facts = ValueFacts(self.shape[0])
+        if self.kind == "csc":
+            for values, rows, _ in self.columns():
+                facts.add(values, slice(None), lambda v, r=rows: np.bincount(r, v, self.shape[0]))
+        elif self.kind == "csr":
+            indptr = self.indptr()
+            for start, stop in self._row_ranges(indptr):
+                values = self.element["data"][int(indptr[start]) : int(indptr[stop])]
+                facts.add(values, slice(start, stop), csr_row_sums(indptr[start : stop + 1] - indptr[start]))
+        else:
+            for start, _, block in self.rows():
+                facts.add(block.ravel(), slice(start, start + len(block)), dense_row_sums(len(block)))
+        return facts
+
+    def rows(self) -> Iterator[tuple[int, int, Any]]:
+        """Row blocks (first, last + 1, block): an array, or the values, columns and row starts of CSR."""
+        if self.kind == "dense":
+            step = max(1, VALUES_AT_ONCE // max(1, self.shape[1]))
+            for start in range(0, self.shape[0], step):
+                stop = min(start + step, self.shape[0])
+                yield start, stop, self.element[start:stop]
+            return
+        indptr = self.indptr()
+        for start, stop in self._row_ranges(indptr):
+            window = slice(int(indptr[start]), int(indptr[stop]))
+            block = (
+                self.element["data"][window],
+                self.element["indices"][window],
+                indptr[start : stop + 1] - window.start,
+            )
+            yield start, stop, block
+
+    def columns(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Pieces of a CSC matrix in its order: values, their rows and their columns."""
+        indptr = self.indptr()
+        for start in range(0, self.n_values, VALUES_AT_ONCE):
+            stop = min(start + VALUES_AT_ONCE, self.n_values)
+            columns = np.searchsorted(indptr, np.arange(start, stop), side="right") - 1
+            yield self.element["data"][start:stop], self.element["indices"][start:stop], columns
+
+    def indptr(self) -> np.ndarray:
+        """Starts of the rows (CSR) or columns (CSC), int64; a StateshiftError where they make no matrix."""
+        indptr = self.element["indptr"][:].astype(np.int64)
+        lines = self.shape[0] if self.kind == "csr" else self.shape[1]
+        fits = len(indptr) == lines + 1 and indptr[0] == 0 and indptr[-1] == self.n_values
+        if not fits or (np.diff(indptr) < 0).any():
+            raise StateshiftError(f"{self.where} is damaged: its indptr doesn't fit its values.")
+        return indptr
+
+    def _row_ranges(self, indptr: np.ndarray) -> Iterator[tuple[int, int]]:
+        start, n = 0, len(indptr) - 1
+        while start < n:
+            stop = int(np.searchsorted(indptr, indptr[start] + VALUES_AT_ONCE, side="right")) - 1
+            stop = min(max(stop, start + 1), n)
+            yield start, stop
+            start = stop
+
+
+def stored_matrix(group: Any, path: Path, obsm: str | None = None) -> StoredMatrix:
+    """``X`` or an array of ``obsm`` of an open file.
+
+    Raises
+    ------
+    StateshiftError
+        The key is absent, the array has another length than ``obs``, or no two axes.
+    """
+    if obsm is None:
+        element, where = group["X"], f"{path}: X"
+    else:
+        keys = list(group["obsm"]) if "obsm" in group else []
+        if obsm not in keys:
+            raise StateshiftError(f"{path}: obsm has no `{obsm}`{suggestion(obsm, keys)}.")
+        element, where = group["obsm"][obsm], f"{path}: obsm `{obsm}`"
+    encoding = str(element.attrs.get("encoding-type", "array"))
+    if encoding in SPARSE:
+        shape, kind, n_values = (
+            tuple(int(s) for s in element.attrs["shape"]),
+            SPARSE[encoding],
+            element["data"].shape[0],
+        )
+    elif hasattr(element, "dtype") and len(element.shape) == 2:
+        shape, kind, n_values = tuple(element.shape), "dense", int(np.prod(element.shape))
+    else:
+        raise StateshiftError(f"{where} is stored as `{encoding}`: a dense, CSR or CSC matrix is needed.")
+    n_obs = _length(group["obs"])
+    if shape[0] != n_obs:
+        raise StateshiftError(
+            f"{where} has {shape[0]:,} rows, and obs has {n_obs:,}: write the file anew with anndata."
+        )
+    return StoredMatrix(element, where, kind, shape, n_values)
+
+
+def refuse_repeats(genes: list[str], where: str) -> None:
+    """A gene named twice can't be told from itself."""
+    if len(set(genes)) != len(genes):
+        twice = pd.Index(genes)[pd.Index(genes).duplicated()].unique()
+        raise StateshiftError(
+            f"{where}: var_names hold {some(twice, 4)} more than once: sum or drop the copies, or run "
+            "adata.var_names_make_unique() where they are different genes."
+        )
+
+
+def _length(table: Any) -> int:
+    index = table.attrs.get("_index", "_index")
+    return int(table[index].shape[0])
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _refuse_pickles(store: Path) -> None:
+    """Zarr arrays of Python objects may be pickled: reading one runs what its maker wants."""
+    for name in (".zarray", "zarr.json"):
+        for file in store.rglob(name):
+            if "pickle" in json.dumps(json.loads(file.read_text())).lower():
+                raise StateshiftError(f"{file} declares a pickled array, which can run any code: it is not read.")
+
+
+def _unreadable(path: Path, error: Exception) -> StateshiftError:
+    said = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return StateshiftError(f"{path} can't be read as an AnnData file (truncated, or neither HDF5 nor zarr?): {said}")

@@ -1,0 +1,243 @@
+"""What the files of an experiment hold, before any matrix is read: labels, genes, where the values lie."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stateshift.cells.columns import Columns, find_columns
+from stateshift.cells.experiment import Experiment
+from stateshift.cells.labels import standard_obs
+from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, stored_matrix
+from stateshift.cells.population import Cells
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.genes import read_names
+from stateshift.progress import track
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class FoundFile:
+    """One AnnData file: its labels, its genes, and the matrix that would be read.
+
+    Parameters
+    ----------
+    path
+        The h5ad file or zarr store.
+    name
+        How it is called in errors and in ``obs["file"]``.
+    columns
+        Its obs columns and control.
+    obs
+        Five columns, as `Cells` has them.
+    genes
+        Names of the matrix's columns.
+    embedding
+        The ``obsm`` key that is read; None for ``X``.
+    is_expression
+        Whether the columns are genes; else they are the dimensions of an embedding.
+    kind, n_values, loaded_bytes
+        Of the matrix: ``dense``, ``csr`` or ``csc``; values stored; bytes once loaded.
+    uns
+        The entries that tell a scale.
+    """
+
+    path: Path
+    name: str
+    columns: Columns
+    obs: pd.DataFrame
+    genes: list[str]
+    embedding: str | None
+    is_expression: bool
+    kind: str
+    n_values: int
+    loaded_bytes: int
+    uns: dict[str, Any]
+
+
+@dataclass
+class Survey:
+    """All files of an experiment that can be read, on one gene axis.
+
+    Parameters
+    ----------
+    files
+        In the order of the TOML.
+    genes
+        The gene axis: what a list names, else what all files measure, in the first file's order.
+    control
+        The first file's control, which names that of all.
+    problems
+        What is wrong, a sentence each.
+    notes
+        What is allowed and worth knowing.
+    """
+
+    files: list[FoundFile]
+    genes: list[str]
+    control: str
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes of all matrices once loaded; genes that are left out still count."""
+        return sum(f.loaded_bytes for f in self.files)
+
+    def labels(self) -> Cells | None:
+        """The cells without their matrix; None where no file can be read."""
+        if not self.files:
+            return None
+        simulated = all(bool(dict(f.uns.get("stateshift", {})).get("simulated", False)) for f in self.files)
+        return Cells(None, pd.concat([f.obs for f in self.files]), self.genes, self.control, "", simulated)
+
+
+def survey_files(experiment: Experiment) -> Survey:
+    """Read the labels and genes of an experiment's files; problems are gathered, not raised."""
+    found, problems = [], []
+    files = [(name, path) for name, paths in experiment.datasets.items() for path in paths]
+    names = [path.name for _, path in files]
+    for dataset, path in track(files, "reading labels"):
+        name = path.name if names.count(path.name) == 1 else str(path)
+        try:
+            found.append(find_file(path, dataset, name, experiment.columns))
+        except InputProblems as error:
+            problems += [f"{name}: {p}" for p in error.problems]
+        except StateshiftError as error:
+            problems.append(str(error))
+    survey = Survey(found, [], found[0].columns.control if found else "", problems)
+    if found:
+        for file in found:
+            file.obs.loc[file.obs["perturbation"] == file.columns.control, "perturbation"] = survey.control
+        survey.genes = _gene_axis(experiment, survey)
+    return survey
+
+
+def find_file(
+    path: Path, dataset: str, name: str, declared: Mapping[str, str], needs_control: bool = True
+) -> FoundFile:
+    """Labels, genes and the whereabouts of the matrix of one file.
+
+    Parameters
+    ----------
+    path, dataset, name
+        The file, and what it goes by.
+    declared
+        As ``[columns]``.
+    needs_control
+        Whether control cells have to be there.
+    """
+    from anndata.io import read_elem
+
+    key = declared.get("embedding")
+    with opened(path) as group:
+        obs, var = read_table(group, "obs"), read_table(group, "var")
+        uns = {k: read_elem(group["uns"][k]) for k in ("log1p", "stateshift") if k in group.get("uns", {})}
+        matrix = stored_matrix(group, path, key)
+        genes = [str(g) for g in var.index]
+        if key is None and len(genes) != matrix.shape[1]:
+            raise StateshiftError(f"{path}: X has {matrix.shape[1]:,} columns, and var has {len(genes):,} rows.")
+    is_expression = True
+    if key is not None:
+        genes, is_expression = _embedding_columns(key, matrix.shape[1], var, uns)
+    refuse_repeats(genes, str(path))
+    columns = find_columns(obs, declared, str(path), needs_control)
+    labels = standard_obs(obs, columns, dataset, name)
+    return FoundFile(
+        Path(path), name, columns, labels, genes, key, is_expression,
+        matrix.kind, matrix.n_values, matrix.loaded_bytes, uns,
+    )  # fmt: skip
+
+
+def _embedding_columns(key: str, width: int, var: pd.DataFrame, uns: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """Names of an obsm array's columns, and whether they are genes.
+
+    Genes are those that ``uns["stateshift"]["embedding_genes"]`` lists, or the highly variable ones in the
+    order of ``var`` where ``var["highly_variable"]`` marks as many as the array has columns.
+    """
+    listed = dict(dict(uns.get("stateshift", {})).get("embedding_genes", {})).get(key)
+    if listed is not None and len(listed) == width:
+        return [str(g) for g in listed], True
+    if key == "X_hvg" and "highly_variable" in var:
+        marked = var.index[var["highly_variable"].to_numpy(dtype=bool)]
+        if len(marked) == width:
+            return [str(g) for g in marked], True
+    return [f"{key}_{i}" for i in range(width)], False
+
+
+def _gene_axis(experiment: Experiment, survey: Survey) -> list[str]:
+    """The genes of a list, else those that all files measure; differences are noted or, with none left, a problem."""
+    files, first = survey.files, survey.files[0]
+    if len({f.is_expression for f in files}) > 1 or (
+        not first.is_expression and any(f.genes != first.genes for f in files)
+    ):
+        survey.problems.append(
+            f"files differ in `{first.embedding}`: "
+            + ", ".join(f"{f.name} has {len(f.genes):,} {'genes' if f.is_expression else 'dimensions'}" for f in files)
+            + "; compute it for all files alike."
+        )
+        return first.genes
+    if "genes" in experiment.columns:
+        return _listed_genes(experiment, survey)
+    shared = set(first.genes).intersection(*(f.genes for f in files[1:]))
+    if not shared:
+        survey.problems.append(
+            "the files share no gene: "
+            + "; ".join(f"{f.name} has {some(f.genes, 3)}" for f in files)
+            + ". Genes are matched by var_names: name them alike (symbols)."
+        )
+        return first.genes
+    left_out = [
+        f"{f.name} leaves out {len(f.genes) - len(shared):,} of its {len(f.genes):,} genes "
+        f"({some([g for g in f.genes if g not in shared], 4)})"
+        for f in files
+        if len(f.genes) > len(shared)
+    ]
+    if left_out:
+        survey.notes.append(
+            f"The files measure different genes; the {len(shared):,} that all share are used: {'; '.join(left_out)}. "
+            "[columns] genes = a file of names chooses them."
+        )
+    return [g for g in first.genes if g in shared]
+
+
+def _listed_genes(experiment: Experiment, survey: Survey) -> list[str]:
+    path = experiment.resolve(experiment.columns["genes"])
+    try:
+        genes = list(dict.fromkeys(read_names(path)[1]))
+    except StateshiftError as error:
+        survey.problems.append(f"[columns] genes: {error}")
+        return survey.files[0].genes
+    for file in survey.files:
+        measured = set(file.genes)
+        absent = [g for g in genes if g not in measured]
+        if absent:
+            hint = suggestion(absent[0], file.genes) if len(absent) == 1 else ""
+            survey.problems.append(
+                f"[columns] genes: {file.name} measures {len(file.genes):,} genes and lacks {len(absent):,} of the "
+                f"{len(genes):,} listed in {path.name}: {some(absent)}{hint}."
+            )
+    survey.notes.append(f"The {len(genes):,} genes of {path.name} are used, in its order.")
+    return genes
+
+
+def gene_index(file: FoundFile, genes: list[str]) -> np.ndarray | None:
+    """Column of each gene in a file; None where they are the file's own in its order."""
+    if file.genes == genes:
+        return None
+    index = pd.Index(file.genes).get_indexer(genes)
+    absent = [g for g, i in zip(genes, index) if i < 0]
+    if absent:
+        hint = suggestion(absent[0], file.genes) if len(absent) == 1 else ""
+        raise StateshiftError(
+            f"{file.path} has {len(file.genes):,} genes and lacks {len(absent):,} of the {len(genes):,} that are needed: "
+            f"{some(absent)}{hint}. Genes are matched by var_names (symbols)."
+        )
+    return index
