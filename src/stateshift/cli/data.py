@@ -96,3 +96,69 @@ def simulate(
         seed=seed,
     )
     typer.echo(f"{output}: {cells:,} cells × {genes:,} genes, simulated. Next: stateshift check {experiment}")
+
+
+@app.command()
+def prepare(
+    raw: Annotated[Path, typer.Argument(help="An h5ad file or zarr store with raw counts.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .h5ad file to write.")],
+    layer: Annotated[str | None, typer.Option(help="The layer that holds the counts, in place of X.")] = None,
+    scale: Annotated[str | None, typer.Option(help="counts, where whole numbers are marked as something else.")] = None,
+    gene_column: Annotated[
+        str | None, typer.Option(help="The var column of gene symbols, or var_names; genes of one name are summed.")
+    ] = None,
+    pert_col: Annotated[str | None, typer.Option(help="The obs column of the perturbation.")] = None,
+    control_pert: Annotated[str | None, typer.Option(help="The control's name in it.")] = None,
+    cell_type_key: Annotated[str | None, typer.Option(help="The obs column of the cell type.")] = None,
+    batch_col: Annotated[str | None, typer.Option(help="The obs column of the batch.")] = None,
+    min_genes: Annotated[int, typer.Option(min=0, help="Genes that a cell has at least; 0: no limit.")] = 200,
+    min_counts: Annotated[int, typer.Option(min=0, help="Counts that a cell has at least; 0: no limit.")] = 500,
+    max_mt: Annotated[
+        float, typer.Option(min=0, help="Per cent of a cell's counts in MT- genes at most; 0: no limit.")
+    ] = 20.0,
+    min_cells_per_gene: Annotated[
+        int, typer.Option(min=0, help="Cells that a gene is seen in at least; 0: no limit.")
+    ] = 0,
+    knockdown_filter: Annotated[
+        bool, typer.Option(help="Keep only perturbed cells whose target is knocked down; off for CRISPRa and drugs.")
+    ] = True,
+    residual_expression: Annotated[
+        float, typer.Option(help="A perturbation's mean of its target stays under this share of the controls'.")
+    ] = 0.30,
+    cell_residual_expression: Annotated[float, typer.Option(help="The same for each of its cells.")] = 0.50,
+    min_cells_per_perturbation: Annotated[int, typer.Option(help="Cells that have to be left of it.")] = 30,
+    experiment: Annotated[
+        Path | None, typer.Option(help="An experiment TOML: highly variable genes come from cells that train by it.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The dataset of the TOML that the output belongs to.")] = None,
+    hvg: Annotated[int, typer.Option(min=0, help="Highly variable genes for X_hvg; 0: none.")] = 2000,
+    keep_targets: Annotated[
+        bool, typer.Option("--keep-targets", help="Put every perturbed gene into X_hvg too.")
+    ] = False,
+) -> None:
+    """Raw counts to what training reads: QC, knock-down filter, log1p of 1e4, highly variable genes, cells grouped."""
+    from stateshift.cells.prepare import prepare_cells
+
+    columns = {"perturbation": pert_col, "control": control_pert, "cell_type": cell_type_key, "batch": batch_col}
+    made = prepare_cells(
+        raw,
+        output,
+        layer=layer,
+        scale=scale,
+        gene_column=gene_column,
+        columns=columns,
+        min_genes=min_genes,
+        min_counts=min_counts,
+        max_mt=max_mt,
+        min_cells_per_gene=min_cells_per_gene,
+        knockdown_filter=knockdown_filter,
+        residual_expression=residual_expression,
+        cell_residual_expression=cell_residual_expression,
+        min_cells_per_perturbation=min_cells_per_perturbation,
+        experiment=experiment,
+        dataset=dataset,
+        hvg=hvg,
+        keep_targets=keep_targets,
+    )
+    last = made.steps[-1]
+    typer.echo(f"{output}: {last.cells:,} cells, log1p of 1e4, {len(made.hvg):,} highly variable genes in X_hvg.")
