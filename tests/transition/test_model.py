@@ -104,7 +104,7 @@ def test_attention_is_the_formula_worked_out_by_hand():
 def test_presets_have_the_published_shapes(
     preset, hidden, layers, heads, ffn, set_size, encoder_layers, decoder_layers, basal_mlp
 ):
-    config = config_from(compose_config([f"model={preset}"])["model"], 100, 20)
+    config = config_from(compose_config([f"model={preset}"])["model"], 100, 20, "log1p")
     published = TransitionConfig(
         100, 20, hidden, layers, heads, ffn, set_size, encoder_layers, decoder_layers, basal_mlp
     )

@@ -68,6 +68,7 @@ def train(
     cell_type_key: Annotated[str | None, typer.Option(help="The obs column of the cell type.")] = None,
     batch_col: Annotated[str | None, typer.Option(help="The obs column of the batch.")] = None,
     missing: Annotated[str | None, typer.Option(help="Genes without a vector: error, or drop them by name.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where matrices too large for memory are mapped from.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Where the run's folder goes; default runs.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; default EXPERIMENT_MODEL.")] = None,
     resume: Annotated[Path | None, typer.Option(help="A run to go on with, instead of an EXPERIMENT.")] = None,
@@ -86,6 +87,7 @@ def train(
             "--cell-type-key": cell_type_key,
             "--batch-col": batch_col,
             "--missing": missing,
+            "--cache": cache,
             "--output-dir": output_dir,
             "--name": name,
         }
@@ -111,6 +113,7 @@ def train(
                 "batch": batch_col,
             },
             missing=missing,
+            cache=cache,
             output_dir=output_dir,
             name=name,
         )

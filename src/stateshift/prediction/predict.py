@@ -190,7 +190,7 @@ def _baseline_effects(
     """
     contexts, perturbations = [c for c, _ in pairs], [p for _, p in pairs]
     known = np.flatnonzero([p not in fallback for p in perturbations])
-    lowest = -np.stack([_control_mean(cells, c) for c in contexts])
+    lowest = -np.inf if cells.scale == "embedding" else -np.stack([_control_mean(cells, c) for c in contexts])
     effects = {}
     for name, model in models.items():
         if name in ("ridge", "knn") and len(known) < len(pairs):
@@ -256,4 +256,4 @@ def _by_transition(
 def _shifted(cells: Cells, request: Request, effect: np.ndarray) -> np.ndarray:
     """Control cells moved by a mean effect."""
     x = cells.X.dense(request.controls)
-    return shift_population(x, effect, x.mean(axis=0))
+    return x + effect if cells.scale == "embedding" else shift_population(x, effect, x.mean(axis=0))

@@ -54,11 +54,19 @@ def compose_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def check_numbers(config: dict[str, Any]) -> None:
     """Refuse sizes and rates that can't train."""
-    for key in ("training.max_steps", "training.val_every", "data.batch_size"):
+    leasts = {"training.max_steps": 1, "training.val_every": 1, "data.batch_size": 1, "data.num_workers": 0}
+    for key, least in leasts.items():
         group, name = key.split(".")
         value = config[group][name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise StateshiftError(f"{key}={value} has to be a whole number of at least 1.")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise StateshiftError(f"{key}={value} has to be a whole number of at least {least}.")
+    data = config["data"]
+    if not isinstance(data["by_batch"], bool):
+        raise StateshiftError(f"data.by_batch={data['by_batch']} has to be true or false.")
+    if isinstance(data["memory_gb"], bool) or not isinstance(data["memory_gb"], int | float) or data["memory_gb"] < 0:
+        raise StateshiftError(f"data.memory_gb={data['memory_gb']} has to be a number of at least 0.")
+    if not isinstance(data["cache"], str | None):
+        raise StateshiftError(f"data.cache={data['cache']} has to be a folder.")
     if config["training"]["devices"] != 1:
         raise StateshiftError(f"training.devices={config['training']['devices']}: a run trains on one device.")
     rate, clip, seed = config["training"]["lr"], config["training"]["gradient_clip"], config["seed"]

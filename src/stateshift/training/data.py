@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.cells import Cells, EffectTable, Experiment, estimate_effects
+from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 
@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 KEPT_BACK = 0.1
 """Share of the training cells that chooses the checkpoint where no validation split is declared."""
+
+DRIFT_SETS = 4
+"""Sets of control cells a validation context that tell whether the model moves cells nobody perturbed."""
 
 
 @dataclass
@@ -110,18 +113,54 @@ def _features(experiment: Experiment, pert_features: str | Path | None, genes: l
     return built
 
 
-def make_loaders(config: dict[str, Any], data: TrainingData, first_batch: int) -> tuple[Any, Any]:
-    """Loaders of training sets, from a batch on and without end, and of validation sets."""
+def storage_of(config: dict[str, Any]) -> Storage:
+    """Where a config's ``data`` group has the matrices kept."""
+    cache = config["data"]["cache"]
+    return Storage(config["data"]["memory_gb"], Path(cache).expanduser() if cache else None)
+
+
+def make_loaders(config: dict[str, Any], data: TrainingData, first_batch: int) -> tuple[Any, Any, Any]:
+    """Loaders of training sets, from a batch on and without end; of validation sets; and of control sets.
+
+    Control sets are of the contexts that validate, at most `DRIFT_SETS` each.
+    """
     from torch.utils.data import DataLoader
 
     from stateshift.cells.sets import CellSets
 
-    training, validation = data.split == "train", data.split == "val"
-    shape = {"set_size": config["model"]["set_size"], "seed": config["seed"], **config["data"]}
+    settings = config["data"]
+    shape = {
+        "set_size": config["model"]["set_size"], "seed": config["seed"],
+        "batch_size": settings["batch_size"], "by_batch": settings["by_batch"],
+    }  # fmt: skip
+    training = CellSets(data.cells, data.split == "train", data.features, first_batch=first_batch, **shape)
+    validation = CellSets(data.cells, data.split == "val", data.features, shuffle=False, **shape)
+    controls = _some_controls(data, config["model"]["set_size"], config["seed"])
+    drift = CellSets(data.cells, controls, data.features, shuffle=False, **shape)
+    if training.n_unmatched:
+        logger.info(
+            "%s training cells are of a batch without controls: theirs are drawn from their file and context",
+            f"{training.n_unmatched:,}",
+        )
+    workers = settings["num_workers"]
     return (
-        DataLoader(CellSets(data.cells, training, data.features, first_batch=first_batch, **shape), batch_size=None),
-        DataLoader(CellSets(data.cells, validation, data.features, shuffle=False, **shape), batch_size=None),
+        DataLoader(training, batch_size=None, num_workers=workers, persistent_workers=workers > 0),
+        DataLoader(validation, batch_size=None),
+        DataLoader(drift, batch_size=None),
     )
+
+
+def _some_controls(data: TrainingData, set_size: int, seed: int) -> np.ndarray:
+    """Mask (n,) of control cells of the contexts that validate, for `DRIFT_SETS` sets each."""
+    from stateshift.cells.sets import rows_by_label
+
+    obs, rng = data.cells.obs, np.random.default_rng(seed)
+    place = (obs["file"] + "\x1f" + obs["context"]).to_numpy()
+    rows = np.flatnonzero(data.cells.is_control & np.isin(place, np.unique(place[data.split == "val"])))
+    mask = np.zeros(len(data.cells), bool)
+    for members in rows_by_label(place[rows].astype(str), rows).values():
+        mask[rng.permutation(members)[: DRIFT_SETS * set_size]] = True
+    return mask
 
 
 def _kept_back(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:

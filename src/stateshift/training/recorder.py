@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stateshift.files import written_beside
 from stateshift.run import RunDirectory
 
-COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_shift_error")
+COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_shift_error", "control_shift")
 
 
 class RunRecorder(lightning.Callback):
@@ -27,14 +29,17 @@ class RunRecorder(lightning.Callback):
         The run directory.
     validation
         Batches of sets, the same at every pass.
+    drift
+        Batches of control sets: ``control_shift`` is how far the mean of cells moves that nobody perturbed.
     every
         Steps between validations.
     batches_an_epoch
         To count epochs by.
     """
 
-    def __init__(self, run: RunDirectory, validation: DataLoader, every: int, batches_an_epoch: int):
-        self.run, self.validation, self.every, self.batches_an_epoch = run, validation, every, batches_an_epoch
+    def __init__(self, run: RunDirectory, validation: DataLoader, drift: DataLoader, every: int, batches_an_epoch: int):
+        self.run, self.validation, self.drift = run, validation, drift
+        self.every, self.batches_an_epoch = every, batches_an_epoch
         self.best_loss, self.best_step, self._recorded = math.inf, 0, -1
         self._bar = None
 
@@ -84,21 +89,24 @@ class RunRecorder(lightning.Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, train_loss: float | None = None
     ) -> None:
         step = self._recorded = trainer.global_step
-        losses = self._validate(module)
+        losses = self._validate(module, self.validation, module.set_losses)
+        losses |= self._validate(module, self.drift, module.control_shifts)
         if losses["val_loss"] < self.best_loss:
             self.best_loss, self.best_step = losses["val_loss"], step
             self._save(trainer, self.run.best, resumable=False)
         self._save(trainer, self.run.last, resumable=True)
         self._append({"step": step, "epoch": step // self.batches_an_epoch, "train_loss": train_loss, **losses})
 
-    def _validate(self, module: lightning.LightningModule) -> dict[str, float]:
-        """Losses of the validation sets, each set counting once."""
+    def _validate(
+        self, module: lightning.LightningModule, batches: DataLoader, measure: Callable[[dict], dict[str, Tensor]]
+    ) -> dict[str, float]:
+        """Means of what is measured of each set, each set counting once."""
         module.eval()
         sums: dict[str, float] = {}
         n_sets = 0
         with torch.no_grad():
-            for batch in self.validation:
-                losses = module.set_losses(module.transfer_batch_to_device(batch, module.device, 0))
+            for batch in batches:
+                losses = measure(module.transfer_batch_to_device(batch, module.device, 0))
                 n_sets += len(batch["pert_name"])
                 for name, values in losses.items():
                     sums[name] = sums.get(name, 0.0) + float(values.sum())

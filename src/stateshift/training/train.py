@@ -17,11 +17,14 @@ from stateshift.effects import ridge_map
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
 from stateshift.training.config import check_numbers, compose_config
-from stateshift.training.data import TrainingData, make_loaders, prepare
+from stateshift.training.data import TrainingData, make_loaders, prepare, storage_of
 
 logger = logging.getLogger(__name__)
 
-RESUMABLE = ("training.max_steps", "training.val_every", "training.accelerator", "training.precision")
+RESUMABLE = (
+    "training.max_steps", "training.val_every", "training.accelerator", "training.precision",
+    "data.num_workers", "data.memory_gb", "data.cache",
+)  # fmt: skip
 """What may differ between a run and its continuation."""
 
 
@@ -32,6 +35,7 @@ def train(
     pert_features: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     missing: str | None = None,
+    cache: str | Path | None = None,
     output_dir: str | Path | None = None,
     name: str | None = None,
 ) -> Path:
@@ -50,6 +54,8 @@ def train(
     missing
         ``error`` (default) or ``drop``: what to do with perturbations whose genes have no vector.
         Dropped ones are named in the log and left out of every split.
+    cache
+        Where matrices of more than ``data.memory_gb`` are mapped from; it wins over ``data.cache``.
     output_dir, name
         The run becomes ``output_dir/name``; defaults ``runs`` and ``<experiment>_<model>``.
 
@@ -65,12 +71,14 @@ def train(
     """
     parsed, _ = parse_experiment(experiment, columns)
     config = experiment_config(parsed, overrides)
+    if cache is not None:
+        config["data"]["cache"] = str(cache)
     name = name or config["name"] or parsed.run.get("name") or f"{parsed.path.stem}_{config['model']['name']}"
     if Path(name).name != name:
         raise StateshiftError(f"--name {name} is no plain folder name: --output-dir says where it goes.")
     folder = Path(output_dir or parsed.run.get("output_dir") or config["output_dir"]) / name
     refuse_taken(folder)
-    read, cells, split = read_all(experiment, columns)
+    read, cells, split = read_all(experiment, columns, storage=storage_of(config))
     for sentence in seen_elsewhere(read, cells, split):
         logger.info("%s", sentence)
     data = prepare(read, cells, split, pert_features=pert_features, missing=missing, seed=config["seed"])
@@ -117,7 +125,7 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     done = _steps_done(run)
     if config["training"]["max_steps"] <= done:
         raise StateshiftError(f"{run.path} is at step {done} already: go further with training.max_steps=…")
-    read, cells, split = read_all(run.experiment_file, beside_only=True)
+    read, cells, split = read_all(run.experiment_file, beside_only=True, storage=storage_of(config))
     data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", seed=config["seed"])
     if cells.genes != run.genes():
         raise StateshiftError(f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt.")
@@ -134,7 +142,7 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
     from stateshift.transition.checkpoint import config_from
 
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
-    shape = config_from(config["model"], len(data.cells.genes), data.features.width)
+    shape = config_from(config["model"], len(data.cells.genes), data.features.width, data.cells.scale)
     module = TransitionModule(shape, lr=config["training"]["lr"])
     if shape.start == "effect":
         import torch
@@ -158,8 +166,8 @@ def _fit(
     from stateshift.training.recorder import RunRecorder
 
     settings = config["training"]
-    training, validation = make_loaders(config, data, first_batch)
-    recorder = RunRecorder(run, validation, settings["val_every"], training.dataset.batches_an_epoch)
+    training, validation, drift = make_loaders(config, data, first_batch)
+    recorder = RunRecorder(run, validation, drift, settings["val_every"], training.dataset.batches_an_epoch)
     with _quiet_lightning():
         try:
             trainer = lightning.Trainer(

@@ -9,13 +9,15 @@ from stateshift.run import RunDirectory
 from stateshift.transition.model import TransitionConfig, TransitionModel
 
 
-def config_from(model: dict, genes: int, features: int) -> TransitionConfig:
-    """A `TransitionConfig` from a Hydra ``model`` group and the data's widths."""
-    known = {f.name for f in fields(TransitionConfig)} - {"genes", "features"}
+def config_from(model: dict, genes: int, features: int, scale: str) -> TransitionConfig:
+    """A `TransitionConfig` from a Hydra ``model`` group, the data's widths and their scale."""
+    known = {f.name for f in fields(TransitionConfig)} - {"genes", "features", "space"}
     unknown = sorted(set(model) - known - {"name"})
     if unknown:
         raise StateshiftError(f"model.{unknown[0]} is no setting of the transition model.")
-    return TransitionConfig(genes=genes, features=features, **{k: model[k] for k in model if k in known})
+    space = "embedding" if scale == "embedding" else "expression"
+    settings = {k: model[k] for k in model if k in known}
+    return TransitionConfig(genes=genes, features=features, space=space, **settings)
 
 
 def load_transition(run: RunDirectory, features: int) -> TransitionModel:
@@ -42,7 +44,8 @@ def load_transition(run: RunDirectory, features: int) -> TransitionModel:
         state = {name.removeprefix("model."): value for name, value in stored.items()}
     except Exception as error:
         raise StateshiftError(f"{run.best} can't be read: {str(error).splitlines()[0][:160]}") from error
-    model = TransitionModel(config_from(run.config()["model"], len(run.genes()), features))
+    config = run.config()
+    model = TransitionModel(config_from(config["model"], len(run.genes()), features, config["scale"]))
     try:
         if model.config.start == "effect":
             model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])

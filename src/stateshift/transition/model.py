@@ -39,6 +39,8 @@ class TransitionConfig:
         ``none``: the network makes the whole output, as published.
     dropout
         In the encoders and the output projection.
+    space
+        ``expression``: outputs are not negative. ``embedding``: they may be anything.
     """
 
     genes: int
@@ -54,6 +56,7 @@ class TransitionConfig:
     predict_residual: bool = True
     start: str = "effect"
     dropout: float = 0.1
+    space: str = "expression"
 
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "ffn", "set_size", "encoder_layers", "decoder_layers"):
@@ -122,13 +125,14 @@ class TransitionModel(nn.Module):
             ``ctrl_cell_emb``: (B, S, G), or flat (B·S, G) as cell-load gives it, log1p.
             ``pert_emb``: (B, F), or one row a cell, (B·S, F).
             ``mask``: (B, S) true for real cells; absent where all are.
+            ``is_control``: (B,) true for sets that nobody perturbed, which have no linear start; absent where none is.
             ``ctrl_mean``: (B, G), the mean of the whole control population where a set is a part of one;
             absent, each set's own mean.
 
         Returns
         -------
         Tensor
-            (B, S, G), log1p, not negative; rows of padding are meaningless.
+            (B, S, G), log1p and not negative, or an embedding; rows of padding are meaningless.
         """
         x_BSG, p_BF, mask_BS = self.read_batch(batch)
         basal_BSH = self.basal_encoder(x_BSG)
@@ -137,12 +141,16 @@ class TransitionModel(nn.Module):
         out_BSG = self.project_out(z_BSH + basal_BSH if self.config.predict_residual else z_BSH)
         if self.config.start == "effect":
             effect_BG = p_BF @ self.effect_down @ self.effect_up + self.effect_intercept
+            if "is_control" in batch:
+                effect_BG = effect_BG * ~batch["is_control"][:, None]
+            if self.config.space == "embedding":
+                return x_BSG + effect_BG[:, None, :] + out_BSG
             mean_BG = batch["ctrl_mean"] if "ctrl_mean" in batch else masked_mean(x_BSG, mask_BS)
             start_BSG = shift_population(x_BSG, effect_BG, mean_BG)
             # a gene that is silent in a cell stays so: small additions to every zero would make cells
             # that no sequencer gives, and thousands of genes differentially expressed
             out_BSG = start_BSG + out_BSG * (start_BSG > 0)
-        return torch.relu(out_BSG)
+        return out_BSG if self.config.space == "embedding" else torch.relu(out_BSG)
 
     def read_batch(self, batch: dict, cells: str = "ctrl_cell_emb") -> tuple[Tensor, Tensor, Tensor | None]:
         """Cells (B, S, G), features once a set (B, F), and the mask, from either layout of a batch.

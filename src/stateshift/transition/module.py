@@ -39,6 +39,12 @@ class TransitionModule(lightning.LightningModule):
         error = masked_mean(predicted, mask) - masked_mean(measured, mask)
         return {"val_loss": self._distances(batch, predicted), "val_shift_error": error.norm(dim=1)}
 
+    def control_shifts(self, batch: dict) -> dict[str, Tensor]:
+        """How far the model moves the mean of sets of control cells, (B,): 0 where it leaves them alone."""
+        predicted = self.model(batch)
+        control, _, mask = self.model.read_batch(batch)
+        return {"control_shift": (masked_mean(predicted, mask) - masked_mean(control, mask)).norm(dim=1)}
+
     def _distances(self, batch: dict, predicted: Tensor) -> Tensor:
         measured, _, mask = self.model.read_batch(batch, "pert_cell_emb")
         return energy_distance(predicted, measured, mask)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from stateshift.catalogue import cache_folder
 from stateshift.cells.matrix.expression import Part
 from stateshift.cells.matrix.filling import Allocate
 from stateshift.errors import StateshiftError
@@ -28,7 +29,7 @@ INDEX = "index.json"
 
 def default_cache() -> Path:
     """Where converted matrices go unless a command names another place."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stateshift" / "cells"
+    return cache_folder() / "cells"
 
 
 def content_of(path: Path, cache: Path) -> str:

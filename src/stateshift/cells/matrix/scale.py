@@ -80,6 +80,10 @@ class ValueFacts:
         if self.most <= 0:
             raise StateshiftError(f"{where} is all zeros.")
         scale = declared or dict(uns.get("stateshift", {})).get("scale")
+        if scale == "embedding":
+            raise StateshiftError(
+                f"{where} holds an embedding, not expression: decode it to genes first, or train on expression."
+            )
         if scale is not None:
             return self._agreeing(str(scale), where)
         marked = "log1p" in uns
