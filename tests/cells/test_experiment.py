@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from stateshift.cells import read_experiment
+from stateshift.cells.experiment import dataset_files
 from stateshift.errors import InputProblems, StateshiftError
 
 
@@ -101,3 +102,25 @@ def test_a_runs_own_toml_looks_beside_itself_alone(screen, monkeypatch, cell_mak
 def test_a_missing_file_is_named():
     with pytest.raises(StateshiftError, match=r"nowhere\.toml: there is no such experiment file"):
         read_experiment("nowhere.toml")
+
+
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path, cell_maker, monkeypatch):
+    folder = tmp_path / "screen [v2]"
+    folder.mkdir()
+    for name in ("one", "two"):
+        cell_maker(folder / f"{name}.h5ad", contexts=["K562"])
+    monkeypatch.chdir(folder)
+    for pattern, files in (
+        ("one.h5ad", ["one.h5ad"]),
+        (f"{folder}/two.h5ad", ["two.h5ad"]),
+        ("*.h5ad", ["one.h5ad", "two.h5ad"]),
+        (str(folder), ["one.h5ad", "two.h5ad"]),
+    ):
+        assert [f.name for f in dataset_files(pattern, tmp_path)[1]] == files
+    assert dataset_files("{one,three}.h5ad", tmp_path)[2] == ["three.h5ad is not there."]
+
+
+def test_a_dataset_that_no_table_uses_is_refused(screen):
+    screen.write_toml('spare = "cells.h5ad"\n[training]\nmade = "train"\n')
+    with pytest.raises(InputProblems, match=r'spare is used by no table: add  spare = "train"  to \[training\]'):
+        read_experiment(screen.toml)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stateshift.cells import assign_splits, load_cells, read_experiment, split_counts
+from stateshift.cells.splits import split_groups
 from stateshift.errors import InputProblems
 
 TABLES = {
@@ -78,3 +79,42 @@ def test_a_context_without_controls_is_named(screen):
     experiment = read_experiment(screen.toml)
     with pytest.raises(InputProblems, match=r"no control cells \(`non-targeting`\) in cells\.h5ad: A549"):
         assign_splits(experiment, load_cells(experiment))
+
+
+def test_a_listed_single_may_carry_the_control_as_the_data_does(screen):
+    import anndata as ad
+
+    adata = ad.read_h5ad(screen.cells)
+    adata.obs["target_gene"] = adata.obs["target_gene"].cat.rename_categories(
+        {"G4": "G4+ctrl", "non-targeting": "ctrl"}
+    )
+    adata.write_h5ad(screen.cells)
+    screen.write_toml('[training]\nmade = "train"\n[fewshot."made.K562"]\ntest = ["G4+ctrl"]\n')
+    experiment = read_experiment(screen.toml)
+    cells = load_cells(experiment)
+    assert split_counts(cells, assign_splits(experiment, cells))["test"] == {"K562": {"G4": 24}}
+    screen.write_toml('[training]\nmade = "train"\n[fewshot."made.K562"]\nval = ["G4"]\ntest = ["G4+ctrl"]\n')
+    with pytest.raises(InputProblems, match="puts G4, by two of its names, into val and into test"):
+        assign_splits(read_experiment(screen.toml), cells)
+
+
+def test_a_perturbation_of_one_file_may_be_absent_from_another(tmp_path, cell_maker):
+    cell_maker(tmp_path / "one.h5ad", contexts=["K562"], perturbations=["G1", "G2"])
+    cell_maker(tmp_path / "two.h5ad", contexts=["K562"], perturbations=["G2", "G3"], seed=1)
+    (tmp_path / "made.toml").write_text(
+        f'[datasets]\nmade = "{tmp_path}/*.h5ad"\n[fewshot."made.K562"]\ntest = ["G1"]\nval = ["G3"]\n'
+    )
+    experiment = read_experiment(tmp_path / "made.toml")
+    cells = load_cells(experiment)
+    counts = split_counts(cells, assign_splits(experiment, cells))
+    assert counts == {"train": {"K562": {"G2": 48}}, "val": {"K562": {"G3": 24}}, "test": {"K562": {"G1": 24}}}
+
+
+def test_groups_are_counted_by_file_and_split(screen):
+    experiment = read_experiment(screen.toml)
+    cells = load_cells(experiment)
+    groups = split_groups(cells, assign_splits(experiment, cells))
+    assert len(groups) == 18
+    assert groups["cells"].tolist() == [24] * 18
+    assert groups["split"].value_counts().to_dict() == {"train": 8, "test": 6, "control": 3, "val": 1}
+    assert (groups[groups.perturbation == "non-targeting"]["split"] == "control").all()

@@ -146,15 +146,19 @@ def dataset_files(pattern: str, folder: Path, beside_only: bool = False) -> tupl
     bare_module = object.__new__(PerturbationDataModule)
     for start in (folder.resolve(),) if beside_only else (Path.cwd(), folder.resolve()):
         absolute = str(start / Path(pattern).expanduser())
-        expanded = bare_module._expand_braces(absolute)
+        # brackets in the name of a folder that is there are letters, and not a pattern
+        literal = absolute if Path(absolute).exists() else str(start)
+        sought = absolute.replace(literal, glob.escape(literal), 1)
+        expanded = bare_module._expand_braces(sought)
         files = _zarr_stores(expanded) or list(
-            PerturbationDataModule._find_dataset_files(bare_module, Path(absolute)).values()
+            PerturbationDataModule._find_dataset_files(bare_module, Path(sought)).values()
         )
         if files:
             break
     if not files:
         return absolute, [], ["no .h5ad or .h5 file and no .zarr store is there."]
-    wrong = [f"{Path(e).name} is not there." for e in expanded if not glob.has_magic(e) and not Path(e).exists()]
+    named = [e for e in expanded if not glob.has_magic(e.removeprefix(glob.escape(literal)))]
+    wrong = [f"{Path(e).name} is not there." for e in named if not glob.glob(e)]
     matched = [Path(m) for e in expanded for m in glob.glob(e)]
     hidden = sorted({str(m) for m in matched if m.is_file()} - {str(f) for f in files})
     if hidden:
@@ -191,7 +195,11 @@ def _datasets(
         for name in sorted(names - set(datasets)):
             problems.append(f"[{table}] names dataset `{name}`, absent from [datasets]{suggestion(name, datasets)}.")
     if datasets and not any(named.values()):
-        problems.append('No dataset trains: add [training] with  <dataset> = "train".')
+        return [*problems, 'No dataset trains: add [training] with  <dataset> = "train".']
+    for name in [n for n in datasets if n not in set().union(*named.values())]:
+        problems.append(
+            f'[datasets] {name} is used by no table: add  {name} = "train"  to [training], or take it out of [datasets].'
+        )
     return problems
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
 from stateshift.cells.experiment import Experiment
+from stateshift.cells.labels import single_name
 from stateshift.cells.population import Cells
 from stateshift.errors import InputProblems, some, suggestion
 
@@ -38,12 +40,12 @@ def find_splits(experiment: Experiment, cells: Cells) -> tuple[np.ndarray, list[
 
     Names are looked for only in datasets of which every file was read.
     """
-    obs = cells.obs
-    dataset, context = obs["dataset"].to_numpy(), obs["context"].to_numpy()
-    perturbation, is_control = obs["perturbation"].to_numpy(), cells.is_control
-    files_read = obs.groupby("dataset")["file"].nunique()
+    groups, of_cell = _groups(cells)
+    dataset, context, perturbation = (groups[c].to_numpy() for c in ("dataset", "context", "perturbation"))
+    is_control = perturbation == cells.control
+    files_read = groups.groupby("dataset")["file"].nunique()
     whole = {name for name, files in experiment.datasets.items() if files_read.get(name, 0) == len(files)}
-    split = np.full(len(cells), "", dtype="<U7")
+    split = np.full(len(groups), "", dtype="<U7")
     split[np.isin(dataset, experiment.training)] = "train"
     problems = _two_orders(np.unique(perturbation))
     for place in [*experiment.zeroshot, *experiment.fewshot]:
@@ -63,14 +65,14 @@ def find_splits(experiment: Experiment, cells: Cells) -> tuple[np.ndarray, list[
         else:
             problems += _fewshot(experiment, place, here, split, perturbation, cells.control)
     split[is_control & (split != "")] = "control"
-    problems += _without_controls(cells, split)
+    problems += _without_controls(groups[split != ""], cells.control)
     declared = {*experiment.zeroshot.values(), *(s for e in experiment.fewshot.values() for s, v in e.items() if v)}
     if not problems and whole == set(experiment.datasets):
         for name in ("train", *sorted(declared - {"train"})):
             if not (split == name).any():
                 left = "nothing to train on" if name == "train" else f"nothing in {name}"
                 problems.append(f"the splits leave {left}: no perturbed cell is left there.")
-    return split, problems
+    return split[of_cell], problems
 
 
 def seen_elsewhere(experiment: Experiment, cells: Cells, split: np.ndarray) -> list[str]:
@@ -98,6 +100,20 @@ def seen_elsewhere(experiment: Experiment, cells: Cells, split: np.ndarray) -> l
     return said
 
 
+def split_groups(cells: Cells, split: np.ndarray) -> pd.DataFrame:
+    """The groups that cells are served in.
+
+    Returns
+    -------
+    DataFrame
+        ``dataset``, ``file``, ``context``, ``perturbation``, the ``split`` that `find_splits` gave and the number of
+        ``cells`` of each group, in the order of their first cells.
+    """
+    groups, of_cell = _groups(cells)
+    first_cell = np.unique(of_cell, return_index=True)[1]
+    return groups.assign(split=split[first_cell], cells=np.bincount(of_cell, minlength=len(groups)))
+
+
 def split_counts(cells: Cells, split: np.ndarray) -> dict[str, dict[str, dict[str, int]]]:
     """Perturbed cells a split: split → context → perturbation → cells."""
     counts: dict[str, dict[str, dict[str, int]]] = {"train": {}, "val": {}, "test": {}}
@@ -106,6 +122,13 @@ def split_counts(cells: Cells, split: np.ndarray) -> dict[str, dict[str, dict[st
         if name in counts:
             counts[name].setdefault(context, {})[perturbation] = int(n)
     return counts
+
+
+def _groups(cells: Cells) -> tuple[pd.DataFrame, np.ndarray]:
+    """Every (dataset, file, context, perturbation) once, and the row of it that each cell belongs to."""
+    labels = cells.obs[["dataset", "file", "context", "perturbation"]]
+    of_cell = labels.groupby(list(labels), sort=False, observed=True).ngroup().to_numpy()
+    return labels.drop_duplicates().reset_index(drop=True), of_cell
 
 
 def _fewshot(
@@ -118,12 +141,15 @@ def _fewshot(
 ) -> list[str]:
     problems = []
     split[here] = "train"
-    known = set(np.unique(perturbation[here])) - {control}
-    for name, wanted in experiment.fewshot[place].items():
+    known = set(perturbation[here]) - {control}
+    table = f'[fewshot."{place[0]}.{place[1]}"]'
+    taken: dict[str, str] = {}
+    for name, listed in experiment.fewshot[place].items():
+        wanted = [single_name(p, control) for p in listed]
+        for twice in [p for p in wanted if taken.setdefault(p, name) != name]:
+            problems.append(f"{table} puts {twice}, by two of its names, into {taken[twice]} and into {name}.")
         for absent in [p for p in wanted if p not in known]:
-            problems.append(
-                f'[fewshot."{place[0]}.{place[1]}"] {name}: `{absent}` is not perturbed there{suggestion(absent, known)}.'
-            )
+            problems.append(f"{table} {name}: `{absent}` is not perturbed there{suggestion(absent, known)}.")
         split[here & np.isin(perturbation, wanted)] = name
     return problems
 
@@ -140,8 +166,7 @@ def _two_orders(perturbations: np.ndarray) -> list[str]:
     ]
 
 
-def _without_controls(cells: Cells, split: np.ndarray) -> list[str]:
-    used = cells.obs[split != ""].assign(is_control=cells.is_control[split != ""])
-    has = used.groupby(["file", "context"], observed=True)["is_control"].any()
+def _without_controls(used: pd.DataFrame, control: str) -> list[str]:
+    has = (used["perturbation"] == control).groupby([used["file"], used["context"]]).any()
     orphans = [f"{file}: {context}" for (file, context), any_control in has.items() if not any_control]
-    return [f"no control cells (`{cells.control}`) in {some(orphans)}."] if orphans else []
+    return [f"no control cells (`{control}`) in {some(orphans)}."] if orphans else []

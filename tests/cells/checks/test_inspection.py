@@ -41,6 +41,13 @@ def test_problems_of_the_toml_the_files_and_the_splits_come_together(screen):
     with pytest.raises(InputProblems) as caught:
         check_experiment(screen.toml)
     said = str(caught.value)
-    for part in ("dataset `madee`", "gone.h5ad", "broken.h5ad can't be read", "did you mean `T98G`", "no.pt"):
+    for part in (
+        "dataset `madee`",
+        "gone.h5ad",
+        "broken.h5ad can't be read",
+        "did you mean `T98G`",
+        "no.pt",
+        "gone is used by no table",
+    ):
         assert part in said
-    assert "5 problems" in said
+    assert "6 problems" in said
