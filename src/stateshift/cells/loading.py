@@ -1,4 +1,4 @@
-"""Files into matrices that training reads: one gene axis, one scale, in memory or mapped."""
+"""Files into matrices that training reads: one gene axis, one scale, in memory or from a cache on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 from stateshift.cells.experiment import Experiment, read_experiment
 from stateshift.cells.matrix.cache import cached_part, default_cache
-from stateshift.cells.matrix.expression import Expression, Part
+from stateshift.cells.matrix.expression import DiskPart, Expression, Part
 from stateshift.cells.matrix.filling import Wanted, fill_arrays, in_memory
 from stateshift.cells.matrix.scale import find_scale, to_log1p
 from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, stored_matrix
@@ -26,6 +26,8 @@ from stateshift.progress import track
 logger = logging.getLogger(__name__)
 
 GIGABYTE = 1_000_000_000
+VALUES_A_PASS = 100_000_000
+"""Of a CSC matrix on its way to the cache: 0.8 GB of arrays that are written to at a time."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Storage:
     Parameters
     ----------
     memory_gb
-        Matrices of an experiment that are larger together are mapped from the cache.
+        Matrices of an experiment that are larger together stay on disk, in the cache.
     cache
         The cache's folder; None for the user's (`default_cache`).
     """
@@ -148,11 +150,11 @@ def load_survey(survey: Survey, scale: str | None, storage: Storage) -> tuple[Ce
     storage
         Where the matrices are kept.
     """
-    mapped = survey.loaded_bytes > storage.memory_gb * GIGABYTE
+    on_disk = survey.loaded_bytes > storage.memory_gb * GIGABYTE
     cache = storage.cache or default_cache()
-    if mapped:
+    if on_disk:
         logger.info(
-            "cells: %.1f GB, more than the %g GB allowed in memory: mapped from %s",
+            "cells: %.1f GB, more than the %g GB allowed in memory: read from %s",
             survey.loaded_bytes / GIGABYTE, storage.memory_gb, cache,
         )  # fmt: skip
     parts, scales, problems = [], {}, []
@@ -160,7 +162,7 @@ def load_survey(survey: Survey, scale: str | None, storage: Storage) -> tuple[Ce
         try:
             wanted = Wanted(gene_index(file, survey.genes), file.is_expression, scale)
             part, now, found = (
-                _mapped(file, wanted, survey.genes, cache) if mapped else _in_memory(file, wanted, survey.genes)
+                _on_disk(file, wanted, survey.genes, cache) if on_disk else _in_memory(file, wanted, survey.genes)
             )
         except StateshiftError as error:
             problems.append(str(error))
@@ -194,11 +196,11 @@ def _in_memory(file: FoundFile, wanted: Wanted, genes: list[str]) -> tuple[Part,
     return Part((stored.shape[0], len(genes)), **arrays), now, found
 
 
-def _mapped(file: FoundFile, wanted: Wanted, genes: list[str], cache: Path) -> tuple[Part, str, str]:
+def _on_disk(file: FoundFile, wanted: Wanted, genes: list[str], cache: Path) -> tuple[DiskPart, str, str]:
     def build(allocate: Any, after_block: Any) -> tuple[dict, dict]:
         with opened(file.path) as group:
             stored = stored_matrix(group, file.path, file.embedding)
-            arrays, now, found = fill_arrays(stored, wanted, file.uns, allocate, after_block)
+            arrays, now, found = fill_arrays(stored, wanted, file.uns, allocate, after_block, VALUES_A_PASS)
         return arrays, {"scale": now, "found": found, "n_genes": len(genes)}
 
     key = {"embedding": file.embedding, "genes": genes, "scale": wanted.scale}

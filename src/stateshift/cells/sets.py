@@ -179,12 +179,9 @@ class CellSets(IterableDataset):
 
     def _gather(self, rows: np.ndarray, mask_BS: np.ndarray) -> torch.Tensor:
         """Expression of cells laid into their sets, (B, S, G); zero where there is no cell."""
-        G = len(self.cells.genes)
-        if mask_BS.all():
-            return torch.from_numpy(self.cells.X.dense(rows).reshape(*mask_BS.shape, G))
-        out = np.zeros((*mask_BS.shape, G), np.float32)
-        out[mask_BS] = self.cells.X.dense(rows)
-        return torch.from_numpy(out)
+        rows_BS = np.full(mask_BS.shape, -1)
+        rows_BS[mask_BS] = rows
+        return torch.from_numpy(self.cells.X.dense(rows_BS.ravel()).reshape(*mask_BS.shape, -1))
 
 
 def rows_by_label(labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:

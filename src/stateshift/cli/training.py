@@ -68,7 +68,7 @@ def train(
     cell_type_key: Annotated[str | None, typer.Option(help="The obs column of the cell type.")] = None,
     batch_col: Annotated[str | None, typer.Option(help="The obs column of the batch.")] = None,
     missing: Annotated[str | None, typer.Option(help="Genes without a vector: error, or drop them by name.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Where matrices too large for memory are mapped from.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where matrices too large for memory are kept.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Where the run's folder goes; default runs.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; default EXPERIMENT_MODEL.")] = None,
     resume: Annotated[Path | None, typer.Option(help="A run to go on with, instead of an EXPERIMENT.")] = None,

@@ -55,7 +55,7 @@ def train(
         ``error`` (default) or ``drop``: what to do with perturbations whose genes have no vector.
         Dropped ones are named in the log and left out of every split.
     cache
-        Where matrices of more than ``data.memory_gb`` are mapped from; it wins over ``data.cache``.
+        Where matrices of more than ``data.memory_gb`` are kept; it wins over ``data.cache``.
     output_dir, name
         The run becomes ``output_dir/name``; defaults ``runs`` and ``<experiment>_<model>``.
 

@@ -25,6 +25,14 @@ def test_rows_of_several_parts_come_in_the_order_asked_for(layout, rows):
     np.testing.assert_allclose(squares, (both[rows] ** 2).sum(axis=0), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("layouts", [[csr_matrix], [np.asarray], [np.asarray, csr_matrix], [csr_matrix, csr_matrix]])
+def test_no_row_is_a_row_of_zeros(layouts):
+    X = Expression([layout(whole(0)) for layout in layouts])
+    expected = np.stack([np.zeros(7), whole(0)[3], np.zeros(7), whole(0)[29]])
+    np.testing.assert_array_equal(X.dense([-1, 3, -1, 29]), expected)
+    assert X.dense([-1, 3]).dtype == np.float32
+
+
 def test_a_part_of_more_values_than_32_bits_count_is_read_in_blocks(monkeypatch):
     monkeypatch.setattr(expression, "LIMIT_OF_INT32", 20)
     X = csr_matrix(whole(0))

@@ -44,7 +44,7 @@ def test_any_layout_in_any_store_gives_the_same_cells(screen, layout, suffix, in
     adata = write(screen, layout, suffix)
     storage = Storage() if in_memory else mapped(screen.folder)
     cells = load_cells(read_experiment(screen.toml), storage)
-    assert cells.X.is_mapped != in_memory
+    assert cells.X.is_on_disk != in_memory
     np.testing.assert_array_equal(
         cells.X.csr().toarray(), np.asarray(adata.X.todense() if layout != "dense" else adata.X, np.float32)
     )

@@ -1,1 +1,1 @@
-"""Expression from files to training: read in blocks, brought to one scale, in memory or mapped from disk."""
+"""Expression from files to training: read in blocks, brought to one scale, in memory or on disk."""

@@ -1,4 +1,4 @@
-"""Matrices converted once to files that training maps: keyed by content, built whole or not at all."""
+"""Matrices converted once to files that training reads: keyed by content, built whole or not at all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.catalogue import cache_folder
-from stateshift.cells.matrix.expression import Part
+from stateshift.cells.matrix.expression import DiskPart
 from stateshift.cells.matrix.filling import Allocate
 from stateshift.errors import StateshiftError
 from stateshift.files import sha256, written_beside
@@ -67,7 +67,7 @@ def cached_part(
     key: dict[str, Any],
     build: Callable[[Allocate, Callable[[], None]], tuple[dict[str, np.ndarray], dict[str, Any]]],
     n_bytes: int,
-) -> tuple[Part, dict[str, Any]]:
+) -> tuple[DiskPart, dict[str, Any]]:
     """A matrix from the cache, converted first where it isn't there.
 
     Parameters
@@ -106,7 +106,7 @@ def cached_part(
             if index is None:
                 raise StateshiftError(f"{folder} was written and can't be read: is {cache} on a sound disk?")
             logger.info("%s: converted to %s", source, folder)
-    return _mapped(folder, index), index["facts"]
+    return _part(folder, index), index["facts"]
 
 
 def _build(folder: Path, source: Path, build: Callable, n_bytes: int) -> None:
@@ -169,21 +169,14 @@ def _index(folder: Path) -> dict[str, Any] | None:
     return index
 
 
-def _mapped(folder: Path, index: dict[str, Any]) -> Part:
-    arrays, maps = {}, []
-    for name, array in index["arrays"].items():
-        shape, dtype = tuple(array["shape"]), np.dtype(array["dtype"])
-        if not np.prod(shape):
-            arrays[name] = np.empty(shape, dtype)
-            continue
-        with open(folder / name, "rb") as handle:
-            mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-        maps.append(mapped)
-        arrays[name] = np.frombuffer(mapped, dtype, count=int(np.prod(shape))).reshape(shape)
-
-    n_genes = index["facts"]["n_genes"]
-    n_cells = len(arrays["dense"]) if "dense" in arrays else len(arrays["indptr"]) - 1
-    return Part((n_cells, n_genes), release=lambda: _give_back(maps), **arrays)
+def _part(folder: Path, index: dict[str, Any]) -> DiskPart:
+    arrays: dict[str, Any] = {name: folder / name for name in index["arrays"]}
+    if "indptr" in arrays:
+        arrays["indptr"] = np.fromfile(folder / "indptr", np.int64, count=index["arrays"]["indptr"]["shape"][0])
+        n_cells = len(arrays["indptr"]) - 1
+    else:
+        n_cells = index["arrays"]["dense"]["shape"][0]
+    return DiskPart((n_cells, index["facts"]["n_genes"]), **arrays)
 
 
 @contextlib.contextmanager

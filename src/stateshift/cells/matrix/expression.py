@@ -1,22 +1,22 @@
-"""Cells × genes as training reads them: dense or CSR, in memory or mapped from disk."""
+"""Cells × genes as training reads them: dense or CSR, in memory or from the files of a cache."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix, issparse, vstack
 
 ROWS_AT_ONCE = 2048
 LIMIT_OF_INT32 = 2**31 - 1
-MAPPED_BYTES_KEPT = 500_000_000
-"""Bytes read from mapped files after which their pages are given back to the system."""
 
 
 @dataclass
 class Part:
-    """Rows that lie together: an array (n, G), or the three arrays of a CSR matrix.
+    """Rows that lie together in memory: an array (n, G), or the three arrays of a CSR matrix.
 
     Parameters
     ----------
@@ -26,8 +26,6 @@ class Part:
         (n, G) float32; None for CSR.
     data, indices, indptr
         Of the CSR matrix: float32, int32 and int64 (n + 1,).
-    release
-        Called after reads from mapped files, to give their pages back; None in memory.
     """
 
     shape: tuple[int, int]
@@ -35,7 +33,6 @@ class Part:
     data: np.ndarray | None = None
     indices: np.ndarray | None = None
     indptr: np.ndarray | None = None
-    release: Callable[[], None] | None = None
     _blocks: list[csr_matrix] = field(default_factory=list, repr=False)
     _starts: np.ndarray = field(default=None, repr=False)
 
@@ -57,14 +54,25 @@ class Part:
         self._starts = np.array(starts)
 
     @property
+    def is_dense(self) -> bool:
+        """Whether it is no CSR matrix."""
+        return self.dense is not None
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
         arrays = (self.dense, self.data, self.indices, self.indptr)
         return sum(a.nbytes for a in arrays if a is not None)
 
+    def array(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of a dense part, (k, G)."""
+        out = np.empty((len(rows), self.shape[1]), np.float32)
+        # clipping, not needed, spares numpy a buffered copy
+        return np.take(self.dense, rows, axis=0, out=out, mode="clip")
+
     def csr(self, rows: np.ndarray) -> csr_matrix:
         """Rows as a CSR matrix of their own."""
-        if self.dense is not None:
+        if self.is_dense:
             return csr_matrix(self.dense[rows])
         if len(self._blocks) == 1:
             return self._blocks[0][rows]
@@ -75,12 +83,78 @@ class Part:
         back[order] = np.arange(len(rows))
         return vstack(pieces, format="csr")[back]
 
-    def fill(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Write rows into ``out`` (k, G), C-contiguous float32."""
-        if self.dense is not None:
-            np.take(self.dense, rows, axis=0, out=out, mode="clip")
-        elif len(rows):
-            self.csr(rows).toarray(out=out)
+
+@dataclass
+class DiskPart:
+    """Rows in the files of a cache, read as they are asked for; nothing but ``indptr`` stays in memory.
+
+    Reads, not a memory map: where the system keeps files in large pages, a map makes megabytes resident for each
+    row that is touched.
+
+    Parameters
+    ----------
+    shape
+        (n, G).
+    dense
+        A file of n · G float32; None for CSR.
+    data, indices
+        Files of float32 and int32.
+    indptr
+        (n + 1,) int64.
+    """
+
+    shape: tuple[int, int]
+    dense: Path | None = None
+    data: Path | None = None
+    indices: Path | None = None
+    indptr: np.ndarray | None = None
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is no CSR matrix."""
+        return self.dense is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the files."""
+        n_values = self.shape[0] * self.shape[1] if self.is_dense else int(self.indptr[-1])
+        return n_values * 4 if self.is_dense else n_values * 8 + self.indptr.nbytes
+
+    def array(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of a dense part, (k, G)."""
+        width = self.shape[1]
+        return _read_runs(self.dense, rows * width, np.full(len(rows), width), np.float32).reshape(len(rows), width)
+
+    def csr(self, rows: np.ndarray) -> csr_matrix:
+        """Rows as a CSR matrix of their own."""
+        if self.is_dense:
+            return csr_matrix(self.array(rows))
+        starts = self.indptr[rows]
+        lengths = self.indptr[rows + 1] - starts
+        data = _read_runs(self.data, starts, lengths, np.float32)
+        indices = _read_runs(self.indices, starts, lengths, np.int32)
+        return csr_matrix((data, indices, np.concatenate([[0], np.cumsum(lengths)])), (len(rows), self.shape[1]))
+
+
+def _read_runs(path: Path, starts: np.ndarray, lengths: np.ndarray, dtype: type) -> np.ndarray:
+    """Stretches of a file of numbers, one after another; those that touch are read at once."""
+    out = np.empty(int(lengths.sum()), dtype)
+    if not len(out):
+        return out
+    buffer, size = memoryview(out).cast("B"), out.itemsize
+    begins = np.concatenate([[True], starts[1:] != starts[:-1] + lengths[:-1]])
+    first = np.flatnonzero(begins)
+    run_lengths = np.add.reduceat(lengths, first) * size
+    places = np.concatenate([[0], np.cumsum(run_lengths)])
+    with open(path, "rb", buffering=0) as handle:
+        for offset, place, length in zip((starts[first] * size).tolist(), places.tolist(), run_lengths.tolist()):
+            done = 0
+            while done < length:
+                got = os.preadv(handle.fileno(), [buffer[place + done : place + length]], offset + done)
+                if not got:
+                    raise OSError(f"{path} is shorter than it was")
+                done += got
+    return out
 
 
 class Expression:
@@ -101,10 +175,9 @@ class Expression:
            [1., 0.]], dtype=float32)
     """
 
-    def __init__(self, parts: Sequence[Part | np.ndarray | csr_matrix]):
-        self.parts = [p if isinstance(p, Part) else _in_memory(p) for p in parts]
+    def __init__(self, parts: Sequence[Part | DiskPart | np.ndarray | csr_matrix]):
+        self.parts = [p if isinstance(p, Part | DiskPart) else _in_memory(p) for p in parts]
         self._starts = np.cumsum([0, *(p.shape[0] for p in self.parts)])
-        self._read_since_release = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,27 +186,32 @@ class Expression:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays, in memory or mapped."""
+        """Bytes of the arrays, in memory or on disk."""
         return sum(p.nbytes for p in self.parts)
 
     @property
-    def is_mapped(self) -> bool:
+    def is_on_disk(self) -> bool:
         """Whether any part lies on disk."""
-        return any(p.release is not None for p in self.parts)
+        return any(isinstance(p, DiskPart) for p in self.parts)
 
-    def dense(self, rows: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Rows as an array (k, G) float32, written into ``out`` where one is given."""
+    def dense(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Rows as an array (k, G) float32; −1 stands for a row of zeros."""
         rows = self._rows(rows)
-        if out is None:
-            out = np.empty((len(rows), self.shape[1]), np.float32)
-        for part, mine, local in self._by_part(rows):
-            if mine is None:
-                part.fill(local, out)
-            else:
-                gathered = np.empty((len(local), out.shape[1]), np.float32)
-                part.fill(local, gathered)
-                out[mine] = gathered
-        self._released(out.nbytes)
+        there = rows >= 0
+        if not any(part.is_dense for part in self.parts):
+            X = self.csr(rows[there])
+            if not there.all():
+                indptr = np.concatenate([[0], np.cumsum(there)])
+                X = csr_matrix((X.data, X.indices, X.indptr[indptr]), (len(rows), self.shape[1]))
+            return X.toarray()
+        if len(self.parts) == 1:
+            out = self.parts[0].array(np.maximum(rows, 0))
+        else:
+            out, kept = np.empty((len(rows), self.shape[1]), np.float32), np.flatnonzero(there)
+            for part, mine, local in self._by_part(rows[there]):
+                mine = kept if mine is None else kept[mine]
+                out[mine] = part.array(local) if part.is_dense else part.csr(local).toarray()
+        out[~there] = 0
         return out
 
     def csr(self, rows: Sequence[int] | np.ndarray | None = None) -> csr_matrix:
@@ -146,7 +224,6 @@ class Expression:
         if not pieces:
             return csr_matrix((0, self.shape[1]), dtype=np.float32)
         X = pieces[0] if len(pieces) == 1 else vstack(pieces, format="csr")
-        self._released(X.data.nbytes * 2)
         if len(pieces) == 1:
             return X
         return X[np.argsort(np.concatenate(order))]
@@ -171,7 +248,7 @@ class Expression:
         rows = np.asarray(rows)
         return np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64, copy=False)
 
-    def _by_part(self, rows: np.ndarray) -> Iterator[tuple[Part, np.ndarray | None, np.ndarray]]:
+    def _by_part(self, rows: np.ndarray) -> Iterator[tuple[Part | DiskPart, np.ndarray | None, np.ndarray]]:
         """Parts that hold any of the rows, where these stand among ``rows`` (None: all), their rows in the part."""
         if len(self.parts) == 1:
             yield self.parts[0], None, rows
@@ -180,17 +257,6 @@ class Expression:
         for p in np.unique(of_part):
             mine = np.flatnonzero(of_part == p)
             yield self.parts[p], mine if len(mine) < len(rows) else None, rows[mine] - self._starts[p]
-
-    def _released(self, n_bytes: int) -> None:
-        """Count what was read from disk, and give the pages back from time to time."""
-        if not self.is_mapped:
-            return
-        self._read_since_release += n_bytes
-        if self._read_since_release > MAPPED_BYTES_KEPT:
-            self._read_since_release = 0
-            for part in self.parts:
-                if part.release is not None:
-                    part.release()
 
 
 def _in_memory(X: np.ndarray | csr_matrix) -> Part:

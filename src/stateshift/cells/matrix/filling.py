@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums, dense_row_sums, log1p_of_counts, refuse_empty_cells
-from stateshift.cells.matrix.stored import VALUES_AT_ONCE, StoredMatrix
+from stateshift.cells.matrix.stored import VALUES_AT_ONCE, StoredMatrix, row_ranges
 
 Allocate = Callable[[str, tuple[int, ...], type], np.ndarray]
 """Makes an array by name, shape and type: in memory, or in a file of a cache."""
@@ -45,12 +46,14 @@ def fill_arrays(
     uns: Mapping[str, Any],
     allocate: Allocate = in_memory,
     after_block: Callable[[], None] = lambda: None,
+    values_a_pass: int = sys.maxsize,
 ) -> tuple[dict[str, np.ndarray], str, str]:
     """Read a matrix once, block by block.
 
     Counts are normalised to 1e4 a cell over the wanted genes, then log1p; the scale is found on all genes.
 
-    ``after_block`` is called when a block of some 8 million values is done.
+    ``after_block`` is called when a block of some 8 million values is done. A CSC matrix is read once to count and
+    once more for every ``values_a_pass`` values, which bounds what is written to at a time.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def fill_arrays(
     """
     facts = ValueFacts(stored.shape[0])
     fill = {"dense": _fill_dense, "csr": _fill_csr, "csc": _fill_csc}[stored.kind]
-    arrays = fill(stored, wanted.index, facts, allocate, after_block)
+    arrays = fill(stored, wanted.index, facts, allocate, after_block, values_a_pass)
     if not wanted.is_expression:
         facts.refuse_bad_values(stored.where)
         return arrays, "embedding", "embedding"
@@ -76,7 +79,12 @@ def fill_arrays(
 
 
 def _fill_dense(
-    stored: StoredMatrix, index: np.ndarray | None, facts: ValueFacts, allocate: Allocate, after_block: Callable
+    stored: StoredMatrix,
+    index: np.ndarray | None,
+    facts: ValueFacts,
+    allocate: Allocate,
+    after_block: Callable,
+    _: int,
 ) -> dict:
     n_genes = stored.shape[1] if index is None else len(index)
     out = allocate("dense", (stored.shape[0], n_genes), np.float32)
@@ -88,7 +96,12 @@ def _fill_dense(
 
 
 def _fill_csr(
-    stored: StoredMatrix, index: np.ndarray | None, facts: ValueFacts, allocate: Allocate, after_block: Callable
+    stored: StoredMatrix,
+    index: np.ndarray | None,
+    facts: ValueFacts,
+    allocate: Allocate,
+    after_block: Callable,
+    _: int,
 ) -> dict:
     data, indices = (
         allocate(name, (stored.n_values,), dtype) for name, dtype in (("data", np.float32), ("indices", np.int32))
@@ -111,9 +124,14 @@ def _fill_csr(
 
 
 def _fill_csc(
-    stored: StoredMatrix, index: np.ndarray | None, facts: ValueFacts, allocate: Allocate, after_block: Callable
+    stored: StoredMatrix,
+    index: np.ndarray | None,
+    facts: ValueFacts,
+    allocate: Allocate,
+    after_block: Callable,
+    values_a_pass: int,
 ) -> dict:
-    """Count each row's values in one pass, put them in their places in another."""
+    """Count each row's values in one pass; put them in their places, a range of rows a pass."""
     n, column = stored.shape[0], _new_columns(stored, index)
     in_row = np.zeros(n, np.int64)
     for values, rows, columns in stored.columns():
@@ -124,18 +142,20 @@ def _fill_csc(
     data = allocate("data", (int(indptr[-1]),), np.float32)
     indices = allocate("indices", (int(indptr[-1]),), np.int32)
     free = np.array(indptr[:-1])
-    for values, rows, columns in stored.columns():
-        if column is not None:
-            columns = column[columns]
-            kept = columns >= 0
+    for start, stop in row_ranges(np.array(indptr), values_a_pass):
+        for values, rows, columns in stored.columns():
+            kept = (rows >= start) & (rows < stop)
+            if column is not None:
+                columns = column[columns]
+                kept &= columns >= 0
             values, rows, columns = values[kept], rows[kept], columns[kept]
-        order = np.argsort(rows, kind="stable")
-        rows = rows[order]
-        taken = np.bincount(rows, minlength=n)
-        nth_of_its_row = np.arange(len(rows)) - np.repeat(np.cumsum(taken) - taken, taken)
-        place = free[rows] + nth_of_its_row
-        data[place], indices[place] = values[order], columns[order]
-        free += taken
+            order = np.argsort(rows, kind="stable")
+            rows = rows[order]
+            taken = np.bincount(rows, minlength=n)
+            nth_of_its_row = np.arange(len(rows)) - np.repeat(np.cumsum(taken) - taken, taken)
+            place = free[rows] + nth_of_its_row
+            data[place], indices[place] = values[order], columns[order]
+            free += taken
         after_block()
     return {"data": data, "indices": indices, "indptr": indptr}
 
@@ -162,12 +182,9 @@ def _normalise(arrays: dict[str, np.ndarray], where: str, after_block: Callable)
         return
     data, indptr = arrays["data"], arrays["indptr"]
     refuse_empty_cells(np.diff(indptr), where)
-    start = 0
-    while start < len(indptr) - 1:
-        stop = max(start + 1, int(np.searchsorted(indptr, indptr[start] + VALUES_AT_ONCE, side="right")) - 1)
+    for start, stop in row_ranges(np.array(indptr), VALUES_AT_ONCE):
         window, starts = slice(int(indptr[start]), int(indptr[stop])), indptr[start : stop + 1] - indptr[start]
         totals = csr_row_sums(starts)(data[window])
         refuse_empty_cells(totals, where)
         data[window] = log1p_of_counts(data[window], np.repeat(totals, np.diff(starts)))
         after_block()
-        start = stop

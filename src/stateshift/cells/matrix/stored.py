@@ -118,7 +118,7 @@ class StoredMatrix:
                 facts.add(values, slice(None), lambda v, r=rows: np.bincount(r, v, self.shape[0]))
         elif self.kind == "csr":
             indptr = self.indptr()
-            for start, stop in self._row_ranges(indptr):
+            for start, stop in row_ranges(indptr, VALUES_AT_ONCE):
                 values = self.element["data"][int(indptr[start]) : int(indptr[stop])]
                 facts.add(values, slice(start, stop), csr_row_sums(indptr[start : stop + 1] - indptr[start]))
         else:
@@ -135,7 +135,7 @@ class StoredMatrix:
                 yield start, stop, self.element[start:stop]
             return
         indptr = self.indptr()
-        for start, stop in self._row_ranges(indptr):
+        for start, stop in row_ranges(indptr, VALUES_AT_ONCE):
             window = slice(int(indptr[start]), int(indptr[stop]))
             block = (
                 self.element["data"][window],
@@ -161,13 +161,21 @@ class StoredMatrix:
             raise StateshiftError(f"{self.where} is damaged: its indptr doesn't fit its values.")
         return indptr
 
-    def _row_ranges(self, indptr: np.ndarray) -> Iterator[tuple[int, int]]:
-        start, n = 0, len(indptr) - 1
-        while start < n:
-            stop = int(np.searchsorted(indptr, indptr[start] + VALUES_AT_ONCE, side="right")) - 1
-            stop = min(max(stop, start + 1), n)
-            yield start, stop
-            start = stop
+
+def row_ranges(indptr: np.ndarray, n_values: int) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of at most so many values, or of one row.
+
+    Examples
+    --------
+    >>> list(row_ranges(np.array([0, 2, 4, 9, 10]), 4))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    start, n = 0, len(indptr) - 1
+    while start < n:
+        stop = int(np.searchsorted(indptr, indptr[start] + n_values, side="right")) - 1
+        stop = min(max(stop, start + 1), n)
+        yield start, stop
+        start = stop
 
 
 def stored_matrix(group: Any, path: Path, obsm: str | None = None) -> StoredMatrix:
