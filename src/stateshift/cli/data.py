@@ -28,24 +28,25 @@ def list_(
 
     console = Console()
     if name is None:
-        shown = Table("name", "what", "size", "licence", "source", "here")
-        shown.columns[0].no_wrap = True
         for e in entries().values():
-            size = "unknown" if e.size is None else decimal(e.size)
-            shown.add_row(e.name, e.what, size, e.licence, e.source.split("/")[2], "yes" if is_here(e) else "")
-    else:
-        e = entry(name)
-        shown = Table(show_header=False, title=e.name)
-        shown.add_column(no_wrap=True)
-        shown.add_column(overflow="fold")
-        for key in ("what", "licence", "citation", "source", "note", "manual"):
-            if getattr(e, key):
-                shown.add_row(key, getattr(e, key))
-        for file in e.files:
-            size = "size unknown" if file.size is None else f"{file.size:,} bytes"
-            checked = file.checksum or "no checksum published: trusted on first use"
-            shown.add_row(file.name, f"{file.url}\n{size}; {checked}")
-        shown.add_row("here", "yes" if is_here(e) else "no")
+            size = "size unknown" if e.size is None else decimal(e.size)
+            console.print(f"[bold]{e.name}[/bold]  {size}{'  (here)' if is_here(e) else ''}", highlight=False)
+            console.print(
+                f"    {e.what}\n    {e.source}; licence: {e.licence}", highlight=False, soft_wrap=True, markup=False
+            )
+        return
+    e = entry(name)
+    shown = Table(show_header=False, title=e.name)
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
+    for key in ("what", "licence", "citation", "source", "note", "manual"):
+        if getattr(e, key):
+            shown.add_row(key, getattr(e, key))
+    for file in e.files:
+        size = "size unknown" if file.size is None else f"{file.size:,} bytes"
+        checked = file.checksum or "no checksum published: trusted on first use"
+        shown.add_row(file.name, f"{file.url}\n{size}; {checked}")
+    shown.add_row("here", "yes" if is_here(e) else "no")
     console.print(shown)
 
 
