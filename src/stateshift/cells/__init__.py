@@ -6,7 +6,15 @@ from stateshift.cells.experiment import Experiment, read_experiment
 from stateshift.cells.loading import Storage, load_cells, perturbed_genes, read_cells
 from stateshift.cells.matrix.expression import Expression
 from stateshift.cells.population import Cells
-from stateshift.cells.pseudobulk import EffectTable, estimate_effects
+from stateshift.cells.pseudobulk import (
+    EffectTable,
+    effects_to_anndata,
+    estimate_effects,
+    estimate_effects_file,
+    read_effects,
+    shrink_effects,
+    write_effects,
+)
 from stateshift.cells.splits import assign_splits, seen_elsewhere, split_counts
 
 __all__ = [
@@ -19,13 +27,18 @@ __all__ = [
     "Storage",
     "assign_splits",
     "check_experiment",
+    "effects_to_anndata",
     "estimate_effects",
+    "estimate_effects_file",
     "find_columns",
     "load_cells",
     "perturbed_genes",
     "read_all",
     "read_cells",
+    "read_effects",
     "read_experiment",
     "seen_elsewhere",
+    "shrink_effects",
     "split_counts",
+    "write_effects",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from stateshift import __version__
-from stateshift.cli import challenge, data, evaluation, features, prediction, training
+from stateshift.cli import challenge, data, effects, evaluation, features, prediction, training
 from stateshift.errors import StateshiftError
 from stateshift.files import is_disk_full
 
@@ -25,6 +26,7 @@ training.register(app)
 prediction.register(app)
 evaluation.register(app)
 app.add_typer(features.app, name="features")
+app.add_typer(effects.app, name="effects")
 app.add_typer(challenge.app, name="challenge")
 app.add_typer(data.app, name="data")
 
@@ -48,6 +50,8 @@ def call(command: Callable[[], object]) -> None:
     """Run a command; a user's error becomes its sentence on standard error and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("stateshift").setLevel(logging.INFO)
+    # ended by a scheduler, a command still clears away what it has half written
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         command()
     except StateshiftError as error:

@@ -29,7 +29,7 @@ class Knn:
     points
         Array (P, F): the training perturbations in that space.
     deviations
-        Array (P, G): their deviations from the context main effect.
+        Array (P, G): their deviations from the context main effect; NaN where unmeasured.
     k
         The number of neighbours that the inner folds chose.
     """
@@ -45,7 +45,7 @@ class Knn:
         if not len(perturbations):
             return np.zeros((0, len(self.main.overall)), dtype=np.float32)
         weights = neighbour_weights(self.space(perturbations), self.points, self.k)
-        return (self.main.of_contexts(contexts) + weights @ self.deviations).astype(np.float32)
+        return (self.main.of_contexts(contexts) + weighted_mean(weights, self.deviations)).astype(np.float32)
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
         """``features``, or ``fallback`` where no training perturbation points the same way."""
@@ -71,8 +71,8 @@ def fit_knn(train: EffectTable, features: FeatureTable | None, seed: int = 0) ->
     errors = np.zeros(len(sizes))
     for fit, held in gene_folds(names, seed):
         for i, k in enumerate(sizes):
-            predicted = neighbour_weights(points[held], points[fit], k) @ deviations[fit]
-            errors[i] += ((predicted - deviations[held]) ** 2).sum()
+            predicted = weighted_mean(neighbour_weights(points[held], points[fit], k), deviations[fit])
+            errors[i] += np.nansum((predicted - deviations[held]) ** 2)
     return Knn(main, space, points, deviations, sizes[first_least(errors)])
 
 
@@ -94,6 +94,21 @@ def neighbour_weights(queries: np.ndarray, points: np.ndarray, k: int) -> np.nda
     np.put_along_axis(weights, nearest, np.take_along_axis(cosine, nearest, axis=1), axis=1)
     total = weights.sum(axis=1, keepdims=True)
     return np.divide(weights, total, out=np.zeros_like(weights), where=total > 1e-12)
+
+
+def weighted_mean(weights: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """Deviations (Q, G) by weights (Q, P), of the points that measure a gene; zero where none has any weight.
+
+    Examples
+    --------
+    >>> weighted_mean(np.array([[0.75, 0.25]]), np.array([[1.0, np.nan, np.nan], [5.0, 5.0, np.nan]]))
+    array([[2., 5., 0.]])
+    """
+    measured = ~np.isnan(deviations)
+    if measured.all():
+        return weights @ deviations
+    summed, total = weights @ np.where(measured, deviations, 0.0), weights @ measured
+    return np.divide(summed, total, out=np.zeros_like(summed), where=total > 1e-12)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

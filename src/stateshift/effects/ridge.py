@@ -10,6 +10,7 @@ import numpy as np
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.feature_space import FeatureSpace, first_least, gene_folds, target_deviations
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
+from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 
 # Largest first: where the folds can't tell two penalties apart, the stronger is taken.
@@ -60,10 +61,11 @@ def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
     Raises
     ------
     StateshiftError
-        Features are missing for a training perturbation; its genes are named.
+        Features are missing for a training perturbation, or genes are unmeasured in a row; genes are named.
     """
     from sklearn.linear_model import Ridge as RidgeRegression
 
+    _refuse_unmeasured(train)
     main = fit_main_effects(train)
     names, deviations = target_deviations(main)
     space = FeatureSpace.of(features, names, "ridge")
@@ -92,6 +94,17 @@ def ridge_map(train: EffectTable, features: FeatureTable, seed: int = 0) -> tupl
     down = model.axes / (model.space.scale * np.sqrt(model.space.table.width))[:, None]
     intercept = model.main.overall - model.space.centre @ down @ model.coefficients
     return down.astype(np.float32), model.coefficients.astype(np.float32), intercept.astype(np.float32)
+
+
+def _refuse_unmeasured(train: EffectTable) -> None:
+    """One penalty serves all genes, and one decomposition of the training rows: every row has to measure every gene."""
+    partly = [g for g, whole in zip(train.genes, train.measured.all(axis=0)) if not whole]
+    if partly:
+        raise StateshiftError(
+            f"The effect model `ridge` needs every gene measured in every row, and {len(partly):,} of {len(train.genes):,} "
+            f"are not: {some(partly)}. Leave them out, table.columns(table.measured.all(axis=0)), or fit mean, "
+            "context_mean, additive or knn."
+        )
 
 
 def _choose_alpha(points: np.ndarray, deviations: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.main_effects import MainEffects, fit_main_effects
-from stateshift.errors import StateshiftError
+from stateshift.effects.main_effects import MainEffects, fit_main_effects, refuse_nothing_to_fit
 from stateshift.feature_table import FeatureTable
 
 
@@ -76,15 +75,16 @@ def fit_control(train: EffectTable, features: FeatureTable | None = None, seed: 
 
 
 def fit_mean(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Mean:
-    """The mean over perturbations of their mean effect: each perturbation counts once."""
+    """The mean over perturbations of their mean effect: each perturbation that measures a gene counts once."""
     return Mean(_mean_over_perturbations(train), {})
 
 
 def fit_context_mean(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Mean:
-    """The mean of each context's training effects; for an unseen context, that of `fit_mean`."""
+    """The mean of each context's training effects; that of `fit_mean` for an unseen context, or genes unmeasured in it."""
+    overall = _mean_over_perturbations(train)
     contexts = np.array(train.contexts, dtype=str)
-    by_context = {str(c): train.effects[contexts == c].mean(axis=0) for c in np.unique(contexts)}
-    return Mean(_mean_over_perturbations(train), by_context)
+    means = {str(c): _mean_of_measured(train.effects[contexts == c]) for c in np.unique(contexts)}
+    return Mean(overall, {c: np.where(np.isnan(mean), overall, mean) for c, mean in means.items()})
 
 
 def fit_additive(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Additive:
@@ -93,7 +93,12 @@ def fit_additive(train: EffectTable, features: FeatureTable | None = None, seed:
 
 
 def _mean_over_perturbations(train: EffectTable) -> np.ndarray:
-    if not len(train):
-        raise StateshiftError("There are no training effects to fit on: the split leaves no perturbed cells.")
+    refuse_nothing_to_fit(train)
     names = np.array(train.perturbations, dtype=str)
-    return np.stack([train.effects[names == p].mean(axis=0) for p in np.unique(names)]).mean(axis=0)
+    return _mean_of_measured(np.stack([_mean_of_measured(train.effects[names == p]) for p in np.unique(names)]))
+
+
+def _mean_of_measured(effects: np.ndarray) -> np.ndarray:
+    """Mean of the rows that measure a gene, (G,); NaN where none does."""
+    n = (~np.isnan(effects)).sum(axis=0)
+    return np.divide(np.nansum(effects, axis=0), n, out=np.full(len(n), np.nan, dtype=effects.dtype), where=n > 0)

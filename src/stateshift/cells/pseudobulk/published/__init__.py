@@ -1,0 +1,1 @@
+"""Effects that exist already: published tables, matrices and h5ad files."""
