@@ -52,9 +52,10 @@ def estimate(
         overwrite=overwrite,
     )
     console = Console()
-    headings = ("context", "perturbations", "cells", "without controls in batch", "reliability 25 %", "50 %", "75 %")
-    console.print(_shown("Effects by context", headings, context_summary(table)))
-    headings = ("perturbation", "context", "cells", "reliability", "length", "largest (shrunk)")
+    legend = "unmatched: cells without controls in their batch; r: reliability, the correlation of two halves"
+    headings = ("context", "perturbations", "cells", "unmatched", "r 25 %", "r 50 %", "r 75 %")
+    console.print(_shown(f"Effects by context ({legend})", headings, context_summary(table)))
+    headings = ("perturbation", "context", "cells", "r", "length", "largest (shrunk)")
     console.print(_shown("Strongest effects", headings, strongest_effects(table)))
     simulated = " of simulated cells" if table.simulated else ""
     typer.echo(f"{output}: {len(table):,} effects{simulated} on {len(table.genes):,} genes, scale {table.scale}.")

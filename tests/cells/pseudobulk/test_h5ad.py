@@ -98,3 +98,10 @@ def test_infinite_effects_and_a_misspelt_column_are_refused(whole_table, tmp_pat
         read_effects(path)
     with pytest.raises(InputProblems, match=r"no column `contxt` for the context \(did you mean `context`\?\)"):
         read_effects(path, {"context": "contxt"})
+
+
+def test_a_row_without_a_perturbation_is_refused_by_name(tmp_path):
+    obs = pd.DataFrame({"perturbation": pd.Categorical(["A", None])}, index=["r1", "r2"])
+    ad.AnnData(np.ones((2, 2), dtype=np.float32), obs=obs).write_h5ad(tmp_path / "theirs.h5ad")
+    with pytest.raises(StateshiftError, match=r"obs `perturbation` is empty in 1 rows \(first: r2\)"):
+        read_effects(tmp_path / "theirs.h5ad")

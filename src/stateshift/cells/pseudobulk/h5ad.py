@@ -110,6 +110,12 @@ def read_effects_h5ad(path: Path, columns: Mapping[str, str], in_context: str, s
     roles = find_roles(list(obs.columns), columns, ("perturbation", "context"), f"{path}: obs")
     if np.isinf(effects).any():
         raise StateshiftError(f"{path}: X holds infinite values: put NaN where a gene was not measured.")
+    for column in roles.values():
+        blank = (obs[column].isna() | (obs[column].astype(str).str.strip() == "")).to_numpy()
+        if blank.any():
+            raise StateshiftError(
+                f"{path}: obs `{column}` is empty in {blank.sum():,} rows (first: {obs.index[blank][0]})."
+            )
     genes, perturbations = [str(g) for g in var.index], obs[roles["perturbation"]].astype(str).tolist()
     refuse_repeats(genes, str(path))
     contexts = obs[roles["context"]].astype(str).tolist() if "context" in roles else [in_context] * len(obs)
@@ -120,15 +126,16 @@ def read_effects_h5ad(path: Path, columns: Mapping[str, str], in_context: str, s
             f"{path} holds {some(twice, 4)} more than once: one row a perturbation and context is needed. If these "
             "are cells, estimate their effects (stateshift effects estimate)."
         )
+    per_row = {n: obs[n].to_numpy() for n in PER_ROW if n in obs and pd.api.types.is_numeric_dtype(obs[n])}
     return EffectTable(
         genes,
         perturbations,
         contexts,
         effects,
-        obs["n_cells"].to_numpy() if "n_cells" in obs else None,
+        per_row.pop("n_cells", None),
         dict(zip(map(str, about.get("control_contexts", ())), means)),
         **layers,
-        **{n: obs[n].to_numpy() for n in PER_ROW[1:] if n in obs},
+        **per_row,
         scale=scale or str(about.get("scale", "")),
         simulated=bool(about.get("simulated", False)),
     )
