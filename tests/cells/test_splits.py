@@ -94,7 +94,7 @@ def test_a_listed_single_may_carry_the_control_as_the_data_does(screen):
     cells = load_cells(experiment)
     assert split_counts(cells, assign_splits(experiment, cells))["test"] == {"K562": {"G4": 24}}
     screen.write_toml('[training]\nmade = "train"\n[fewshot."made.K562"]\nval = ["G4"]\ntest = ["G4+ctrl"]\n')
-    with pytest.raises(InputProblems, match="puts G4, by two of its names, into val and into test"):
+    with pytest.raises(InputProblems, match=r"puts G4 into val, as G4, and into test, as G4\+ctrl"):
         assign_splits(read_experiment(screen.toml), cells)
 
 

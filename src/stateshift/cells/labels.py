@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift.cells.columns import Columns
-from stateshift.errors import StateshiftError, some
+from stateshift.errors import InputProblems, some
 
 logger = logging.getLogger(__name__)
 
@@ -18,11 +18,13 @@ def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -
 
     Raises
     ------
-    StateshiftError
-        Cells without a value in a column that is needed.
+    InputProblems
+        Cells without a value in a column that is needed, and labels with spaces around them, of all columns.
     """
-    for column in filter(None, (columns.cell_type, columns.perturbation, columns.batch)):
-        _refuse_bad_labels(obs, column, file)
+    needed = dict.fromkeys(filter(None, (columns.cell_type, columns.perturbation, columns.batch)))
+    problems = [problem for column in needed for problem in _bad_labels(obs, column)]
+    if problems:
+        raise InputProblems(file, problems)
     return pd.DataFrame(
         {
             "dataset": dataset,
@@ -47,23 +49,25 @@ def single_name(name: str, control: str) -> str:
     return "+".join(genes) or name
 
 
-def _refuse_bad_labels(obs: pd.DataFrame, column: str, file: str) -> None:
+def _bad_labels(obs: pd.DataFrame, column: str) -> list[str]:
     """No label, an empty one, or one with spaces around it would become a group of its own."""
+    problems = []
     codes, names = pd.factorize(obs[column])
     texts = np.array([str(v) for v in names], dtype=object)
     blank = np.array([not t.strip() for t in texts], dtype=bool)
     empty = (codes < 0) | (blank[codes] if len(blank) else False)
     if empty.any():
-        raise StateshiftError(
-            f"{file}: obs `{column}` is empty in {empty.sum():,} cells (first: {obs.index[empty][0]}): "
+        problems.append(
+            f"obs `{column}` is empty in {empty.sum():,} cells (first: {obs.index[empty][0]}): "
             "fill it in, or drop those cells."
         )
-    spaced = sorted({t for t in texts if t != t.strip()})
+    spaced = sorted({t for t in texts if t != t.strip() and t.strip()})
     if spaced:
-        raise StateshiftError(
-            f"{file}: obs `{column}` holds labels with spaces around them ({some([repr(v) for v in spaced], 3)}): "
+        problems.append(
+            f"obs `{column}` holds labels with spaces around them ({some([repr(v) for v in spaced], 3)}): "
             f'strip them, adata.obs["{column}"] = adata.obs["{column}"].astype(str).str.strip().'
         )
+    return problems
 
 
 def _perturbation_names(column: pd.Series, control: str) -> np.ndarray:

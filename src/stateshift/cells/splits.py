@@ -143,11 +143,13 @@ def _fewshot(
     split[here] = "train"
     known = set(perturbation[here]) - {control}
     table = f'[fewshot."{place[0]}.{place[1]}"]'
-    taken: dict[str, str] = {}
+    taken: dict[str, tuple[str, str]] = {}
     for name, listed in experiment.fewshot[place].items():
         wanted = [single_name(p, control) for p in listed]
-        for twice in [p for p in wanted if taken.setdefault(p, name) != name]:
-            problems.append(f"{table} puts {twice}, by two of its names, into {taken[twice]} and into {name}.")
+        for single, written in zip(wanted, listed):
+            before, spelt = taken.setdefault(single, (name, written))
+            if before != name and spelt != written:
+                problems.append(f"{table} puts {single} into {before}, as {spelt}, and into {name}, as {written}.")
         for absent in [p for p in wanted if p not in known]:
             problems.append(f"{table} {name}: `{absent}` is not perturbed there{suggestion(absent, known)}.")
         split[here & np.isin(perturbation, wanted)] = name

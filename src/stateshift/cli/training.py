@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -37,24 +37,26 @@ def demo(
 
 
 def check(experiment: Annotated[Path, typer.Argument(help="The experiment TOML.")]) -> None:
-    """What was found: files, columns, cells, splits, genes, feature coverage."""
+    """What was found: files, columns, cells, splits, genes, feature coverage; what a run needs."""
     from rich.console import Console
 
     from stateshift.cells import check_experiment
+    from stateshift.cli.check_tables import check_tables, needs_table
     from stateshift.training import experiment_config
+    from stateshift.training.resources import run_needs
 
     found = check_experiment(experiment)
-    experiment_config(found.experiment)
+    needs = run_needs(found, experiment_config(found.experiment))
     console = Console()
-    for table in _check_tables(found):
+    for table in (*check_tables(found), needs_table(needs)):
         console.print(table)
     if found.uncovered is not None:
         covered = len(found.genes) - len(found.uncovered)
         console.print(f"features: {covered} of {len(found.genes)} perturbed genes have a vector", highlight=False)
-        if found.uncovered:
-            console.print(f"without a vector: {', '.join(found.uncovered)}", highlight=False)
+    if found.notes:
+        console.print("worth knowing:")
     for note in found.notes:
-        console.print(note, highlight=False)
+        console.print(f"  - {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def train(
@@ -118,29 +120,3 @@ def train(
             name=name,
         )
     typer.echo(f"The run is {run}. Next: stateshift predict {run} --cells CELLS.h5ad --perturb GENES -o predicted.h5ad")
-
-
-def _check_tables(found: Any) -> list[Any]:
-    from rich.table import Table
-
-    files = Table("dataset", "file", "perturbation", "cell type", "batch", "control", title="files and columns")
-    files.columns[1].overflow = "fold"
-    for file in found.files:
-        c = file.columns
-        files.add_row(
-            file.obs["dataset"].iloc[0], str(file.path), c.perturbation, c.cell_type, c.batch or "–", c.control
-        )
-    splits = Table("split", "context", "perturbations", "cells", title="splits")
-    for split, contexts in found.counts.items():
-        for context, perturbations in contexts.items():
-            splits.add_row(split, context, str(len(perturbations)), f"{sum(perturbations.values()):,}")
-    facts = Table(show_header=False, title="cells and genes")
-    for label, value in (
-        ("cells", f"{found.n_cells:,}"),
-        ("control cells", f"{found.n_controls:,}"),
-        ("genes measured", f"{found.n_genes:,}"),
-        ("genes perturbed", f"{len(found.genes):,}"),
-        ("scale", found.scale),
-    ):
-        facts.add_row(label, value)
-    return [files, facts, splits]

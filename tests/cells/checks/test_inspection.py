@@ -14,13 +14,19 @@ def test_a_check_counts_what_training_would_use(screen):
     assert found.notes == [
         "G3, held out for val in K562, trains as G3 in A549.",
         "G4, held out for test in K562, trains as G4 in A549.",
+        "4 of 4 perturbed genes are not measured, no var_name is theirs: G1, G2, G3, G4.",
+        "Old and new symbols of one gene were not looked for, only spellings: HGNC's table is not here "
+        "(stateshift data get hgnc).",
     ]
     assert found.files[0].columns.perturbation == "target_gene"
 
 
 def test_a_check_notes_that_nothing_will_be_tested(screen):
     screen.write_toml('[training]\nmade = "train"\n')
-    assert len(check_experiment(screen.toml).notes) == 2
+    assert check_experiment(screen.toml).notes[:2] == [
+        "No test split is declared: a run trains on everything, and nothing can be scored afterwards.",
+        "No validation split is declared: a tenth of the training cells chooses the checkpoint.",
+    ]
 
 
 def test_doubles_that_hold_a_held_out_gene_are_noted(screen):

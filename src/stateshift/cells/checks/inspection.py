@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from stateshift.cells.checks.labels import notes_of, problems_of
+from stateshift.cells.checks.coverage import SplitCoverage, coverage_by_split, coverage_problems
+from stateshift.cells.checks.labels import look_at_labels
 from stateshift.cells.experiment import Experiment, parse_experiment
 from stateshift.cells.loading import IN_MEMORY, Storage, load_survey, scales_that_differ
 from stateshift.cells.matrix.stored import opened, stored_matrix
 from stateshift.cells.population import Cells
-from stateshift.cells.splits import find_splits, seen_elsewhere, split_counts
+from stateshift.cells.splits import find_splits, seen_elsewhere, split_counts, split_groups
 from stateshift.cells.survey import FoundFile, Survey, survey_files
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable, genes_of
@@ -36,10 +38,16 @@ class ExperimentCheck:
         Of the matrices once loaded.
     counts
         split → context → perturbation → perturbed cells.
+    groups
+        As `stateshift.cells.splits.split_groups` gives them.
     genes
         Genes perturbed anywhere, doubles split.
     uncovered
         Perturbed genes without a feature vector; None where no table is named.
+    coverage
+        Perturbations with and without a vector, by split; empty where no table is named.
+    features
+        The feature table's genes and width; None where no table is named.
     notes
         Sentences on what is allowed and worth knowing.
     """
@@ -52,8 +60,11 @@ class ExperimentCheck:
     scale: str
     loaded_bytes: int
     counts: dict[str, dict[str, dict[str, int]]]
+    groups: pd.DataFrame
     genes: list[str]
     uncovered: list[str] | None
+    coverage: list[SplitCoverage] = field(default_factory=list)
+    features: tuple[int, int] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -78,7 +89,7 @@ def read_all(
     InputProblems
         The problems of the TOML, of the files and of the splits together.
     """
-    experiment, survey, split, problems = _read_labels(path, columns, beside_only)
+    experiment, survey, split, problems, _ = _read_labels(path, columns, beside_only)
     cells = None
     if problems:
         problems += _look_at_values(survey, experiment)[1]
@@ -97,17 +108,21 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
     InputProblems
         Everything that would stop training, at once.
     """
-    experiment, survey, split, problems = _read_labels(path, None, False)
+    experiment, survey, split, problems, notes = _read_labels(path, None, False)
+    cells = survey.labels()
     scale, more = _look_at_values(survey, experiment)
     problems += more
+    table, coverage = None, []
+    try:
+        table = _table(experiment)
+    except StateshiftError as error:
+        problems.append(str(error))
+    if table is not None and not problems:
+        coverage = coverage_by_split(split_groups(cells, split), table)
+        problems += coverage_problems(coverage, experiment.features.get("missing", "error"))
     if problems:
         raise InputProblems(str(path), problems)
-    cells = survey.labels()
-    counts = split_counts(cells, split)
     genes = sorted({g for p in cells.obs["perturbation"].unique() if p != cells.control for g in genes_of(p)})
-    uncovered = None
-    if "table" in experiment.features:
-        uncovered = FeatureTable.load(experiment.resolve(experiment.features["table"])).missing(genes)
     return ExperimentCheck(
         experiment,
         survey.files,
@@ -116,30 +131,41 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         int(cells.is_control.sum()),
         scale,
         survey.loaded_bytes,
-        counts,
+        split_counts(cells, split),
+        split_groups(cells, split),
         genes,
-        uncovered,
-        [*survey.notes, *seen_elsewhere(experiment, cells, split), *notes_of(survey, cells, split)],
+        None if table is None else table.missing(genes),
+        coverage,
+        None if table is None else (len(table), table.width),
+        [*survey.notes, *seen_elsewhere(experiment, cells, split), *notes],
     )
 
 
 def _read_labels(
     path: str | Path, columns: Mapping[str, str] | None, beside_only: bool
-) -> tuple[Experiment, Survey, np.ndarray, list[str]]:
-    """The TOML, the files' labels and the split of each cell; the problems of all three."""
+) -> tuple[Experiment, Survey, np.ndarray, list[str], list[str]]:
+    """The TOML, the files' labels and the split of each cell; the problems of all three, and notes."""
     experiment, problems = parse_experiment(path, columns, beside_only=beside_only)
     survey = survey_files(experiment)
     problems += survey.problems
-    cells, split = survey.labels(), np.array([], dtype=str)
+    cells, split, notes = survey.labels(), np.array([], dtype=str), []
     if cells is not None:
         split, more = find_splits(experiment, cells)
-        problems += more + problems_of(survey, cells, split)
+        wrong, notes = look_at_labels(survey, cells, split)
+        problems += more + wrong
     elif not problems:
         problems.append("no dataset can be read.")
-    table = experiment.features.get("table")
-    if table is not None and not experiment.resolve(table).is_file():
-        problems.append(f'[features] table = "{table}": there is no such feature table.')
-    return experiment, survey, split, problems
+    named = experiment.features.get("table")
+    if named is not None and not experiment.resolve(named).is_file():
+        problems.append(f'[features] table = "{named}": there is no such feature table.')
+    return experiment, survey, split, problems, notes
+
+
+def _table(experiment: Experiment) -> FeatureTable | None:
+    """The feature table that an experiment names, where it is there."""
+    named = experiment.features.get("table")
+    path = None if named is None else experiment.resolve(named)
+    return FeatureTable.load(path) if path is not None and path.is_file() else None
 
 
 def _look_at_values(survey: Survey, experiment: Experiment) -> tuple[str, list[str]]:

@@ -1,0 +1,152 @@
+"""The memory and the time that a run will need, told before anything is read."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stateshift.cells import ExperimentCheck
+from stateshift.cells.loading import GIGABYTE
+from stateshift.training.data import KEPT_BACK
+
+MEASURED = {"cpu": 2e10, "cuda": 2e12}
+"""Most operations of a step that is tried out, by device: under a second or two."""
+BYTES_A_PARAMETER = 16
+"""Weight, gradient and Adam's two moments, float32."""
+
+
+@dataclass(frozen=True)
+class RunNeeds:
+    """What a run takes; None where the width of the features isn't known.
+
+    Parameters
+    ----------
+    matrix_bytes, in_memory
+        Of the cells, and whether they stay in memory (``data.memory_gb``) or are read from the cache.
+    feature_bytes
+        Of the feature table.
+    n_parameters, model_bytes
+        Trained parameters; their weights, gradients and Adam's moments.
+    step_bytes
+        Of a batch and of what is kept of it for the backward pass.
+    n_sets, batches_an_epoch, max_steps
+        Training sets and batches until every training cell was served, and the steps that are configured.
+    step_seconds
+        Measured on this machine with made-up cells, reading left out; None where a step is too large to be tried.
+    device
+        That it was measured on.
+    """
+
+    matrix_bytes: int
+    in_memory: bool
+    feature_bytes: int | None
+    n_parameters: int | None
+    model_bytes: int | None
+    step_bytes: int | None
+    n_sets: int
+    batches_an_epoch: int
+    max_steps: int
+    step_seconds: float | None
+    device: str
+
+
+def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
+    """The memory and time that training an experiment takes.
+
+    Parameters
+    ----------
+    found
+        What `stateshift.cells.check_experiment` found.
+    config
+        As `stateshift.training.experiment_config` gives it.
+    """
+    import torch
+
+    n_sets = _training_sets(found, config)
+    batch_size, steps = config["data"]["batch_size"], config["training"]["max_steps"]
+    device = "cuda" if torch.cuda.is_available() and config["training"]["accelerator"] != "cpu" else "cpu"
+    needs = RunNeeds(
+        found.loaded_bytes,
+        found.loaded_bytes <= config["data"]["memory_gb"] * GIGABYTE,
+        None, None, None, None,
+        n_sets, -(-n_sets // batch_size), steps, None, device,
+    )  # fmt: skip
+    table = found.features or _onehot(found)
+    if table is None:
+        return needs
+    n_vectors, width = table
+    n_parameters, step_bytes, operations = _step(config, found, width, batch_size, "meta")[:3]
+    seconds = None
+    if operations * 2 / batch_size <= MEASURED[device]:
+        _step(config, found, width, 2, device)
+        seconds = _step(config, found, width, 2, device)[3] * batch_size / 2
+    return replace(
+        needs,
+        feature_bytes=4 * n_vectors * width,
+        n_parameters=n_parameters,
+        model_bytes=BYTES_A_PARAMETER * n_parameters,
+        step_bytes=step_bytes,
+        step_seconds=seconds,
+    )
+
+
+def _onehot(found: ExperimentCheck) -> tuple[int, int] | None:
+    """Vectors and width of a table that training makes itself."""
+    return (len(found.genes), len(found.genes)) if found.experiment.features.get("source") == "onehot" else None
+
+
+def _training_sets(found: ExperimentCheck, config: dict[str, Any]) -> int:
+    """Sets of an epoch, as `stateshift.cells.sets.CellSets` cuts them."""
+    by = ["dataset", "file", "context", "perturbation"]
+    train = found.groups[found.groups["split"] == "train"]
+    sizes = train["cells"].to_numpy()
+    if not (found.groups["split"] == "val").any():
+        sizes = sizes - np.where(sizes >= 4, np.maximum(1, np.rint(KEPT_BACK * sizes)), 0).astype(int)
+    if config["data"].get("by_batch"):
+        cells = pd.concat([f.obs for f in found.files]).merge(train[by], on=by)
+        sizes = cells.groupby([*by, "batch"], observed=True).size().to_numpy()
+    return int(np.ceil(sizes / config["model"]["set_size"]).sum())
+
+
+def _step(
+    config: dict[str, Any], found: ExperimentCheck, width: int, n_sets: int, device: str
+) -> tuple[int, int, int, float]:
+    """Parameters, bytes kept, operations and seconds of one training step; nothing is computed on ``meta``."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from stateshift.transition import TransitionModel
+    from stateshift.transition.checkpoint import config_from
+    from stateshift.transition.losses import energy_distance
+
+    shape = config_from(config["model"], found.n_genes, width, found.scale)
+    kept: dict[int, int] = {}
+
+    def remember(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.device(device):
+        model = TransitionModel(shape)
+        cells = torch.rand(n_sets, shape.set_size, found.n_genes)
+        batch = {"ctrl_cell_emb": cells, "pert_emb": torch.rand(n_sets, width)}
+        measured = torch.rand_like(cells)
+    optimiser = torch.optim.Adam(model.parameters())
+    start = time.perf_counter()
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor),
+    ):
+        loss = energy_distance(model(batch), measured).mean()
+        loss.backward()
+    optimiser.step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    n_parameters = sum(p.numel() for p in model.parameters())
+    step_bytes = sum(kept.values()) + 2 * cells.nbytes
+    return n_parameters, step_bytes, counter.get_total_flops(), seconds

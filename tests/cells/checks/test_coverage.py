@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from stateshift.cells import check_experiment
+from stateshift.feature_table import FeatureTable
+
+GROUPS = [(c, p) for c in ("K562", "A549") for p in ("non-targeting", "G1", "G2", "G3", "G1+G2")]
+TABLES = (
+    '[training]\none = "train"\n[zeroshot]\n"one.A549" = "test"\n[fewshot."one.K562"]\nval = ["G3"]\n'
+    '[features]\ntable = "features.pt"\n'
+)
+
+
+@pytest.fixture(autouse=True)
+def features(tmp_path, write_file):
+    write_file("one", GROUPS)
+    FeatureTable(["G1", "G3"], np.eye(2)).save(tmp_path / "features.pt")
+
+
+def test_perturbations_without_a_vector_are_refused_by_split(experiment, problems):
+    said = problems(experiment(TABLES))
+    assert [s.partition(":")[0] for s in said] == ["train", "test"]
+    assert said[0] == (
+        "train: 2 of 3 perturbations have no feature vector (G2): make a table that holds them (create_esm_pert_features), "
+        'or leave them out by name with [features] missing = "drop".'
+    )
+
+
+def test_perturbations_that_are_dropped_are_counted_by_split(experiment):
+    found = check_experiment(experiment(TABLES + 'missing = "drop"\n'))
+    assert [(c.split, c.covered, c.uncovered, c.missing_genes) for c in found.coverage] == [
+        ("train", ["G1"], ["G1+G2", "G2"], ["G2"]),
+        ("val", ["G3"], [], []),
+        ("test", ["G1", "G3"], ["G1+G2", "G2"], ["G2"]),
+    ]
+    assert found.uncovered == ["G2"]
+    assert found.features == (2, 2)
+
+
+def test_a_table_that_can_not_be_read_comes_with_the_other_problems(experiment, problems, tmp_path):
+    (tmp_path / "features.pt").write_text("no table")
+    said = problems(experiment(TABLES.replace("K562", "K563")))
+    assert len(said) == 2
+    assert "K563" in said[0]
+    assert "features.pt" in said[1]

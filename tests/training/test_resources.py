@@ -1,0 +1,74 @@
+import pytest
+
+from stateshift.cells import check_experiment
+from stateshift.cells.sets import CellSets
+from stateshift.training import compose_config, experiment_config
+from stateshift.training.resources import run_needs
+from stateshift.transition import TransitionModel
+from stateshift.transition.checkpoint import config_from
+
+SMALL = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8"]
+
+
+@pytest.fixture
+def found(screen):
+    screen.toml.write_text(screen.toml.read_text() + f'[features]\ntable = "{screen.table}"\n')
+    return check_experiment(screen.toml)
+
+
+def test_memory_is_that_of_the_matrix_the_table_and_the_model(found):
+    config = compose_config(SMALL)
+    needs = run_needs(found, config)
+    model = TransitionModel(config_from(config["model"], 20, 6, "log1p"))
+    assert needs.n_parameters == sum(p.numel() for p in model.parameters())
+    assert needs.model_bytes == 16 * needs.n_parameters
+    assert needs.feature_bytes == 4 * 6 * 4
+    assert needs.matrix_bytes == found.loaded_bytes
+    assert needs.in_memory
+    assert not run_needs(found, compose_config([*SMALL, "data.memory_gb=0"])).in_memory
+
+
+def test_a_step_keeps_more_the_more_cells_a_batch_holds(found):
+    few, many = (run_needs(found, compose_config([*SMALL, f"data.batch_size={b}"])).step_bytes for b in (4, 8))
+    assert few > 2 * 4 * 8 * 20 * 4
+    assert 1.5 * few < many < 2 * few
+
+
+@pytest.mark.parametrize("by_batch", ["false", "true"])
+def test_sets_are_counted_as_they_are_cut(screen, found, by_batch):
+    from stateshift.cells import read_all
+    from stateshift.feature_table import FeatureTable
+
+    config = compose_config([*SMALL, "data.batch_size=3", f"data.by_batch={by_batch}", "training.max_steps=70"])
+    needs = run_needs(found, config)
+    _, cells, split = read_all(screen.toml)
+    sets = CellSets(
+        cells, split == "train", FeatureTable.load(screen.table), set_size=8, batch_size=3, seed=0,
+        by_batch=by_batch == "true",
+    )  # fmt: skip
+    assert needs.n_sets == {"false": 8 * 3, "true": 8 * 2 * 2}[by_batch]
+    assert needs.batches_an_epoch == sets.batches_an_epoch
+    assert needs.max_steps == 70
+
+
+def test_a_tenth_is_kept_back_where_no_validation_is_declared(screen):
+    screen.write_toml(f'[training]\nmade = "train"\n[features]\ntable = "{screen.table}"\n')
+    needs = run_needs(check_experiment(screen.toml), compose_config([*SMALL, "model.set_size=11"]))
+    assert needs.n_sets == 15 * 2
+
+
+def test_a_step_is_measured_where_it_is_small_and_not_where_it_is_large(found):
+    assert run_needs(found, compose_config(["training.accelerator=cpu"])).step_seconds > 0
+    large = run_needs(found, compose_config(["model=state_lg", "training.accelerator=cpu"]))
+    assert large.step_seconds is None
+    assert large.n_parameters > 200_000_000
+
+
+def test_without_a_table_the_model_is_not_known_and_the_sets_are(screen):
+    found = check_experiment(screen.toml)
+    needs = run_needs(found, experiment_config(found.experiment))
+    assert (needs.n_parameters, needs.feature_bytes, needs.step_seconds) == (None, None, None)
+    assert needs.n_sets == 8
+    screen.toml.write_text(screen.toml.read_text() + '[features]\nsource = "onehot"\n')
+    found = check_experiment(screen.toml)
+    assert run_needs(found, experiment_config(found.experiment)).feature_bytes == 4 * 4 * 4
