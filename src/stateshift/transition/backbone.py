@@ -23,16 +23,23 @@ class RMSNorm(nn.Module):
 
 
 class SetAttention(nn.Module):
-    """Self-attention among the cells of a set, both ways, without biases or positions."""
+    """Self-attention among the cells of a set, both ways, without biases or positions.
 
-    def __init__(self, hidden: int, heads: int):
+    ``alone``, each cell attends to itself: its weight there is one, so queries and keys have no say and
+    there are none.
+    """
+
+    def __init__(self, hidden: int, heads: int, alone: bool = False):
         super().__init__()
-        self.heads = heads
-        self.q_proj, self.k_proj = nn.Linear(hidden, hidden, bias=False), nn.Linear(hidden, hidden, bias=False)
+        self.heads, self.alone = heads, alone
+        if not alone:
+            self.q_proj, self.k_proj = nn.Linear(hidden, hidden, bias=False), nn.Linear(hidden, hidden, bias=False)
         self.v_proj, self.o_proj = nn.Linear(hidden, hidden, bias=False), nn.Linear(hidden, hidden, bias=False)
 
     def forward(self, h_BSH: Tensor, mask_BS: Tensor | None) -> Tensor:
         """Mix cells; a masked (padding) cell is attended by none."""
+        if self.alone:
+            return self.o_proj(self.v_proj(h_BSH))
         B, S, H = h_BSH.shape
         q, k, v = (
             proj(h_BSH).view(B, S, self.heads, H // self.heads).transpose(1, 2)
@@ -59,10 +66,10 @@ class GatedFeedForward(nn.Module):
 class Block(nn.Module):
     """One pre-norm layer: attention among cells, then the feed-forward, each added to its input."""
 
-    def __init__(self, hidden: int, heads: int, ffn: int):
+    def __init__(self, hidden: int, heads: int, ffn: int, alone: bool = False):
         super().__init__()
         self.input_layernorm, self.post_attention_layernorm = RMSNorm(hidden), RMSNorm(hidden)
-        self.self_attn, self.mlp = SetAttention(hidden, heads), GatedFeedForward(hidden, ffn)
+        self.self_attn, self.mlp = SetAttention(hidden, heads, alone), GatedFeedForward(hidden, ffn)
 
     def forward(self, h_BSH: Tensor, mask_BS: Tensor | None) -> Tensor:
         """Map (B, S, H) to (B, S, H)."""
@@ -73,9 +80,9 @@ class Block(nn.Module):
 class SetTransformer(nn.Module):
     """A stack of blocks and a final norm, initialised as Llama is (normal, 0.02)."""
 
-    def __init__(self, hidden: int, layers: int, heads: int, ffn: int):
+    def __init__(self, hidden: int, layers: int, heads: int, ffn: int, alone: bool = False):
         super().__init__()
-        self.layers = nn.ModuleList(Block(hidden, heads, ffn) for _ in range(layers))
+        self.layers = nn.ModuleList(Block(hidden, heads, ffn, alone) for _ in range(layers))
         self.norm = RMSNorm(hidden)
         for module in self.modules():
             if isinstance(module, nn.Linear):

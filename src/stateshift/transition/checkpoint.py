@@ -6,12 +6,13 @@ from dataclasses import fields
 
 from stateshift.errors import StateshiftError
 from stateshift.run import RunDirectory
-from stateshift.transition.model import TransitionConfig, TransitionModel
+from stateshift.transition.config import TransitionConfig
+from stateshift.transition.model import TransitionModel
 
 
 def config_from(model: dict, genes: int, features: int, scale: str) -> TransitionConfig:
     """A `TransitionConfig` from a Hydra ``model`` group, the data's widths and their scale."""
-    known = {f.name for f in fields(TransitionConfig)} - {"genes", "features", "space"}
+    known = {f.name for f in fields(TransitionConfig)} - {"genes", "features", "space", "batches"}
     unknown = sorted(set(model) - known - {"name"})
     if unknown:
         raise StateshiftError(f"model.{unknown[0]} is no setting of the transition model.")

@@ -5,7 +5,7 @@ Shapes: B sets, S cells a set, G genes, F feature width, H hidden width.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,76 +13,29 @@ from torch import Tensor, nn
 from stateshift.effects.shift import shift_population
 from stateshift.errors import StateshiftError
 from stateshift.transition.backbone import SetTransformer
+from stateshift.transition.config import TransitionConfig
+from stateshift.transition.heads import BatchToken, ConfidenceToken, gene_decoder, mlp
 
 
-@dataclass(frozen=True)
-class TransitionConfig:
-    """Shape of a `TransitionModel`.
+class TransitionOutput(NamedTuple):
+    """All that a model gives for a batch.
 
     Parameters
     ----------
-    genes, features
-        G and F, from the data.
-    hidden, layers, heads, ffn
-        Of the set transformer; ``heads`` divides ``hidden``.
-    set_size
-        S that it is trained on; predictions use the same.
-    encoder_layers, decoder_layers
-        Linear layers of the encoders and of the output projection.
-    basal_mlp
-        Encode cells with an MLP; else with one linear layer.
-    predict_residual
-        Add the cell's own encoding to what the transformer hands to the output projection.
-    start
-        ``effect``: the cells start from their control, shifted by a linear map of the features (fitted by
-        ridge on pseudobulk effects, frozen), and the network adds to what is expressed then, from zero.
-        ``none``: the network makes the whole output, as published.
-    dropout
-        In the encoders and the output projection.
-    space
-        ``expression``: outputs are not negative. ``embedding``: they may be anything.
+    cells
+        Perturbed cells (B, S, G); rows of padding are meaningless.
+    genes
+        The gene decoder's expression of them, (B, S, decoded genes), log1p; None without a decoder.
+    batch_logits
+        A logit a set and batch, (B, batches); None without a batch token.
+    confidence
+        The loss expected of each set, (B,); None without a confidence token.
     """
 
-    genes: int
-    features: int
-    hidden: int
-    layers: int
-    heads: int
-    ffn: int
-    set_size: int
-    encoder_layers: int
-    decoder_layers: int
-    basal_mlp: bool = True
-    predict_residual: bool = True
-    start: str = "effect"
-    dropout: float = 0.1
-    space: str = "expression"
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "heads", "ffn", "set_size", "encoder_layers", "decoder_layers"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise StateshiftError(f"model.{name}={value} has to be a whole number of at least 1.")
-        if self.hidden % self.heads:
-            raise StateshiftError(f"model.heads={self.heads} does not divide model.hidden={self.hidden}.")
-        if self.start not in ("effect", "none"):
-            raise StateshiftError(f"model.start={self.start}: there are `effect` and `none`.")
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise StateshiftError(f"model.dropout={self.dropout} has to be a number from 0 to below 1.")
-        for name in ("basal_mlp", "predict_residual"):
-            if not isinstance(getattr(self, name), bool):
-                raise StateshiftError(f"model.{name}={getattr(self, name)} has to be true or false.")
-
-
-def mlp(n_in: int, n_out: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:
-    """``layers`` linear layers with GELU and dropout between them."""
-    widths = [n_in, *[hidden] * (layers - 1), n_out]
-    parts: list[nn.Module] = []
-    for i in range(layers):
-        parts.append(nn.Linear(widths[i], widths[i + 1]))
-        if i < layers - 1:
-            parts += [nn.GELU(), nn.Dropout(dropout)]
-    return nn.Sequential(*parts)
+    cells: Tensor
+    genes: Tensor | None
+    batch_logits: Tensor | None
+    confidence: Tensor | None
 
 
 class TransitionModel(nn.Module):
@@ -103,21 +56,37 @@ class TransitionModel(nn.Module):
         self.config = c = config
         self.pert_encoder = mlp(c.features, c.hidden, c.hidden, c.encoder_layers, c.dropout)
         self.basal_encoder = mlp(c.genes, c.hidden, c.hidden, c.encoder_layers if c.basal_mlp else 1, c.dropout)
-        self.transformer_backbone = SetTransformer(c.hidden, c.layers, c.heads, c.ffn)
+        self.transformer_backbone = SetTransformer(c.hidden, c.layers, c.heads, c.ffn, alone=c.mask_attn)
         self.project_out = mlp(c.hidden, c.genes, c.hidden, c.decoder_layers, c.dropout)
+        if c.bottleneck:
+            narrow = c.genes // 8
+            self.bottleneck = nn.Sequential(nn.Linear(c.genes, narrow), nn.GELU(), nn.Linear(narrow, c.genes))
+        if c.batch_encoder:
+            self.batch_encoder = nn.Embedding(c.batches, c.hidden)
+        if c.batch_token:
+            self.batch_token = BatchToken(c.hidden, c.batches)
+        if c.confidence_token:
+            self.confidence_token = ConfidenceToken(c.hidden, c.dropout)
+        if c.gene_decoder:
+            self.gene_decoder = gene_decoder(c.genes, c.gene_decoder, c.gene_decoder_widths, c.dropout)
         if c.start == "effect":
             self.register_buffer("effect_down", torch.zeros(c.features, 0))
             self.register_buffer("effect_up", torch.zeros(0, c.genes))
             self.register_buffer("effect_intercept", torch.zeros(c.genes))
-            nn.init.zeros_(self.project_out[-1].weight)
-            nn.init.zeros_(self.project_out[-1].bias)
+            last = (self.bottleneck if c.bottleneck else self.project_out)[-1]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def set_start(self, down: Tensor, up: Tensor, intercept: Tensor) -> None:
         """Give the linear start: effect (G,) = features (F,) @ down (F, R) @ up (R, G) + intercept (G,), log1p."""
         self.effect_down, self.effect_up, self.effect_intercept = down, up, intercept
 
     def forward(self, batch: dict) -> Tensor:
-        """Perturbed cells for a batch.
+        """Perturbed cells for a batch, (B, S, G): the ``cells`` of `outputs`."""
+        return self.outputs(batch).cells
+
+    def outputs(self, batch: dict) -> TransitionOutput:
+        """Perturbed cells for a batch, and what the model's heads give.
 
         Parameters
         ----------
@@ -128,17 +97,53 @@ class TransitionModel(nn.Module):
             ``is_control``: (B,) true for sets that nobody perturbed, which have no linear start; absent where none is.
             ``ctrl_mean``: (B, G), the mean of the whole control population where a set is a part of one;
             absent, each set's own mean.
+            ``batch``: with a batch encoder, each cell's batch: (B, S) or flat (B·S,), or one-hot (B·S, batches).
 
         Returns
         -------
-        Tensor
-            (B, S, G), log1p and not negative, or an embedding; rows of padding are meaningless.
+        TransitionOutput
+            Its ``cells`` are log1p and not negative, or an embedding.
+
+        Raises
+        ------
+        StateshiftError
+            See `read_batch` and `read_batches`.
         """
+        c = self.config
         x_BSG, p_BF, mask_BS = self.read_batch(batch)
         basal_BSH = self.basal_encoder(x_BSG)
         h_BSH = basal_BSH + self.pert_encoder(p_BF)[:, None, :]
-        z_BSH = self.transformer_backbone(h_BSH, mask_BS)
-        out_BSG = self.project_out(z_BSH + basal_BSH if self.config.predict_residual else z_BSH)
+        if c.batch_encoder:
+            h_BSH = h_BSH + self.batch_encoder(self.read_batches(batch))
+        z_BTH = self.transformer_backbone(*self._with_tokens(h_BSH, mask_BS))
+        z_BSH = z_BTH[:, 1:][:, : h_BSH.shape[1]] if c.batch_token else z_BTH[:, : h_BSH.shape[1]]
+        cells_BSG = self._from_start(batch, x_BSG, p_BF, mask_BS, self._project(z_BSH, basal_BSH, x_BSG))
+        return TransitionOutput(
+            cells_BSG,
+            self.gene_decoder(cells_BSG) if c.gene_decoder else None,
+            self.batch_token(z_BTH[:, 0]) if c.batch_token else None,
+            self.confidence_token(z_BTH[:, -1]) if c.confidence_token else None,
+        )
+
+    def _with_tokens(self, h_BSH: Tensor, mask_BS: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The set between the batch token and the confidence token, where there are such, and its mask."""
+        before = [self.batch_token.token] if self.config.batch_token else []
+        after = [self.confidence_token.token] if self.config.confidence_token else []
+        if not before and not after:
+            return h_BSH, mask_BS
+        tokens = [[t.to(h_BSH.dtype).expand(len(h_BSH), 1, -1) for t in side] for side in (before, after)]
+        if mask_BS is not None:
+            mask_BS = nn.functional.pad(mask_BS, (len(before), len(after)), value=True)
+        return torch.cat([*tokens[0], h_BSH, *tokens[1]], dim=1), mask_BS
+
+    def _project(self, z_BSH: Tensor, basal_BSH: Tensor, x_BSG: Tensor) -> Tensor:
+        """From the transformer's width to that of the cells."""
+        if self.config.bottleneck:
+            return self.bottleneck(self.project_out(z_BSH) + x_BSG)
+        return self.project_out(z_BSH + basal_BSH if self.config.predict_residual else z_BSH)
+
+    def _from_start(self, batch: dict, x_BSG: Tensor, p_BF: Tensor, mask_BS: Tensor | None, out_BSG: Tensor) -> Tensor:
+        """What the network makes, on top of the linear start where there is one."""
         if self.config.start == "effect":
             effect_BG = p_BF @ self.effect_down @ self.effect_up + self.effect_intercept
             if "is_control" in batch:
@@ -150,7 +155,7 @@ class TransitionModel(nn.Module):
             # a gene that is silent in a cell stays so: small additions to every zero would make cells
             # that no sequencer gives, and thousands of genes differentially expressed
             out_BSG = start_BSG + out_BSG * (start_BSG > 0)
-        return out_BSG if self.config.space == "embedding" else torch.relu(out_BSG)
+        return torch.relu(out_BSG) if self.config.relu else out_BSG
 
     def read_batch(self, batch: dict, cells: str = "ctrl_cell_emb") -> tuple[Tensor, Tensor, Tensor | None]:
         """Cells (B, S, G), features once a set (B, F), and the mask, from either layout of a batch.
@@ -172,6 +177,21 @@ class TransitionModel(nn.Module):
                 raise StateshiftError("Cells of one set carry different perturbation features.")
             p = per_set[:, 0]
         return x, p.to(x.dtype), mask
+
+    def read_batches(self, batch: dict) -> Tensor:
+        """Each cell's batch, (B, S) whole numbers, from numbers or one-hot rows in either layout.
+
+        Raises
+        ------
+        StateshiftError
+            The batch carries none.
+        """
+        if "batch" not in batch:
+            raise StateshiftError("The model tells batches apart, and these cells carry no `batch`.")
+        labels, flat = batch["batch"], batch["ctrl_cell_emb"].dim() == 2
+        if labels.dim() == (2 if flat else 3):
+            labels = labels.argmax(-1)
+        return labels.long().view(-1, min(self.config.set_size, len(labels))) if flat else labels.long()
 
 
 def masked_mean(x_BSG: Tensor, mask_BS: Tensor | None) -> Tensor:

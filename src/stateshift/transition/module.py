@@ -6,8 +6,9 @@ import lightning
 import torch
 from torch import Tensor
 
+from stateshift.transition.config import TransitionConfig
 from stateshift.transition.losses import energy_distance
-from stateshift.transition.model import TransitionConfig, TransitionModel, masked_mean
+from stateshift.transition.model import TransitionModel, masked_mean
 
 
 class TransitionModule(lightning.LightningModule):

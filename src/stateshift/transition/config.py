@@ -1,0 +1,180 @@
+"""The shape and the options of a transition model, checked before anything is built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stateshift.errors import StateshiftError, suggestion
+
+
+@dataclass(frozen=True)
+class TransitionConfig:
+    """Shape of a `TransitionModel`.
+
+    Parameters
+    ----------
+    genes, features
+        G and F, from the data; G is the width of an embedding where the cells are embeddings.
+    hidden, layers, heads, ffn
+        Of the set transformer; ``heads`` divides ``hidden``.
+    set_size
+        S that it is trained on; predictions use the same.
+    encoder_layers, decoder_layers
+        Linear layers of the encoders and of the output projection.
+    basal_mlp
+        Encode cells with an MLP; else with one linear layer.
+    predict_residual
+        Add the cell's own encoding to what the transformer hands to the output projection; with
+        ``output_space`` ``all``, add the cell itself to what the projection gives.
+    start
+        ``effect``: the cells start from their control, shifted by a linear map of the features (fitted by
+        ridge on pseudobulk effects, frozen), and the network adds to what is expressed then, from zero.
+        ``none``: the network makes the whole output, as published.
+    dropout
+        In the encoders, the output projection and the heads.
+    space
+        What the cells are: ``expression`` or ``embedding``.
+    output_space
+        What is predicted. ``gene``: the genes that the cells have, or that the gene decoder gives.
+        ``all``: every gene, by a bottleneck of G/8 after the projection (with ``predict_residual``) and by the
+        gene decoder where there is one. ``embedding``: the cells' embedding. Default: what the cells are.
+    relu
+        Whether predicted cells end in a ReLU. Default: where the cells are expression.
+    gene_decoder
+        Genes that a decoder gives from the predicted cells; 0 is no decoder.
+    gene_decoder_widths
+        Its hidden widths.
+    batches
+        Batches that the model tells apart, from the data; 0 where no option needs them.
+    batch_encoder
+        Add an embedding of its batch to every cell.
+    batch_token
+        Prepend a learnt token to the set, from which the set's batch is predicted.
+    confidence_token
+        Append a learnt token to the set, from which the loss of the set is predicted.
+    mask_attn
+        Every cell attends to itself alone: what is predicted for it depends on no other cell of the set.
+    """
+
+    genes: int
+    features: int
+    hidden: int
+    layers: int
+    heads: int
+    ffn: int
+    set_size: int
+    encoder_layers: int
+    decoder_layers: int
+    basal_mlp: bool = True
+    predict_residual: bool = True
+    start: str = "effect"
+    dropout: float = 0.1
+    space: str = "expression"
+    output_space: str | None = None
+    relu: bool | None = None
+    gene_decoder: int = 0
+    gene_decoder_widths: tuple[int, ...] = (1024, 1024, 512)
+    batches: int = 0
+    batch_encoder: bool = False
+    batch_token: bool = False
+    confidence_token: bool = False
+    mask_attn: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "heads", "ffn", "set_size", "encoder_layers", "decoder_layers"):
+            self._require_whole(name, getattr(self, name), 1)
+        for name in ("gene_decoder", "batches"):
+            self._require_whole(name, getattr(self, name), 0)
+        if not isinstance(self.gene_decoder_widths, list | tuple):
+            raise StateshiftError(f"model.gene_decoder_widths={self.gene_decoder_widths} has to be a list of widths.")
+        for width in self.gene_decoder_widths:
+            self._require_whole("gene_decoder_widths", width, 1)
+        if self.hidden % self.heads:
+            raise StateshiftError(f"model.heads={self.heads} does not divide model.hidden={self.hidden}.")
+        for name, choices in (("start", ("effect", "none")), ("space", ("expression", "embedding"))):
+            self._require_one_of(name, choices)
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise StateshiftError(f"model.dropout={self.dropout} has to be a number from 0 to below 1.")
+        switches = ("basal_mlp", "predict_residual", "batch_encoder", "batch_token", "confidence_token", "mask_attn")
+        for name in switches if self.relu is None else (*switches, "relu"):
+            if not isinstance(getattr(self, name), bool):
+                raise StateshiftError(f"model.{name}={getattr(self, name)} has to be true or false.")
+        own = "embedding" if self.space == "embedding" else "gene"
+        settled = {
+            "output_space": self.output_space or own,
+            "relu": self.space == "expression" if self.relu is None else self.relu,
+            "gene_decoder_widths": tuple(self.gene_decoder_widths),
+        }
+        for name, value in settled.items():
+            object.__setattr__(self, name, value)
+        self._require_one_of("output_space", ("gene", "all", "embedding"))
+        self._refuse_contradictions()
+
+    @property
+    def bottleneck(self) -> bool:
+        """Whether the output passes a bottleneck of G/8 after the projection."""
+        return self.output_space == "all" and self.predict_residual
+
+    def _require_whole(self, name: str, value: object, least: int) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise StateshiftError(f"model.{name}={value} has to be a whole number of at least {least}.")
+
+    def _require_one_of(self, name: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            raise StateshiftError(f"model.{name}={value}{suggestion(value, choices)}.")
+
+    def _refuse_contradictions(self) -> None:
+        """Options that would do nothing, or undo each other."""
+        decoder, expression = self.gene_decoder > 0, self.space == "expression"
+        contradictions = [
+            (
+                expression and self.output_space == "embedding",
+                "model.output_space=embedding: the cells are expression; name an embedding of the cells, or say gene.",
+            ),
+            (
+                not expression and self.output_space != "embedding" and not decoder,
+                f"model.output_space={self.output_space}: embeddings become genes by a decoder alone, and "
+                "model.gene_decoder is 0.",
+            ),
+            (
+                decoder and self.output_space == ("gene" if expression else "embedding"),
+                f"model.gene_decoder={self.gene_decoder} would stand idle: the model gives what "
+                f"model.output_space={self.output_space} asks for without it.",
+            ),
+            (
+                self.output_space == "all" and not self.predict_residual and not decoder,
+                "model.output_space=all without model.predict_residual and without a gene decoder is the same as gene: "
+                "say gene.",
+            ),
+            (
+                self.bottleneck and self.genes < 8,
+                f"model.output_space=all needs at least 8 genes for its bottleneck of G/8, and there are {self.genes}.",
+            ),
+            (expression and not self.relu, "model.relu=false would predict negative expression."),
+            (
+                not expression and self.relu and self.start == "effect",
+                "model.relu=true with model.start=effect would cut negative values off the embeddings it starts from.",
+            ),
+            (
+                self.batch_encoder and self.batch_token,
+                "model.batch_encoder and model.batch_token together: a token learns nothing of a batch that is given "
+                "to every cell; choose one.",
+            ),
+            (
+                (self.batch_encoder or self.batch_token) and not self.batches,
+                f"model.{'batch_encoder' if self.batch_encoder else 'batch_token'}=true: the data name no batches.",
+            ),
+            (
+                self.mask_attn and (self.batch_token or self.confidence_token),
+                f"model.mask_attn=true: model.{'batch_token' if self.batch_token else 'confidence_token'} would see no "
+                "cell; switch one of them off.",
+            ),
+            (
+                self.confidence_token and self.hidden < 4,
+                f"model.confidence_token needs model.hidden of at least 4, not {self.hidden}.",
+            ),
+        ]
+        for holds, sentence in contradictions:
+            if holds:
+                raise StateshiftError(sentence)
