@@ -33,6 +33,12 @@ def test_files_cells_splits_coverage_and_needs_are_told(screen):
     assert "  - G4, held out for test in K562, trains as G4 in A549.\n" in said
 
 
+def test_without_features_the_model_is_not_known_yet(screen):
+    said = check(screen).stdout
+    assert row(said, "model") == ["model", "known once [features] names a table"]
+    assert row(said, "time") == ["time", "known with the model"]
+
+
 def test_all_problems_are_told_at_once(screen):
     screen.toml.write_text(
         f'[datasets]\nmade = "{screen.cells}"\nspare = "cells.h5ad"\n[training]\nmade = "train"\n'

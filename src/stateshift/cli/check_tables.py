@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from stateshift.errors import some
@@ -28,7 +29,7 @@ def check_tables(found: ExperimentCheck) -> Iterator[Table]:
     splits = Table("split", "context", "perturbations", "cells", title="splits")
     for split, contexts in found.counts.items():
         for context, perturbations in contexts.items():
-            splits.add_row(split, context, f"{len(perturbations):,}", f"{sum(perturbations.values()):,}")
+            _add_row(splits, split, context, f"{len(perturbations):,}", f"{sum(perturbations.values()):,}")
     yield splits
     if found.coverage:
         yield _coverage(found)
@@ -64,8 +65,8 @@ def _files(found: ExperimentCheck) -> Table:
     for file in found.files:
         c = file.columns
         dataset = file.obs["dataset"].iloc[0]
-        table.add_row(
-            dataset, str(file.path), f"{len(file.obs):,}", c.perturbation, c.cell_type, c.batch or "–", c.control
+        _add_row(
+            table, dataset, str(file.path), f"{len(file.obs):,}", c.perturbation, c.cell_type, c.batch or "–", c.control
         )
     return table
 
@@ -75,18 +76,25 @@ def _coverage(found: ExperimentCheck) -> Table:
     table.columns[3].overflow = "fold"
     for c in found.coverage:
         named = some(c.missing_genes, 20) or "–"
-        table.add_row(c.split, f"{len(c.covered):,}", f"{len(c.uncovered):,}", named)
+        _add_row(table, c.split, f"{len(c.covered):,}", f"{len(c.uncovered):,}", named)
     return table
 
 
 def _facts(title: str, *rows: tuple[str, str]) -> Table:
     table = Table(show_header=False, title=title)
     for row in rows:
-        table.add_row(*row)
+        _add_row(table, *row)
     return table
 
 
+def _add_row(table: Table, *cells: str) -> None:
+    """Names may hold brackets, which are no markup."""
+    table.add_row(*map(escape, cells))
+
+
 def _time(needs: RunNeeds) -> str:
+    if needs.n_parameters is None:
+        return "known with the model"
     if needs.step_seconds is None:
         return "not measured here: it depends on the accelerator"
     minutes = needs.step_seconds * needs.max_steps / 60

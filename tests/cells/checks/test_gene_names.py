@@ -55,7 +55,7 @@ def test_ids_against_symbols_name_the_column_that_fits(write_file, experiment, n
     found = notes(experiment(TRAIN))
     (said,) = [n for n in found if "joined by name" in n]
     assert said.startswith(
-        "var_names are Ensembl ids (ENSG00000000001, ENSG00000000002 and 18 more) and perturbations are symbols"
+        "var_names are Ensembl ids (ENSG00000000001, ENSG00000000002 and 18 more), and perturbations are not (KLF1, TP53): "
     )
     assert "the symbols are in var column `gene_symbol` of one.h5ad" in said
     assert not [n for n in found if "not measured" in n]

@@ -104,8 +104,8 @@ def _ids_against_symbols(files: list[FoundFile], genes: list[str], perturbed: li
         else f"no var column looks like {want}"
     )
     return [
-        f"var_names are {have} ({some(genes, 2)}) and perturbations are {want} ({some(perturbed, 2)}): neither knock-down "
-        f"nor predictions can be joined by name; {way_out}."
+        f"var_names are {have} ({some(genes, 2)}), and perturbations are not ({some(perturbed, 2)}): neither knock-down nor "
+        f"predictions can be joined by name; {way_out}."
     ]
 
 
