@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from stateshift.cells import check_experiment
+
 
 def check(screen, *words):
     start = "from stateshift.cli.main import run; run()"
@@ -29,7 +31,8 @@ def test_files_cells_splits_coverage_and_needs_are_told(screen):
     assert row(said, "test", "T98G") == ["test", "T98G", "5", "120"]
     assert row(said, "val", "1") == ["val", "1", "0", "–"]
     assert row(said, "sets of cells") == ["sets of cells", "8, in 1 batches an epoch"]
-    assert row(said, "cells", "0.1 MB, in memory")
+    assert row(said, "features") == ["features", "0.1 kB"]
+    assert row(said, "cells", f"{check_experiment(screen.toml).loaded_bytes / 1e3:.1f} kB, in memory")
     assert "  - G4, held out for test in K562, trains as G4 in A549.\n" in said
 
 

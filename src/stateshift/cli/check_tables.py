@@ -103,4 +103,5 @@ def _time(needs: RunNeeds) -> str:
 
 
 def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:,.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
+    scale, unit = next(((s, u) for s, u in ((1e9, "GB"), (1e6, "MB")) if n_bytes >= s), (1e3, "kB"))
+    return f"{n_bytes / scale:,.1f} {unit}"
