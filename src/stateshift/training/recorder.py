@@ -15,8 +15,6 @@ from torch.utils.data import DataLoader
 from stateshift.files import written_beside
 from stateshift.run import RunDirectory
 
-COLUMNS = ("step", "epoch", "train_loss", "val_loss", "val_shift_error", "control_shift")
-
 
 class RunRecorder(lightning.Callback):
     """Validate every so many steps and at the end; append ``metrics.csv``, keep ``best.ckpt`` and ``last.ckpt``.
@@ -72,7 +70,7 @@ class RunRecorder(lightning.Callback):
         step, loss = trainer.global_step, float(outputs["loss"])
         self._bar.update(self._task, completed=step, loss=loss)
         if step % self.every == 0 or step == trainer.max_steps:
-            self._record(trainer, module, loss)
+            self._record(trainer, module)
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """End the bar."""
@@ -85,17 +83,19 @@ class RunRecorder(lightning.Callback):
         if self._bar is not None:
             self._bar.stop()
 
-    def _record(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule, train_loss: float | None = None
-    ) -> None:
+    def _record(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         step = self._recorded = trainer.global_step
+        trained = {
+            name: float(trainer.callback_metrics[name]) if name in trainer.callback_metrics else None
+            for name in (f"train_{term}" for term in ("loss", *module.objective.weights))
+        }
         losses = self._validate(module, self.validation, module.set_losses)
         losses |= self._validate(module, self.drift, module.control_shifts)
         if losses["val_loss"] < self.best_loss:
             self.best_loss, self.best_step = losses["val_loss"], step
             self._save(trainer, self.run.best, resumable=False)
         self._save(trainer, self.run.last, resumable=True)
-        self._append({"step": step, "epoch": step // self.batches_an_epoch, "train_loss": train_loss, **losses})
+        self._append({"step": step, "epoch": step // self.batches_an_epoch, **trained, **losses})
 
     def _validate(
         self, module: lightning.LightningModule, batches: DataLoader, measure: Callable[[dict], dict[str, Tensor]]
@@ -120,7 +120,7 @@ class RunRecorder(lightning.Callback):
     def _append(self, row: dict[str, Any]) -> None:
         new = not self.run.metrics_file.exists()
         with open(self.run.metrics_file, "a", newline="") as handle:
-            writer = csv.DictWriter(handle, COLUMNS)
+            writer = csv.DictWriter(handle, list(row))
             if new:
                 writer.writeheader()
             writer.writerow(row)

@@ -143,7 +143,7 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
 
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     shape = config_from(config["model"], len(data.cells.genes), data.features.width, data.cells.scale)
-    module = TransitionModule(shape, lr=config["training"]["lr"])
+    module = TransitionModule(shape, lr=config["training"]["lr"], loss=config["loss"])
     if shape.start == "effect":
         import torch
 
