@@ -1,0 +1,139 @@
+"""Make tests/assets/transition: what arc-state computes from random weights, for our model to be held against.
+
+    python scripts/make_transition_goldens.py ARC_ENVIRONMENT [OUTPUT]
+
+ARC_ENVIRONMENT is a virtual environment with arc-state installed (its bin/python is run). Every case is one .npz
+(no pickles: weights under "weight:…", inputs under "input:…", outputs under "output:…") and an entry of cases.json
+with arc-state's own keyword arguments; versions.json says what made them. The weights are random, nobody's training.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+DEFAULT = Path(__file__).resolve().parents[1] / "tests" / "assets" / "transition"
+
+# the published presets, their widths scaled down and their depth and options kept
+PRESETS = {
+    "state": {"width": 24, "ffn": 48, "layers": 2, "heads": 3, "n_encoder_layers": 1, "n_decoder_layers": 1},
+    "state_sm": {
+        "width": 16, "ffn": 32, "layers": 2, "heads": 2, "n_encoder_layers": 4, "n_decoder_layers": 4,
+        "use_basal_projection": False, "gene_decoder_bool": False,
+    },
+    "state_lg": {
+        "width": 24, "ffn": 48, "layers": 2, "heads": 3, "n_encoder_layers": 4, "n_decoder_layers": 4,
+        "use_basal_projection": False,
+    },
+}  # fmt: skip
+TINY = {"width": 16, "ffn": 32, "layers": 1, "heads": 2, "n_encoder_layers": 2, "n_decoder_layers": 2}
+ALONE = {"gene_decoder_bool": False}
+OPTIONS = {
+    "no_residual": {**ALONE, "predict_residual": False},
+    "all": {**ALONE, "output_space": "all"},
+    "all_by_decoder": {"output_space": "all", "embed_key": "X_hvg"},
+    "all_by_decoder_no_residual": {"output_space": "all", "embed_key": "X_hvg", "predict_residual": False},
+    "embedding": {"output_space": "embedding", "embed_key": "X_state"},
+    "embedding_to_genes": {"output_space": "gene", "embed_key": "X_state"},
+    "embedding_to_all": {"output_space": "all", "embed_key": "X_state"},
+    "batch_encoder": {**ALONE, "batch_encoder": True},
+    "batch_token": {**ALONE, "use_batch_token": True},
+    "confidence_token": {**ALONE, "confidence_token": True},
+    "mask_attn": {**ALONE, "mask_attn": True},
+    "tokens_all": {"use_batch_token": True, "confidence_token": True, "output_space": "all", "embed_key": "X_hvg"},
+    "mask_attn_batch_encoder_embedding": {
+        "mask_attn": True, "batch_encoder": True, "output_space": "gene", "embed_key": "X_state",
+    },
+    "confidence_batch_encoder_linear": {
+        **ALONE, "confidence_token": True, "batch_encoder": True, "use_basal_projection": False,
+    },
+}  # fmt: skip
+CASES = {**PRESETS, **{name: {**TINY, **options} for name, options in OPTIONS.items()}}
+B, S, GENES, FEATURES, BATCHES, DECODED = 2, 6, 18, 5, 3, 11
+
+
+def make_in(environment: Path, output: Path) -> None:
+    """Run this file with the environment's Python."""
+    output.mkdir(parents=True, exist_ok=True)
+    subprocess.run([environment / "bin" / "python", __file__, "--in-arc", output], check=True)
+
+
+def arc_arguments(case: dict) -> dict:
+    """arc-state's keyword arguments for a case."""
+    options = dict(case)
+    width, ffn, layers, heads = (options.pop(name) for name in ("width", "ffn", "layers", "heads"))
+    output_space = options.pop("output_space", "gene")
+    decoder = None
+    if output_space != "embedding" and options.get("gene_decoder_bool", True):
+        decoder = {"latent_dim": GENES, "gene_dim": DECODED, "hidden_dims": [12, 12, 8], "dropout": 0.1}
+    return {
+        "input_dim": GENES, "output_dim": GENES, "pert_dim": FEATURES, "batch_dim": BATCHES, "hidden_dim": width,
+        "gene_dim": DECODED, "hvg_dim": DECODED, "output_space": output_space, "embed_key": options.pop("embed_key", None),
+        "basal_mapping_strategy": "batch", "cell_set_len": S, "transformer_backbone_key": "llama", "decoder_cfg": decoder,
+        "transformer_backbone_kwargs": {
+            "bidirectional_attention": True, "max_position_embeddings": S, "hidden_size": width,
+            "intermediate_size": ffn, "num_hidden_layers": layers, "num_attention_heads": heads,
+            "num_key_value_heads": heads, "head_dim": width // heads, "use_cache": False, "attention_dropout": 0.0,
+            "hidden_dropout": 0.0, "layer_norm_eps": 1e-6, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+            "tie_word_embeddings": False, "rotary_dim": 0, "use_rotary_embeddings": False, "vocab_size": 32,
+        },
+        **options,
+    }  # fmt: skip
+
+
+def make_here(output: Path) -> None:
+    """Write every case; arc-state is imported here alone."""
+    from importlib.metadata import version
+
+    import torch
+    from state.tx.models.state_transition import StateTransitionPerturbationModel
+
+    described = {}
+    for number, (name, case) in enumerate(CASES.items()):
+        torch.manual_seed(number)
+        arguments = arc_arguments(case)
+        described[name] = json.loads(json.dumps(arguments))
+        model = StateTransitionPerturbationModel(**arguments).eval()
+        for parameter_name, parameter in model.named_parameters():
+            # norms and biases of fresh weights are ones and zeros, which would hide what they do
+            if parameter.dim() == 1:
+                torch.nn.init.normal_(parameter, mean=float("norm" in parameter_name), std=0.2)
+        write_case(output / f"{name}.npz", model)
+    (output / "cases.json").write_text(json.dumps(described, indent=1) + "\n")
+    versions = {package: version(package) for package in ("arc-state", "torch", "transformers")}
+    (output / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
+
+
+def write_case(path: Path, model) -> None:
+    """Random cells through the model; its weights, what went in and what came out."""
+    import numpy as np
+    import torch
+
+    vectors = torch.randn(B, FEATURES)
+    batch = {
+        "ctrl_cell_emb": torch.rand(B * S, GENES) * 3 * (torch.rand(B * S, GENES) > 0.3),
+        "pert_emb": vectors.repeat_interleave(S, dim=0),
+        "batch": torch.randint(BATCHES, (B * S,)),
+    }
+    with torch.no_grad():
+        predicted = model.predict_step(batch, 0)
+        outputs = {"cells": predicted["preds"]}
+        if model.gene_decoder is not None:
+            outputs["genes"] = predicted["pert_cell_counts_preds"]
+        if "confidence_pred" in predicted:
+            outputs["confidence"] = predicted["confidence_pred"]
+        if model.batch_classifier is not None:
+            outputs["batch_logits"] = model.batch_classifier(model._batch_token_cache)
+    stored = {f"weight:{name}": value for name, value in model.state_dict().items() if "embed_tokens" not in name}
+    stored |= {f"input:{name}": value for name, value in batch.items()}
+    stored |= {f"output:{name}": value for name, value in outputs.items()}
+    np.savez_compressed(path, **{name: value.numpy() for name, value in stored.items()})
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--in-arc":
+        make_here(Path(sys.argv[2]))
+    else:
+        make_in(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else DEFAULT)
