@@ -120,7 +120,11 @@ def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path, cell_maker, 
     assert dataset_files("{one,three}.h5ad", tmp_path)[2] == ["three.h5ad is not there."]
 
 
-def test_a_dataset_that_no_table_uses_is_refused(screen):
+def test_a_dataset_that_no_table_uses_is_left_out_and_noted(screen):
+    from stateshift.cells import check_experiment
+
     screen.write_toml('spare = "cells.h5ad"\n[training]\nmade = "train"\n')
-    with pytest.raises(InputProblems, match=r'spare is used by no table: add  spare = "train"  to \[training\]'):
-        read_experiment(screen.toml)
+    assert list(read_experiment(screen.toml).datasets) == ["made"]
+    assert any(
+        "[datasets] spare is used by no table and left out" in note for note in check_experiment(screen.toml).notes
+    )

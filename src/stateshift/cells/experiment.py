@@ -40,6 +40,8 @@ class Experiment:
         Our optional tables as written.
     beside_only
         Whether relative paths start from the TOML's folder alone.
+    spare
+        Datasets that no table uses; they are left out, as cell-load leaves them out.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class Experiment:
     features: dict[str, str] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     beside_only: bool = False
+    spare: list[str] = field(default_factory=list)
 
     def resolve(self, path: str | Path) -> Path:
         """A path of the TOML: from the current folder as cell-load does, else beside the TOML."""
@@ -112,6 +115,7 @@ def parse_experiment(
     zeroshot, zero_problems = _zeroshot(config.zeroshot)
     fewshot, few_problems = _fewshot(config.fewshot)
     problems += zero_problems + few_problems + _datasets(config.datasets, config.training, zeroshot, fewshot)
+    used = {*config.training, *(d for d, _ in zeroshot), *(d for d, _ in fewshot)}
     experiment = Experiment(
         path,
         {},
@@ -123,8 +127,8 @@ def parse_experiment(
         dict(raw.get("features", {})),
         dict(raw.get("run", {})),
         beside_only,
+        [name for name in config.datasets if name not in used],
     )
-    used = {*config.training, *(d for d, _ in zeroshot), *(d for d, _ in fewshot)}
     for name, pattern in config.datasets.items():
         absolute, files, wrong = dataset_files(str(pattern), path.parent, beside_only)
         problems += [f'[datasets] {name} = "{pattern}": {w}' for w in wrong]
@@ -196,10 +200,6 @@ def _datasets(
             problems.append(f"[{table}] names dataset `{name}`, absent from [datasets]{suggestion(name, datasets)}.")
     if datasets and not any(named.values()):
         return [*problems, 'No dataset trains: add [training] with  <dataset> = "train".']
-    for name in [n for n in datasets if n not in set().union(*named.values())]:
-        problems.append(
-            f'[datasets] {name} is used by no table: add  {name} = "train"  to [training], or take it out of [datasets].'
-        )
     return problems
 
 

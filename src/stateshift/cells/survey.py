@@ -103,9 +103,11 @@ def survey_files(experiment: Experiment) -> Survey:
     """Read the labels and genes of an experiment's files; problems are gathered, not raised."""
     found, problems = [], []
     files = [(name, path) for name, paths in experiment.datasets.items() for path in paths]
-    names = [path.name for _, path in files]
+    names, paths = [path.name for _, path in files], [path for _, path in files]
     for dataset, path in track(files, "reading labels"):
         name = path.name if names.count(path.name) == 1 else str(path)
+        if paths.count(path) > 1:
+            name = f"{dataset}: {name}"
         try:
             found.append(find_file(path, dataset, name, experiment.columns))
         except InputProblems as error:

@@ -137,8 +137,15 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         None if table is None else table.missing(genes),
         coverage,
         None if table is None else (len(table), table.width),
-        [*survey.notes, *seen_elsewhere(experiment, cells, split), *notes],
+        [*_left_out(experiment), *survey.notes, *seen_elsewhere(experiment, cells, split), *notes],
     )
+
+
+def _left_out(experiment: Experiment) -> list[str]:
+    return [
+        f'[datasets] {name} is used by no table and left out; {name} = "train" in [training] takes it in.'
+        for name in experiment.spare
+    ]
 
 
 def _read_labels(
