@@ -54,7 +54,7 @@ def test_one_file_under_two_names_can_not_train_and_test(write_file, tmp_path, p
     toml.write_text(
         f'[datasets]\na = "{path}"\nb = "{path}"\n[training]\na = "train"\n[zeroshot]\n"b.K562" = "test"\n"b.A549" = "test"\n'
     )
-    assert f"{path} of a and {path} of b hold the same cells, 48 of which train in one" in problems(toml)[0]
+    assert "one.h5ad of a and one.h5ad of b hold the same cells, 48 of which train in one" in problems(toml)[0]
 
 
 def test_repeated_cell_names_are_noted(write_file, experiment, notes):

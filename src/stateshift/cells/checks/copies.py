@@ -101,7 +101,7 @@ def _are_the_same(first: FoundFile, second: FoundFile, cells: pd.DataFrame) -> b
 
 
 def _called(file: FoundFile) -> str:
-    return f"{file.name} of {file.obs['dataset'].iloc[0]}"
+    return f"{file.path.name} of {file.obs['dataset'].iloc[0]}"
 
 
 def _values(file: FoundFile, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
