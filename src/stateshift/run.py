@@ -90,6 +90,17 @@ class RunDirectory:
         with _readable(self.path / "genes.txt"):
             return (self.path / "genes.txt").read_text().split("\n")[:-1]
 
+    def batches(self) -> list[str]:
+        """The batches that the model tells apart, in the order of its embedding; none where it doesn't."""
+        path = self.path / "batches.txt"
+        with _readable(path):
+            return path.read_text().split("\n")[:-1] if path.is_file() else []
+
+    @property
+    def imported_from(self) -> str | None:
+        """The package that trained it, where that isn't ours; such a run has no effects of its training cells."""
+        return self.config().get("imported_from")
+
     def splits(self) -> dict[str, dict[str, dict[str, int]]]:
         """Split → context → perturbation → perturbed cells."""
         with _readable(self.path / "splits.json"):
@@ -100,6 +111,11 @@ class RunDirectory:
         with written_beside(self.path / name, overwrite=True) as part:
             part.write_text(text)
 
+    def clear_half_written(self) -> None:
+        """Take away what a killed process had begun to write (`stateshift.files.written_beside`)."""
+        for part in (*self.path.glob(".*.part*"), *self.path.glob("checkpoints/.*.part*")):
+            part.unlink(missing_ok=True)
+
     def write_splits(self, splits: dict[str, dict[str, dict[str, int]]]) -> None:
         """Write ``splits.json``."""
         self.write_text("splits.json", json.dumps(splits, indent=1) + "\n")
@@ -107,6 +123,10 @@ class RunDirectory:
     def write_genes(self, genes: Sequence[str]) -> None:
         """Write ``genes.txt``, one symbol a line."""
         self.write_text("genes.txt", "".join(f"{gene}\n" for gene in genes))
+
+    def write_batches(self, batches: Sequence[str]) -> None:
+        """Write ``batches.txt``, one name a line."""
+        self.write_text("batches.txt", "".join(f"{batch}\n" for batch in batches))
 
     def write_versions(self) -> None:
         """Write ``versions.json``: Python and the packages that shape a result."""
@@ -153,6 +173,8 @@ def open_run(path: str | Path) -> RunDirectory:
         raise StateshiftError(f"{path}: there is no such run directory.")
     run = RunDirectory(path)
     needed = ("config.yaml", "experiment.toml", "genes.txt", "features.pt", "effects.npz", "splits.json")
+    if (path / "config.yaml").is_file() and run.imported_from:
+        needed = tuple(name for name in needed if name != "effects.npz")
     missing = [name for name in needed if not (path / name).is_file()]
     if missing:
         raise StateshiftError(f"{path} is not a whole run directory: it lacks {some(missing)}.")

@@ -1,7 +1,13 @@
+import re
+from dataclasses import fields
+
 import pytest
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import InputProblems, StateshiftError
 from stateshift.training import compose_config
+from stateshift.training.config import configs_dir
+from stateshift.training.settings import DataSettings, TrainingSettings
+from stateshift.transition.optimiser import Optimiser
 
 
 def test_overrides_reach_the_config():
@@ -14,15 +20,41 @@ def test_overrides_reach_the_config():
     ("override", "message"),
     [
         ("model=state_small", "There is no model `state_small` \\(did you mean `state_sm`\\?\\)"),
-        ("training.max_step=5", "Key 'max_step' is not in struct|Could not override 'training.max_step'"),
+        ("training.max_step=5", "training.max_step is read by nothing \\(did you mean `training.max_steps`\\?\\)"),
         ("training.max_steps", "is no override: write key=value"),
         ("training.max_steps=0", "training.max_steps=0 has to be a whole number of at least 1"),
         ("data.batch_size=x", "data.batch_size=x has to be a whole number"),
         ("training.lr=-1", "training.lr=-1 has to be a number above 0"),
         ("seed=-1", "seed=-1 has to be a whole number of at least 0"),
         ("training.max_steps={", "Overrides training.max_steps={"),
+        ("+training.warmup=5", "training.warmup is read by nothing \\(did you mean `warmup_steps`\\?\\)"),
+        ("+model.hiden=5", "model.hiden is read by nothing \\(did you mean `hidden`\\?\\)"),
+        ("+sed=5", "sed is read by nothing \\(did you mean `seed`\\?\\)"),
+        ("training.schedule=cosin", "training.schedule=cosin is no choice \\(did you mean `cosine`\\?\\)"),
+        ("training.select_by=pearson", "training.select_by=pearson is no choice \\(did you mean `pearson_delta`"),
+        ("training.loggers=[tensorbord]", "tensorbord is none \\(did you mean `tensorboard`"),
+        ("training.ema=1", "training.ema=1 has to be a number between 0 and 1"),
+        ("training.patience=0", "training.patience=0 has to be a whole number of at least 1"),
     ],
 )
 def test_wrong_overrides_are_one_sentence(override, message):
     with pytest.raises(StateshiftError, match=message):
         compose_config([override])
+
+
+def test_all_that_is_wrong_with_a_config_is_told_at_once():
+    with pytest.raises(InputProblems) as told:
+        compose_config(["training.lr=0", "data.batch_size=0", "training.strategy=fsdp", "training.ema=0.9"])
+    assert len(told.value.problems) == 3
+
+
+@pytest.mark.parametrize("kind", [TrainingSettings, DataSettings])
+def test_every_setting_stands_in_the_shipped_configs_and_is_read_somewhere(kind):
+    group = kind.__name__.removesuffix("Settings").lower()
+    names = {f.name for f in fields(kind)}
+    assert set(compose_config()[group]) == names
+    sources = [p.read_text() for p in (configs_dir().parent / "src" / "stateshift").rglob("*.py")]
+    reading = "\n".join(text for text in sources if "class TrainingSettings" not in text)
+    shared = {f.name for f in fields(Optimiser)}
+    unread = [n for n in names - shared if not re.search(rf"settings\.{n}\b|\[\"{n}\"\]", reading)]
+    assert unread == []

@@ -105,7 +105,7 @@ def test_the_last_step_is_validated_and_saved_also_between_validations(screen):
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
 
 
-@pytest.mark.parametrize("override", ["training.precision=99", "training.accelerator=warp", "training.devices=2"])
+@pytest.mark.parametrize("override", ["training.precision=99", "training.accelerator=warp", "training.accelerator=mps"])
 def test_a_start_that_fails_leaves_no_run(screen, override):
     with pytest.raises(StateshiftError, match=override.split("=")[0]):
         train(screen.toml, [*steps(5), override], pert_features=screen.table, output_dir=screen.folder, name="r")

@@ -1,6 +1,7 @@
 import torch
 
 from stateshift.transition import TransitionConfig, TransitionModule
+from stateshift.transition.optimiser import Optimiser
 
 
 def test_cell_loads_own_loader_trains_the_model(screen):
@@ -17,15 +18,14 @@ def test_cell_loads_own_loader_trains_the_model(screen):
     config = TransitionConfig(
         genes=20, features=width, hidden=8, layers=1, heads=2, ffn=16, set_size=6, encoder_layers=1, decoder_layers=1
     )
-    module = TransitionModule(config, lr=3e-3)
-    optimizer = module.configure_optimizers()
-    module.log = lambda *args, **kwargs: None
+    module = TransitionModule(config, Optimiser(3e-3))
+    optimizer = module.configure_optimizers()["optimizer"]
     batches = list(data.train_dataloader())
     losses = []
     for _ in range(30):
         for batch in batches:
             assert batch["ctrl_cell_emb"].shape[0] % 6 == 0
-            loss = module.training_step(batch, 0)
+            loss = module.training_step(batch, 0)["loss"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

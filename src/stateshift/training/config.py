@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stateshift.errors import StateshiftError, suggestion
+from stateshift.errors import InputProblems, StateshiftError, suggestion
+from stateshift.training.settings import DataSettings, TrainingSettings, read_group, unknown_keys
+
+GROUPS = ("model", "loss", "training", "data")
+TOP_KEYS = ("name", "output_dir", "seed")
+RUN_KEYS = ("scale", "feature_table", "init_from", "imported_from")
+"""What a run's config holds besides."""
+ENERGY_ALONE = {"energy": 1.0}
+"""The loss of runs whose config names none."""
 
 
 def configs_dir() -> Path:
@@ -47,35 +54,60 @@ def compose_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
         with initialize_config_dir(version_base="1.3", config_dir=str(configs_dir())):
             config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise StateshiftError(f"Overrides {' '.join(overrides)}: {_reason(error)}") from error
-    check_numbers(config)
+        raise StateshiftError(_unread(overrides) or f"Overrides {' '.join(overrides)}: {_reason(error)}") from error
+    check_config(config)
     return config
 
 
-def check_numbers(config: dict[str, Any]) -> None:
-    """Refuse sizes and rates that can't train."""
-    leasts = {"training.max_steps": 1, "training.val_every": 1, "data.batch_size": 1, "data.num_workers": 0}
-    for key, least in leasts.items():
-        group, name = key.split(".")
-        value = config[group][name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise StateshiftError(f"{key}={value} has to be a whole number of at least {least}.")
-    data = config["data"]
-    if not isinstance(data["by_batch"], bool):
-        raise StateshiftError(f"data.by_batch={data['by_batch']} has to be true or false.")
-    if isinstance(data["memory_gb"], bool) or not isinstance(data["memory_gb"], int | float) or data["memory_gb"] < 0:
-        raise StateshiftError(f"data.memory_gb={data['memory_gb']} has to be a number of at least 0.")
-    if not isinstance(data["cache"], str | None):
-        raise StateshiftError(f"data.cache={data['cache']} has to be a folder.")
-    if config["training"]["devices"] != 1:
-        raise StateshiftError(f"training.devices={config['training']['devices']}: a run trains on one device.")
-    rate, clip, seed = config["training"]["lr"], config["training"]["gradient_clip"], config["seed"]
-    if not isinstance(rate, int | float) or not 0 < rate < math.inf:
-        raise StateshiftError(f"training.lr={rate} has to be a number above 0.")
-    if clip is not None and (not isinstance(clip, int | float) or clip < 0):
-        raise StateshiftError(f"training.gradient_clip={clip} has to be a number of at least 0.")
+def check_config(config: dict[str, Any]) -> None:
+    """Refuse keys that nothing reads, and sizes and rates that can't train; all at once.
+
+    Parameters
+    ----------
+    config
+        As `compose_config` makes it, or as a run keeps it.
+
+    Raises
+    ------
+    StateshiftError
+        With a near miss of every key that nothing reads.
+    """
+    from stateshift.transition.checkpoint import MODEL_KEYS
+    from stateshift.transition.losses import check_weights
+
+    problems = unknown_keys("", config, {*GROUPS, *TOP_KEYS, *RUN_KEYS})
+    problems += unknown_keys("model", config["model"], MODEL_KEYS)
+    problems += read_group("training", TrainingSettings, config["training"])[1]
+    problems += read_group("data", DataSettings, config["data"])[1]
+    seed = config["seed"]
     if not isinstance(seed, int) or seed < 0:
-        raise StateshiftError(f"seed={seed} has to be a whole number of at least 0.")
+        problems.append(f"seed={seed} has to be a whole number of at least 0.")
+    if len(problems) == 1:
+        raise StateshiftError(problems[0])
+    if problems:
+        raise InputProblems("the config", problems)
+    check_weights(config.get("loss", ENERGY_ALONE))
+
+
+def training_settings(config: dict[str, Any]) -> TrainingSettings:
+    """The ``training`` group of a checked config."""
+    return TrainingSettings(**config["training"])
+
+
+def _unread(overrides: Sequence[str]) -> str:
+    """A sentence on the first override whose key there isn't; empty where all are there."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    groups = [o for o in overrides if (configs_dir() / o.partition("=")[0]).is_dir()]
+    with initialize_config_dir(version_base="1.3", config_dir=str(configs_dir())):
+        default = OmegaConf.to_container(compose("config", overrides=groups), resolve=True)
+    known = {*TOP_KEYS, *(f"{group}.{key}" for group in GROUPS for key in default[group])}
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key not in known and key not in GROUPS:
+            return f"{key} is read by nothing{suggestion(key, known)}."
+    return ""
 
 
 def _reason(error: Exception) -> str:

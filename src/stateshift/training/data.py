@@ -119,8 +119,12 @@ def storage_of(config: dict[str, Any]) -> Storage:
     return Storage(config["data"]["memory_gb"], Path(cache).expanduser() if cache else None)
 
 
-def make_loaders(config: dict[str, Any], data: TrainingData, first_batch: int) -> tuple[Any, Any, Any]:
+def make_loaders(
+    config: dict[str, Any], data: TrainingData, first_batch: int, rank: int = 0, ranks: int = 1
+) -> tuple[Any, Any, Any]:
     """Loaders of training sets, from a batch on and without end; of validation sets; and of control sets.
+
+    Of several processes, each has its share of the training sets and all of the others.
 
     Control sets are of the contexts that validate, at most `DRIFT_SETS` each.
     """
@@ -133,7 +137,9 @@ def make_loaders(config: dict[str, Any], data: TrainingData, first_batch: int) -
         "set_size": config["model"]["set_size"], "seed": config["seed"],
         "batch_size": settings["batch_size"], "by_batch": settings["by_batch"],
     }  # fmt: skip
-    training = CellSets(data.cells, data.split == "train", data.features, first_batch=first_batch, **shape)
+    training = CellSets(
+        data.cells, data.split == "train", data.features, first_batch=first_batch, rank=rank, ranks=ranks, **shape
+    )
     validation = CellSets(data.cells, data.split == "val", data.features, shuffle=False, **shape)
     controls = _some_controls(data, config["model"]["set_size"], config["seed"])
     drift = CellSets(data.cells, controls, data.features, shuffle=False, **shape)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,16 @@ from stateshift.cells.experiment import parse_experiment
 from stateshift.effects import ridge_map
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
-from stateshift.training.config import check_numbers, compose_config
-from stateshift.training.data import TrainingData, make_loaders, prepare, storage_of
+from stateshift.training.config import ENERGY_ALONE, check_config, compose_config, training_settings
+from stateshift.training.data import TrainingData, prepare, storage_of
+from stateshift.training.loop.loggers import refuse_absent
+from stateshift.training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
 
 RESUMABLE = (
-    "training.max_steps", "training.val_every", "training.accelerator", "training.precision",
+    "training.max_steps", "training.val_every", "training.patience", "training.accelerator", "training.precision",
+    "training.compile", "training.gradient_checkpointing", "training.loggers",
     "data.num_workers", "data.memory_gb", "data.cache",
 )  # fmt: skip
 """What may differ between a run and its continuation."""
@@ -69,6 +71,8 @@ def train(
     StateshiftError
         Anything wrong with the input, before anything is written.
     """
+    from stateshift.training.loop.fit import fit
+
     parsed, _ = parse_experiment(experiment, columns)
     config = experiment_config(parsed, overrides)
     if cache is not None:
@@ -77,7 +81,9 @@ def train(
     if Path(name).name != name:
         raise StateshiftError(f"--name {name} is no plain folder name: --output-dir says where it goes.")
     folder = Path(output_dir or parsed.run.get("output_dir") or config["output_dir"]) / name
-    refuse_taken(folder)
+    refuse_absent(training_settings(config).loggers)
+    if _first_process():
+        refuse_taken(folder)
     read, cells, split = read_all(experiment, columns, storage=storage_of(config))
     for sentence in seen_elsewhere(read, cells, split):
         logger.info("%s", sentence)
@@ -87,10 +93,13 @@ def train(
     table = pert_features or read.features.get("table")
     if table is not None:
         config["feature_table"] = os.path.relpath(read.resolve(table), folder)
+    if not _first_process():
+        fit(RunDirectory(folder), config, data, module)
+        return folder
     run = new_run(folder)
     try:
         _write_inputs(run, read, config, data)
-        _fit(run, config, data, module)
+        fit(run, config, data, module)
     except BaseException:
         if not run.last.is_file():
             shutil.rmtree(run.path, ignore_errors=True)
@@ -115,23 +124,25 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     """
     import yaml
 
+    from stateshift.training.loop.fit import fit
+
     run = open_run(run_path)
-    if not run.last.is_file():
-        raise StateshiftError(f"{run.path} has no checkpoints/last.ckpt to resume from: train again under a new name.")
     config = run.config()
     for override in overrides:
         _override(config, override)
-    check_numbers(config)
-    done = _steps_done(run)
-    if config["training"]["max_steps"] <= done:
-        raise StateshiftError(f"{run.path} is at step {done} already: go further with training.max_steps=…")
+    check_config(config)
+    settings = training_settings(config)
+    refuse_absent(settings.loggers)
+    done = _refuse_finished(run, settings)
     read, cells, split = read_all(run.experiment_file, beside_only=True, storage=storage_of(config))
     data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", seed=config["seed"])
     if cells.genes != run.genes():
         raise StateshiftError(f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt.")
     module = _module(config, data)
-    run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
-    _fit(run, config, data, module, first_batch=done, checkpoint=run.last)
+    if _first_process():
+        run.clear_half_written()
+        run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+    fit(run, config, data, module, done or 0, run.last if done is not None else None)
     return run.path
 
 
@@ -140,10 +151,13 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
 
     from stateshift.transition import TransitionModule
     from stateshift.transition.checkpoint import config_from
+    from stateshift.transition.optimiser import Optimiser
 
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     shape = config_from(config["model"], len(data.cells.genes), data.features.width, data.cells.scale)
-    module = TransitionModule(shape, lr=config["training"]["lr"], loss=config["loss"])
+    settings = training_settings(config)
+    optimiser = Optimiser(**{f.name: getattr(settings, f.name) for f in fields(Optimiser)})
+    module = TransitionModule(shape, optimiser, config.get("loss", ENERGY_ALONE))
     if shape.start == "effect":
         import torch
 
@@ -151,70 +165,31 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
     return module
 
 
-def _fit(
-    run: RunDirectory,
-    config: dict[str, Any],
-    data: TrainingData,
-    module: Any,
-    first_batch: int = 0,
-    checkpoint: Path | None = None,
-) -> None:
-    """Train from a batch on, after a checkpoint where there is one, to ``training.max_steps``."""
-    import lightning
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    from stateshift.training.recorder import RunRecorder
-
-    settings = config["training"]
-    training, validation, drift = make_loaders(config, data, first_batch)
-    recorder = RunRecorder(run, validation, drift, settings["val_every"], training.dataset.batches_an_epoch)
-    with _quiet_lightning():
-        try:
-            trainer = lightning.Trainer(
-                max_steps=settings["max_steps"],
-                accelerator=settings["accelerator"],
-                devices=1,
-                precision=settings["precision"],
-                gradient_clip_val=settings["gradient_clip"],
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                enable_progress_bar=False,
-                callbacks=[recorder],
-                default_root_dir=run.path,
-            )
-        except (MisconfigurationException, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise StateshiftError(
-                f"training.accelerator={settings['accelerator']}, training.precision={settings['precision']}: {reason}"
-            ) from error
-        try:
-            trainer.fit(module, training, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            logger.warning("stopped: go on with  stateshift train --resume %s", run.path)
-            raise KeyboardInterrupt from None
-    logger.info(
-        "best validation loss %.5f at step %d of %d", recorder.best_loss, recorder.best_step, trainer.global_step
-    )
+def _first_process() -> bool:
+    """Whether this process writes the run, by what torchrun, Slurm or Lightning say of it."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")
+    return all(int(os.environ.get(name, 0)) == 0 for name in names)
 
 
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Leave out Lightning's advice on workers, devices and resumable loaders: our sets resume by themselves."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        yield
-
-
-def _steps_done(run: RunDirectory) -> int:
+def _refuse_finished(run: RunDirectory, settings: TrainingSettings) -> int | None:
+    """Steps that a run has done, None where it was killed before its first checkpoint."""
     import torch
 
+    if not run.last.is_file():
+        return None
     try:
-        return int(torch.load(run.last, map_location="cpu", weights_only=True)["global_step"])
+        stored = torch.load(run.last, map_location="cpu", weights_only=True, mmap=True)
+        done, recorder = int(stored["global_step"]), stored["callbacks"]["RunRecorder"]
     except Exception as error:
         raise StateshiftError(f"{run.last} can't be read: {str(error).splitlines()[0][:160]}") from error
+    if settings.max_steps <= done:
+        raise StateshiftError(f"{run.path} is at step {done} already: go further with training.max_steps=…")
+    if settings.patience and (done - recorder["best_step"]) // settings.val_every >= settings.patience:
+        raise StateshiftError(
+            f"{run.path} stopped at step {done}, {settings.patience} validations after its best: go further with a "
+            "larger training.patience=…"
+        )
+    return done
 
 
 def experiment_config(experiment: Experiment, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class RMSNorm(nn.Module):
@@ -78,12 +79,16 @@ class Block(nn.Module):
 
 
 class SetTransformer(nn.Module):
-    """A stack of blocks and a final norm, initialised as Llama is (normal, 0.02)."""
+    """A stack of blocks and a final norm, initialised as Llama is (normal, 0.02).
+
+    With ``checkpointing`` set, blocks are computed again in the backward pass, for less memory.
+    """
 
     def __init__(self, hidden: int, layers: int, heads: int, ffn: int, alone: bool = False):
         super().__init__()
         self.layers = nn.ModuleList(Block(hidden, heads, ffn, alone) for _ in range(layers))
         self.norm = RMSNorm(hidden)
+        self.checkpointing = False
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
@@ -91,5 +96,8 @@ class SetTransformer(nn.Module):
     def forward(self, h_BSH: Tensor, mask_BS: Tensor | None = None) -> Tensor:
         """Map (B, S, H) to (B, S, H); ``mask_BS`` is true for real cells."""
         for layer in self.layers:
-            h_BSH = layer(h_BSH, mask_BS)
+            if self.checkpointing and self.training:
+                h_BSH = checkpoint(layer, h_BSH, mask_BS, use_reentrant=False)
+            else:
+                h_BSH = layer(h_BSH, mask_BS)
         return self.norm(h_BSH)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, suggestion
 from stateshift.run import RunDirectory
 from stateshift.transition.config import TransitionConfig
 from stateshift.transition.model import TransitionModel
 
+MODEL_KEYS = {f.name for f in fields(TransitionConfig)} - {"genes", "features", "space", "batches"} | {"name"}
+"""What a ``model`` group may hold; the rest of a shape comes from the data."""
 
-def config_from(model: dict, genes: int, features: int, scale: str) -> TransitionConfig:
-    """A `TransitionConfig` from a Hydra ``model`` group, the data's widths and their scale."""
-    known = {f.name for f in fields(TransitionConfig)} - {"genes", "features", "space", "batches"}
-    unknown = sorted(set(model) - known - {"name"})
+
+def config_from(model: dict, genes: int, features: int, scale: str, batches: int = 0) -> TransitionConfig:
+    """A `TransitionConfig` from a Hydra ``model`` group, the data's widths, scale and number of batches."""
+    unknown = sorted(set(model) - MODEL_KEYS)
     if unknown:
-        raise StateshiftError(f"model.{unknown[0]} is no setting of the transition model.")
+        raise StateshiftError(f"model.{unknown[0]} is read by nothing{suggestion(unknown[0], MODEL_KEYS)}.")
     space = "embedding" if scale == "embedding" else "expression"
-    settings = {k: model[k] for k in model if k in known}
-    return TransitionConfig(genes=genes, features=features, space=space, **settings)
+    settings = {k: value for k, value in model.items() if k != "name"}
+    if not (settings.get("batch_encoder") or settings.get("batch_token")):
+        batches = 0
+    return TransitionConfig(genes=genes, features=features, space=space, batches=batches, **settings)
 
 
 def load_transition(run: RunDirectory, features: int) -> TransitionModel:
@@ -46,7 +50,9 @@ def load_transition(run: RunDirectory, features: int) -> TransitionModel:
     except Exception as error:
         raise StateshiftError(f"{run.best} can't be read: {str(error).splitlines()[0][:160]}") from error
     config = run.config()
-    model = TransitionModel(config_from(config["model"], len(run.genes()), features, config["scale"]))
+    model = TransitionModel(
+        config_from(config["model"], len(run.genes()), features, config["scale"], len(run.batches()))
+    )
     try:
         if model.config.start == "effect":
             model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning
-import torch
 from torch import Tensor
 
 from stateshift.transition.config import TransitionConfig
 from stateshift.transition.losses import Objective, Populations
 from stateshift.transition.model import TransitionModel, masked_mean
+from stateshift.transition.optimiser import Optimiser
 
 
 class TransitionModule(lightning.LightningModule):
@@ -21,32 +21,39 @@ class TransitionModule(lightning.LightningModule):
     ----------
     config
         The model's shape.
-    lr
-        Adam's learning rate.
+    optimiser
+        What trains it.
     loss
         Weights of the terms, as `Objective` takes them; absent, the energy distance alone.
     """
 
-    def __init__(self, config: TransitionConfig, lr: float, loss: Mapping[str, Any] | None = None):
+    def __init__(self, config: TransitionConfig, optimiser: Optimiser, loss: Mapping[str, Any] | None = None):
         super().__init__()
         self.objective = Objective({"energy": 1.0} if loss is None else loss)
         self.model = TransitionModel(config)
-        self.lr = lr
+        self.optimiser = optimiser
 
-    def training_step(self, batch: dict, _: int) -> Tensor:
-        """Mean loss of the batch's sets; it and each of its terms are logged."""
-        losses = self._losses(batch, self.model(batch))
-        for name, value in losses.items():
-            self.log(f"train_{name}", value.mean(), prog_bar=name == "loss", batch_size=1)
-        return losses["loss"].mean()
+    def training_step(self, batch: dict, _: int) -> dict[str, Any]:
+        """Mean loss of the batch's sets, and under ``terms`` the means of it and of all that it sums."""
+        losses = {name: value.mean() for name, value in self._losses(batch, self.model(batch)).items()}
+        return {"loss": losses["loss"], "terms": {name: value.detach() for name, value in losses.items()}}
 
-    def set_losses(self, batch: dict) -> dict[str, Tensor]:
-        """Each set's ``val_loss``, its terms, and the Euclidean error of the mean ``val_shift_error``, (B,)."""
+    def set_losses(self, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
+        """What validation needs of each set, without gradients.
+
+        Returns
+        -------
+        tuple
+            ``val_loss``, its terms and the Euclidean error of the mean ``val_shift_error``, (B,) each; and the
+            mean predicted cell minus the mean control, (B, G).
+        """
         predicted = self.model(batch)
         measured, _, mask = self.model.read_batch(batch, "pert_cell_emb")
+        control, _, _ = self.model.read_batch(batch)
         error = masked_mean(predicted, mask) - masked_mean(measured, mask)
         losses = {f"val_{name}": value for name, value in self._losses(batch, predicted).items()}
-        return {**losses, "val_shift_error": error.norm(dim=1)}
+        shift_BG = masked_mean(predicted, mask) - masked_mean(control, mask)
+        return {**losses, "val_shift_error": error.norm(dim=1)}, shift_BG
 
     def control_shifts(self, batch: dict) -> dict[str, Tensor]:
         """How far the model moves the mean of sets of control cells, (B,): 0 where it leaves them alone."""
@@ -59,6 +66,7 @@ class TransitionModule(lightning.LightningModule):
         control, _, _ = self.model.read_batch(batch)
         return self.objective(Populations(predicted, measured, control, features, mask, batch.get("is_control")))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam without a schedule."""
-        return torch.optim.Adam(self.model.parameters(), lr=self.lr)
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW, and its rate set anew each step."""
+        optimiser, schedule = self.optimiser.build(self.model)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,1 @@
+"""What happens from the first step of a training to the last."""

@@ -1,0 +1,109 @@
+"""Lightning put together for a run, and run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import ModelParallelStrategy
+
+from stateshift.cells import estimate_effects
+from stateshift.errors import StateshiftError
+from stateshift.run import RunDirectory
+from stateshift.training.config import training_settings
+from stateshift.training.data import TrainingData, make_loaders
+from stateshift.training.loop.average import WeightAverage
+from stateshift.training.loop.loggers import make_loggers
+from stateshift.training.loop.random_state import RandomState
+from stateshift.training.loop.recorder import RunRecorder
+from stateshift.training.loop.validation import Validator
+from stateshift.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+def fit(
+    run: RunDirectory,
+    config: dict[str, Any],
+    data: TrainingData,
+    module: lightning.LightningModule,
+    done: int = 0,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train to ``training.max_steps``, from a checkpoint after `done` steps where there is one.
+
+    Raises
+    ------
+    StateshiftError
+        The devices can't train so, or a loss became no number.
+    """
+    settings = training_settings(config)
+    average = WeightAverage(settings.ema) if settings.ema is not None else None
+    with _quiet_lightning():
+        trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
+        training, validation, drift = make_loaders(
+            config, data, done * settings.accumulate, rank=trainer.global_rank, ranks=trainer.world_size
+        )
+        validator = Validator(validation, drift, estimate_effects(data.cells, data.split == "val"))
+        recorder = RunRecorder(run, validator, settings, training.dataset.batches_an_epoch, average)
+        trainer.callbacks.extend([RandomState(), *([average] if average else []), recorder])
+        module.model.transformer_backbone.checkpointing = settings.gradient_checkpointing
+        if settings.compile:
+            module.model.compile()
+        try:
+            trainer.fit(module, training, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            logger.warning("stopped: go on with  stateshift train --resume %s", run.path)
+            raise KeyboardInterrupt from None
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = str(error).strip().splitlines()[0]
+            raise StateshiftError(f"training.compile=true: torch.compile can't do it here: {reason}") from error
+    logger.info("best by %s: step %d of %d", settings.select_by, recorder.best_step, trainer.global_step)
+
+
+def _trainer(settings: TrainingSettings, loggers: list[Any], run: RunDirectory) -> lightning.Trainer:
+    strategy: Any = "auto"
+    if settings.strategy == "fsdp":
+        strategy = ModelParallelStrategy(data_parallel_size="auto", save_distributed_checkpoint=False)
+    elif settings.strategy == "ddp" or settings.processes > 1:
+        strategy = "ddp"
+    try:
+        return lightning.Trainer(
+            max_steps=settings.max_steps,
+            accelerator=settings.accelerator,
+            devices=settings.devices,
+            num_nodes=settings.nodes,
+            strategy=strategy,
+            precision=settings.precision,
+            gradient_clip_val=settings.gradient_clip,
+            accumulate_grad_batches=settings.accumulate,
+            use_distributed_sampler=False,
+            logger=loggers or False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            default_root_dir=run.path,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise StateshiftError(
+            f"training.accelerator={settings.accelerator}, training.devices={settings.devices}, "
+            f"training.strategy={settings.strategy}, training.precision={settings.precision}: {reason}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out Lightning's advice on workers, devices and resumable loaders: our sets resume by themselves."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        yield

@@ -1,0 +1,150 @@
+"""What a training leaves in its run directory as it goes: metrics, the best and the last weights."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from stateshift.files import written_beside
+from stateshift.run import RunDirectory
+from stateshift.training.loop.average import WeightAverage
+from stateshift.training.loop.validation import Validator
+from stateshift.training.loop.watch import LossWatch, TrainingBar
+from stateshift.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+class RunRecorder(lightning.Callback):
+    """Validate every so many steps and at the end; extend ``metrics.csv``, keep ``best.ckpt`` and ``last.ckpt``.
+
+    The first row is the untrained model, so that training which makes things worse is never the best.
+    ``last.ckpt`` is written last: a training killed at any point goes on from it, and rows of steps that it hasn't
+    reached are dropped and come again.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    validator
+        Measures the model; every process does, and the first one writes.
+    settings
+        How often, by what the best is chosen, and when to stop early.
+    batches_an_epoch
+        Batches, over all processes, to count epochs by.
+    average
+        Averaged weights, which are validated and kept as best.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        validator: Validator,
+        settings: TrainingSettings,
+        batches_an_epoch: int,
+        average: WeightAverage | None = None,
+    ):
+        self.run, self.validator, self.settings = run, validator, settings
+        self.batches_an_epoch, self.average = batches_an_epoch, average
+        self.best, self.best_step, self._recorded = -math.inf, 0, -1
+        self._rows: list[dict[str, Any]] = []
+        self._bar: TrainingBar | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning stores this with every checkpoint that can be resumed."""
+        return {"best": self.best, "best_step": self.best_step, "recorded": self._recorded}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state, and from the rows that it knows."""
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+        self._recorded = state_dict["recorded"]
+        self._rows = read_rows(self.run.metrics_file, self._recorded)
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Record the untrained model."""
+        self._watch, self._step = LossWatch(self.run.last), trainer.global_step
+        if self._recorded < 0:
+            self._record(trainer, module)
+        self._bar = TrainingBar(trainer.global_step, trainer.max_steps, trainer.is_global_zero)
+        self._watch.pause_over()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Watch the loss; validate where it is time."""
+        step = trainer.global_step
+        self._watch.saw(trainer, batch, outputs["terms"])
+        self._bar.update(step, self._watch)
+        if step != self._step and (step % self.settings.val_every == 0 or step == trainer.max_steps):
+            self._record(trainer, module)
+            self._watch.pause_over()
+        self._step = step
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """End the bar."""
+        self._bar.stop()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """End the bar, so that the error stands alone."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _record(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        step = self._recorded = trainer.global_step
+        trained = self._watch.take(trainer)
+        with self.average.swapped_in(module) if self.average else contextlib.nullcontext():
+            measured = trainer.strategy.broadcast(self.validator(module))
+            value = (
+                measured["val_pearson_delta"] if self.settings.select_by == "pearson_delta" else -measured["val_loss"]
+            )
+            value = -math.inf if math.isnan(value) else value
+            if step == 0 or value > self.best:
+                self.best, self.best_step = value, step
+                self._save(trainer, self.run.best, resumable=False)
+        epoch = step * self.settings.accumulate * trainer.world_size // self.batches_an_epoch
+        row = {"step": step, "epoch": epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"], **trained, **measured}
+        self._rows.append(row)
+        if trainer.is_global_zero:
+            write_rows(self.run.metrics_file, self._rows)
+        for tracker in trainer.loggers:
+            tracker.log_metrics({k: v for k, v in row.items() if k != "step"}, step)
+        if self._validations_since_best(step) >= (self.settings.patience or math.inf):
+            logger.info("no better validation since step %d: training stops at step %d", self.best_step, step)
+            trainer.should_stop = True
+        self._save(trainer, self.run.last, resumable=True)
+
+    def _validations_since_best(self, step: int) -> int:
+        return (step - self.best_step) // self.settings.val_every
+
+    def _save(self, trainer: lightning.Trainer, path: Path, resumable: bool) -> None:
+        """Every process takes part in gathering the state; the first one writes it."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(path, weights_only=not resumable)
+            return
+        with written_beside(path, overwrite=True) as part:
+            trainer.save_checkpoint(part, weights_only=not resumable)
+
+
+def read_rows(path: Path, until: int) -> list[dict[str, Any]]:
+    """Rows of a ``metrics.csv`` up to a step; what was not written whole or lies beyond is left out."""
+    if not path.is_file():
+        return []
+    with open(path, newline="") as handle:
+        return [row for row in csv.DictReader(handle) if row["step"] and int(row["step"]) <= until]
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a ``metrics.csv`` whole, with a column for everything that any row holds."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with written_beside(path, overwrite=True) as part, open(part, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,75 @@
+"""Validation: losses of sets, and the Pearson delta of groups.
+
+Shapes: B sets, G genes, R groups.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from stateshift.cells import EffectTable
+from stateshift.metrics import pearson_delta
+
+
+class Validator:
+    """Measure a module on sets of validation cells and of control cells.
+
+    Parameters
+    ----------
+    validation
+        Batches of sets, the same at every pass.
+    drift
+        Batches of control sets: ``control_shift`` is how far the mean of cells moves that nobody perturbed.
+    measured
+        Measured effects of the validation groups, each one perturbation in one context.
+    """
+
+    def __init__(self, validation: DataLoader, drift: DataLoader, measured: EffectTable):
+        self.validation, self.drift, self.measured = validation, drift, measured
+        self._row = {pair: r for r, pair in enumerate(zip(measured.contexts, measured.perturbations))}
+
+    def __call__(self, module: Any) -> dict[str, float]:
+        """Means over sets of what a set is measured by, and ``val_pearson_delta`` over groups.
+
+        The Pearson delta correlates, over genes, a group's predicted shift from the controls its sets were made
+        of with the measured shift from all controls matched to it. A group counts once, whatever its size;
+        one that is predicted not to move at all counts 0, and one measured not to is left out.
+        """
+        module.eval()
+        with torch.no_grad():
+            result = self._perturbed(module)
+            sums, n_sets = 0.0, 0
+            for batch in self.drift:
+                shifts = module.control_shifts(module.transfer_batch_to_device(batch, module.device, 0))
+                sums, n_sets = sums + float(shifts["control_shift"].sum()), n_sets + len(batch["pert_name"])
+        module.train()
+        return {**result, "control_shift": sums / n_sets}
+
+    def _perturbed(self, module: Any) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        n_sets = 0
+        shift_RG = np.zeros(self.measured.effects.shape)
+        n_cells_R = np.zeros(len(self.measured))
+        for batch in self.validation:
+            losses, shift_BG = module.set_losses(module.transfer_batch_to_device(batch, module.device, 0))
+            n_sets += len(batch["pert_name"])
+            for name, values in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(values.sum())
+            rows = [self._row.get(pair, -1) for pair in zip(batch["cell_type"], batch["pert_name"])]
+            n_cells = batch["mask"].sum(dim=1).numpy()
+            for row, n, shift in zip(rows, n_cells, shift_BG.double().cpu().numpy()):
+                if row >= 0:
+                    shift_RG[row] += n * shift
+                    n_cells_R[row] += n
+        shift_RG /= n_cells_R[:, None]
+        means = {name: total / n_sets for name, total in sums.items()}
+        return {**means, "val_pearson_delta": self._pearson(shift_RG)}
+
+    def _pearson(self, shift_RG: np.ndarray) -> float:
+        moved = np.ptp(self.measured.effects, axis=1) > 0
+        scores = pearson_delta(shift_RG[moved], self.measured.effects[moved])
+        return float(np.nan_to_num(scores).mean()) if len(scores) else float("nan")

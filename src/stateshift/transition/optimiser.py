@@ -1,0 +1,65 @@
+"""AdamW with decay on weight matrices alone, and its learning rate from step to step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """What trains a model.
+
+    Parameters
+    ----------
+    lr
+        The highest learning rate.
+    weight_decay
+        AdamW's (Loshchilov & Hutter 2019), of linear weights; 0 is plain Adam.
+    warmup_steps
+        Steps in which the rate rises to ``lr`` along a line.
+    schedule
+        ``constant``, or ``cosine``: to 0 at ``max_steps`` along half a cosine (Loshchilov & Hutter 2017).
+    max_steps
+        Where the cosine ends.
+    """
+
+    lr: float
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    schedule: str = "constant"
+    max_steps: int = 0
+
+    def rate(self, step: int) -> float:
+        """Share of ``lr`` that the step after `step` steps takes.
+
+        Examples
+        --------
+        >>> cosine = Optimiser(1e-3, warmup_steps=2, schedule="cosine", max_steps=6)
+        >>> [round(cosine.rate(step), 3) for step in range(7)]
+        [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+        """
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return 1.0
+        done = (step - self.warmup_steps) / max(1, self.max_steps - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+    def build(self, model: nn.Module) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+        """The optimiser of a model's parameters, and the schedule of its rate."""
+        optimiser = torch.optim.AdamW(parameter_groups(model, self.weight_decay), lr=self.lr)
+        return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, self.rate)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Linear weights, which decay, and everything else, which doesn't: biases, norms, embeddings and tokens."""
+    decaying = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if id(p) in decaying], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) not in decaying], "weight_decay": 0.0},
+    ]
