@@ -5,13 +5,17 @@
 ARC_ENVIRONMENT is a virtual environment with arc-state installed (its bin/python is run). Every case is one .npz
 (no pickles: weights under "weight:…", inputs under "input:…", outputs under "output:…") and an entry of cases.json
 with arc-state's own keyword arguments; versions.json says what made them. The weights are random, nobody's training.
+arc_run/ is a run directory as `state tx train` leaves it after six steps on made cells, its checkpoint without the
+trainer's state; arc_run.npz holds the cells and what arc-state predicts from them.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 DEFAULT = Path(__file__).resolve().parents[1] / "tests" / "assets" / "transition"
@@ -54,10 +58,92 @@ CASES = {**PRESETS, **{name: {**TINY, **options} for name, options in OPTIONS.it
 B, S, GENES, FEATURES, BATCHES, DECODED = 2, 6, 18, 5, 3, 11
 
 
+RUN_OPTIONS = (
+    "data.kwargs.toml_config_path=experiment.toml", "data.kwargs.num_workers=0", "data.kwargs.batch_col=batch",
+    "data.kwargs.pert_col=target_gene", "data.kwargs.control_pert=non-targeting", "data.kwargs.output_space=gene",
+    "model=state", "model.kwargs.cell_set_len=8", "model.kwargs.hidden_dim=8", "model.kwargs.batch_encoder=true",
+    "+model.kwargs.decoder_hidden_dims=[8,8,8]",
+    *(f"model.kwargs.transformer_backbone_kwargs.{option}" for option in (
+        "intermediate_size=16", "num_hidden_layers=1", "num_attention_heads=2", "num_key_value_heads=2", "head_dim=4",
+    )),
+    "+model.kwargs.transformer_backbone_kwargs.vocab_size=32", "training.max_steps=6", "training.val_freq=3",
+    "training.batch_size=2", "use_wandb=false", "output_dir=.", "name=run",
+)  # fmt: skip
+RUN_FILES = (
+    "config.yaml", "data_module.torch", "pert_onehot_map.pt", "batch_onehot_map.torch", "cell_type_onehot_map.torch",
+    "var_dims.pkl",
+)  # fmt: skip
+
+
 def make_in(environment: Path, output: Path) -> None:
-    """Run this file with the environment's Python."""
+    """Run this file, and arc-state's training, with the environment's Python."""
     output.mkdir(parents=True, exist_ok=True)
-    subprocess.run([environment / "bin" / "python", __file__, "--in-arc", output], check=True)
+    python = environment / "bin" / "python"
+    subprocess.run([python, __file__, "--in-arc", output], check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        write_cells(Path(folder))
+        subprocess.run([environment / "bin" / "state", "tx", "train", *RUN_OPTIONS], cwd=folder, check=True)
+        subprocess.run([python, Path(__file__).resolve(), "--run-in-arc", output.resolve()], cwd=folder, check=True)
+
+
+def write_cells(folder: Path) -> None:
+    """Made cells, eight controls a context and so one set of them, and an experiment."""
+    import anndata as ad
+    import numpy as np
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    rows = [
+        (context, perturbation, f"b{i % 2}")
+        for context in ("A549", "K562")
+        for perturbation in ("non-targeting", "G1", "G2", "G3")
+        for i in range(8)
+    ]
+    obs = pd.DataFrame(rows, columns=["cell_type", "target_gene", "batch"], dtype="category")
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    genes = [f"GENE{i}" for i in range(12)]
+    X = rng.normal(1.5, 0.7, (len(obs), len(genes))).clip(0).astype(np.float32)
+    var = pd.DataFrame({"gene_name": genes}, index=genes)
+    ad.AnnData(X, obs=obs, var=var, uns={"log1p": {}}, obsm={"X_hvg": X}).write_h5ad(folder / "cells.h5ad")
+    (folder / "experiment.toml").write_text(
+        '[datasets]\nmade = "."\n[training]\nmade = "train"\n[fewshot."made.K562"]\nval = ["G2"]\ntest = ["G3"]\n'
+    )
+
+
+def keep_run(output: Path) -> None:
+    """Copy what a run needs, and predict from it; arc-state is imported here alone."""
+    import anndata as ad
+    import numpy as np
+    import torch
+    from state.tx.models.state_transition import StateTransitionPerturbationModel
+
+    shutil.rmtree(output / "arc_run", ignore_errors=True)
+    (output / "arc_run" / "checkpoints").mkdir(parents=True)
+    for name in RUN_FILES:
+        shutil.copyfile(Path("run") / name, output / "arc_run" / name)
+    trained = Path("run/checkpoints/final.ckpt")
+    stored = torch.load(trained, weights_only=False)
+    for trainers in ("callbacks", "loops", "optimizer_states", "lr_schedulers"):
+        stored.pop(trainers)
+    torch.save(stored, output / "arc_run" / "checkpoints" / "final.ckpt")
+
+    model = StateTransitionPerturbationModel.load_from_checkpoint(trained).eval()
+    vectors = torch.load("run/pert_onehot_map.pt", weights_only=False)
+    cells = ad.read_h5ad("cells.h5ad")
+    kept = {name: cells.obs[name].to_numpy().astype(str) for name in cells.obs} | {"X": cells.X}
+    for context in ("A549", "K562"):
+        controls = cells[(cells.obs["cell_type"] == context) & (cells.obs["target_gene"] == "non-targeting")]
+        for perturbation in ("G1", "G3"):
+            batch = {
+                "ctrl_cell_emb": torch.from_numpy(np.asarray(controls.X)),
+                "pert_emb": vectors[perturbation].float().repeat(len(controls), 1),
+                "batch": torch.tensor([int(name[1:]) for name in controls.obs["batch"]]),
+            }
+            with torch.no_grad():
+                kept[f"predicted:{context}:{perturbation}"] = model.predict_step(batch, 0, padded=False)[
+                    "preds"
+                ].numpy()
+    np.savez_compressed(output / "arc_run.npz", **kept)
 
 
 def arc_arguments(case: dict) -> dict:
@@ -135,5 +221,7 @@ def write_case(path: Path, model) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "--in-arc":
         make_here(Path(sys.argv[2]))
+    elif sys.argv[1] == "--run-in-arc":
+        keep_run(Path(sys.argv[2]))
     else:
         make_in(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else DEFAULT)

@@ -22,9 +22,9 @@ def assemble(
     requests: list[Request],
     predicted: Iterable[np.ndarray],
     routes: list[str],
-    train: EffectTable,
+    train: EffectTable | None,
 ) -> AnnData:
-    """Predicted cells and the untouched controls as one AnnData."""
+    """Predicted cells and the untouched controls as one AnnData; without `train`, no sources are counted."""
     import anndata as ad
 
     matrices, frames = [], []
@@ -37,7 +37,8 @@ def assemble(
                 f"The prediction for {request.perturbation} in {request.context} equals its control cells: nothing was "
                 "predicted (no effect in training, or an untrained model), so it is refused."
             )
-        sources = {c for c, p in zip(train.contexts, train.perturbations) if p == request.perturbation}
+        trained = zip(train.contexts, train.perturbations) if train else ()
+        sources = {c for c, p in trained if p == request.perturbation}
         names = request.perturbation + ":" + barcodes[request.controls]
         matrices.append(matrix)
         frames.append(_obs(names, request.perturbation, request.context, False, route, len(sources)))

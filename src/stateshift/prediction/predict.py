@@ -6,8 +6,10 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from stateshift import __version__
 from stateshift.cells import Cells, EffectTable, read_cells
@@ -20,7 +22,10 @@ from stateshift.prediction.contract import assemble
 from stateshift.prediction.requests import Request, make_requests, read_perturbations, requested_pairs, split_pairs
 from stateshift.prediction.vectors import apply_policy, find_vectors
 from stateshift.progress import track
-from stateshift.run import RunDirectory, open_run
+from stateshift.run import RunDirectory
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +53,8 @@ def predict(
     Parameters
     ----------
     run
-        A run directory.
+        A run directory; or one of arc-state's, or its checkpoint, which hold no effects of their training cells
+        and so give no baselines.
     cells
         An h5ad file with control cells; perturbed cells in it are not looked at. Its columns go by the
         experiment's ``[columns]`` or by convention.
@@ -90,7 +96,6 @@ def predict(
         Unknown model, context or gene; genes of the run absent from the cells; no control cells; a
         prediction equal to its controls.
     """
-    directory = open_run(run)
     output = Path(output)
     if output.suffix != ".h5ad":
         raise StateshiftError(f"{output}: a prediction is written as .h5ad, name {output.with_suffix('.h5ad').name}.")
@@ -108,6 +113,42 @@ def predict(
     if (perturb is None) == (split is None):
         raise StateshiftError("Name what to predict: either --perturb GENES|FILE or --split test.")
 
+    from stateshift.transition.arc_run import opened_run
+
+    with opened_run(run) as directory:
+        adata = _predict(
+            directory, cells, perturb, split, contexts, model, features, missing, n_cells, columns, seed
+        )  # fmt: skip
+    about = adata.uns["stateshift"]
+    about["run"] = os.path.basename(os.path.abspath(run))
+    with written_beside(output, overwrite) as part:
+        effects = about.get("baselines", {}).get("effects", {})
+        reserve_room(part, h5ad_bytes(adata.X) + sum(e.nbytes for e in effects.values()))
+        adata.write_h5ad(part)
+    logger.info("%s: %d cells, %d predicted", output, adata.n_obs, (~adata.obs["is_control"]).sum())
+    return output
+
+
+def _predict(
+    directory: RunDirectory,
+    cells: str | Path,
+    perturb: str | Path | Sequence[str] | None,
+    split: str | None,
+    contexts: Sequence[str] | None,
+    model: str,
+    features: str | Path | None,
+    missing: str,
+    n_cells: int | None,
+    columns: Mapping[str, str] | None,
+    seed: int,
+) -> AnnData:
+    """The prediction, by `predict`'s parameters."""
+    if directory.imported_from and (model != "transition" or missing == "fallback"):
+        raise StateshiftError(
+            f"The run comes from {directory.imported_from} and holds no effects of its training cells, which "
+            f"{'--missing fallback' if model == 'transition' else f'--model {model}'} needs: predict with transition, "
+            "and --missing error or drop."
+        )
     population, scale = _cells(directory, cells, columns)
     if split is not None:
         pairs = split_pairs(directory.splits(), split, contexts)
@@ -119,11 +160,15 @@ def predict(
     requests = make_requests(population, pairs, n_cells, seed, str(cells))
     fallback = {p for _, p in pairs if any(g in unknown for g in genes_of(p))}
 
-    train = EffectTable.load(directory.effects_file)
-    effect_models = fit_effect_models(train, table, seed=seed)
-    effects = _baseline_effects(effect_models, pairs, fallback, population)
+    train, effect_models, effects = None, {}, {}
+    if directory.imported_from:
+        logger.warning("a run of %s holds no effects of its training cells: no baselines", directory.imported_from)
+    else:
+        train = EffectTable.load(directory.effects_file)
+        effect_models = fit_effect_models(train, table, seed=seed)
+        effects = _baseline_effects(effect_models, pairs, fallback, population)
     if model == "transition":
-        predicted = _by_transition(directory, population, requests, table, fallback, effects["mean"], seed)
+        predicted = _by_transition(directory, population, requests, table, fallback, effects.get("mean"), seed)
         routes = ["fallback" if r.perturbation in fallback else "neural" for r in requests]
     else:
         shifted = (_shifted(population, r, effect) for r, effect in zip(requests, effects[model]))
@@ -133,27 +178,24 @@ def predict(
             for r in requests
         ]
     adata = assemble(population, requests, predicted, routes, train)
-    adata.uns["stateshift"] = {
+    about = {
         "scale": scale,
         "control": population.control,
-        "run": os.path.basename(os.path.abspath(directory.path)),
         "model": directory.config()["model"]["name"] if model == "transition" else model,
         "version": __version__,
         "seed": seed,
-        "baselines": {
+    }
+    if effects:
+        about["baselines"] = {
             "context": np.array([c for c, _ in pairs], dtype=object),
             "target_gene": np.array([p for _, p in pairs], dtype=object),
             "genes": np.array(population.genes, dtype=object),
             "effects": effects,
-        },
-    }
+        }
     if population.simulated:
-        adata.uns["stateshift"]["simulated"] = True
-    with written_beside(output, overwrite) as part:
-        reserve_room(part, h5ad_bytes(adata.X) + sum(e.nbytes for e in effects.values()))
-        adata.write_h5ad(part)
-    logger.info("%s: %d cells, %d populations", output, adata.n_obs, len(requests))
-    return output
+        about["simulated"] = True
+    adata.uns["stateshift"] = about
+    return adata
 
 
 def _cells(run: RunDirectory, path: str | Path, columns: Mapping[str, str] | None) -> tuple[Cells, str]:
@@ -173,6 +215,8 @@ def _cells(run: RunDirectory, path: str | Path, columns: Mapping[str, str] | Non
             raise InputProblems(error.where, [*error.problems, flags]) from None
         logger.warning("%s: the experiment's columns are not there; those of conventional names are used", path)
     trained = run.config()["scale"]
+    if run.imported_from and "embedding" not in (cells.scale, trained):
+        return cells, cells.scale  # arc-state does not say which of the log1p scales it was trained on
     if cells.scale != trained:
         raise StateshiftError(
             f"{path} is on scale {cells.scale} and the run was trained on {trained}: normalise the cells likewise, "
@@ -214,7 +258,7 @@ def _by_transition(
     requests: list[Request],
     table: FeatureTable,
     fallback: set[str],
-    mean_effects: np.ndarray,
+    mean_effects: np.ndarray | None,
     seed: int,
 ) -> Iterator[np.ndarray]:
     """Predicted cells (n, G) of each request, in sets of the size trained on.
@@ -228,6 +272,11 @@ def _by_transition(
     from stateshift.transition.checkpoint import load_transition
 
     model = load_transition(run, table.width)
+    if model.config.gene_decoder:
+        raise StateshiftError(
+            f"{run.path} decodes its predictions to {model.config.gene_decoder:,} genes, which predict can't write yet."
+        )
+    batches = _batch_numbers(run, cells) if model.config.batch_encoder else None
     S = model.config.set_size
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
@@ -246,11 +295,26 @@ def _by_transition(
             "pert_emb": p.expand(len(sets), -1),
             "ctrl_mean": x.mean(0).expand(len(sets), -1),
         }
+        if batches is not None:
+            batch["batch"] = torch.from_numpy(batches[request.controls])[dealt].view(len(sets), -1)
         with torch.inference_mode():
             out = model({k: v.to(device) for k, v in batch.items()}).reshape(len(dealt), -1)[:n].cpu()
         predicted = torch.empty_like(x)
         predicted[order] = out
         yield predicted.numpy()
+
+
+def _batch_numbers(run: RunDirectory, cells: Cells) -> np.ndarray:
+    """Each cell's batch as the model numbers them, (n,)."""
+    known = run.batches()
+    labels = cells.obs["batch"].to_numpy()
+    strange = sorted(set(labels[cells.is_control]) - set(known))
+    if strange:
+        raise StateshiftError(
+            f"The run tells batches apart, and the control cells are of batch `{strange[0]}`, which it was not trained "
+            f"on{suggestion(strange[0], known)}."
+        )
+    return pd.Index(known).get_indexer(labels)
 
 
 def _shifted(cells: Cells, request: Request, effect: np.ndarray) -> np.ndarray:

@@ -114,6 +114,8 @@ def split_pairs(
         The run has no such split, it is empty, or it has nothing in a context that is named.
     """
     filled = [name for name, pairs in splits.items() if pairs]
+    if not filled:
+        raise StateshiftError(f"The run records no splits, and so no `{split}`: name genes with --perturb.")
     if not splits.get(split):
         raise StateshiftError(f"The run's split `{split}` is empty (it has {some(filled)}): name genes with --perturb.")
     absent = [c for c in contexts or () if c not in splits[split]]

@@ -1,0 +1,276 @@
+"""An arc-state run as a run directory of ours, for everything that reads runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stateshift.errors import StateshiftError, some
+from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.files import written_beside
+from stateshift.run import RunDirectory, new_run, open_run
+from stateshift.transition.arc_checkpoint import arc_model
+from stateshift.transition.arc_files import read_pickled
+from stateshift.transition.model import TransitionModel
+
+logger = logging.getLogger(__name__)
+
+STATE_TRANSITION = ("state", "pertsets", "neuralot")
+"""arc-state's names of the one model that is read."""
+
+FROM_DATA = ("genes", "features", "space", "batches")
+"""Of a `TransitionConfig`, what a run keeps elsewhere than in its config's ``model``."""
+
+
+@dataclass
+class ArcRun:
+    """What was read of an arc-state run.
+
+    Parameters
+    ----------
+    folder, checkpoint
+        Its directory, and the checkpoint chosen.
+    model
+        Its network as ours.
+    options
+        arc-state's hyper-parameters and settings.
+    """
+
+    folder: Path
+    checkpoint: Path
+    model: TransitionModel
+    options: dict[str, Any]
+
+
+def import_arc_run(source: str | Path, output: str | Path) -> Path:
+    """Write an arc-state run as a run directory of ours, which `stateshift predict` and fine-tuning read.
+
+    Effects of the training cells aren't part of an arc-state run, so the baselines of ours are absent, and
+    so is what was trained on. Perturbations whose vector is all zeros had none there, and are left out by name.
+
+    Parameters
+    ----------
+    source
+        The run's directory, or one of its checkpoints: of a directory, ``final.ckpt``, or ``last.ckpt`` where
+        that went further, or ``best.ckpt`` where neither is there.
+    output
+        The directory to make.
+
+    Returns
+    -------
+    Path
+        `output`.
+
+    Raises
+    ------
+    StateshiftError
+        The run lacks a file, a file is damaged or hostile, or its parts don't fit together.
+    InputProblems
+        The run uses what our model can't do; each is named.
+    """
+    import torch
+    import yaml
+
+    arc = read_arc_run(source)
+    config = arc.model.config
+    genes, table = _gene_names(arc), _vectors(arc)
+    batches = _batch_names(arc) if config.batches else []
+    run = new_run(output)
+    try:
+        run.write_genes(genes)
+        if batches:
+            run.write_batches(batches)
+        table.save(run.features_file)
+        run.write_text("config.yaml", yaml.safe_dump(_config(arc), sort_keys=False))
+        run.write_text("experiment.toml", _columns(arc.options))
+        run.write_splits({})
+        run.write_versions()
+        weights = {f"model.{name}": value.clone() for name, value in arc.model.state_dict().items()}
+        with written_beside(run.best) as part:
+            torch.save({"state_dict": weights}, part)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    logger.info("%s: read as %s", arc.checkpoint, config)
+    return run.path
+
+
+def read_arc_run(source: str | Path) -> ArcRun:
+    """The network and the settings of an arc-state run, as `import_arc_run` chooses its checkpoint."""
+    import yaml
+
+    source = Path(source)
+    folder = _folder(source)
+    settings: dict[str, Any] = {}
+    if (folder / "config.yaml").is_file():
+        try:
+            settings = yaml.safe_load((folder / "config.yaml").read_text())
+            name = str(settings["model"]["name"]).lower()
+            stated = {**settings["model"]["kwargs"], **settings["data"]["kwargs"]}
+        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise StateshiftError(f"{folder / 'config.yaml'} is no config of arc-state: copy it anew.") from error
+        if name not in STATE_TRANSITION:
+            raise StateshiftError(
+                f"{folder} is a run of arc-state's `{name}`: its state-transition model alone is read "
+                f"({some(STATE_TRANSITION)})."
+            )
+    else:
+        stated = {}
+    path, stored = _checkpoint(source, folder)
+    if not isinstance(stored, dict) or not isinstance(stored.get("state_dict"), dict):
+        raise StateshiftError(f"{path} holds no state_dict: it is no checkpoint of arc-state.")
+    options = {**stated, **_plain(stored.get("hyper_parameters", {}))}
+    return ArcRun(folder, path, arc_model(stored["state_dict"], options, str(path)), options)
+
+
+def is_arc_run(path: str | Path) -> bool:
+    """Whether a path is an arc-state run or a checkpoint, rather than a run of ours."""
+    path = Path(path)
+    if path.suffix == ".ckpt" and path.is_file():
+        return not (path.parents[1] / "genes.txt").is_file()
+    return path.is_dir() and not (path / "genes.txt").is_file() and (path / "pert_onehot_map.pt").is_file()
+
+
+@contextlib.contextmanager
+def opened_run(path: str | Path) -> Iterator[RunDirectory]:
+    """A run of ours as it lies, or one of arc-state's imported into a temporary folder for as long."""
+    if not is_arc_run(path):
+        yield open_run(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="stateshift-arc-") as folder:
+        yield open_run(import_arc_run(path, Path(folder) / "run"))
+
+
+def _folder(source: Path) -> Path:
+    """The run directory that a source is, or is a checkpoint of."""
+    if source.is_dir():
+        return source
+    if not source.is_file():
+        raise StateshiftError(f"{source}: there is no such run or checkpoint.")
+    return source.parent.parent if source.parent.name == "checkpoints" else source.parent
+
+
+def _checkpoint(source: Path, folder: Path) -> tuple[Path, Any]:
+    """The checkpoint to read, and its content."""
+    if source.is_file():
+        return source, read_pickled(source)
+    found = [folder / "checkpoints" / f"{name}.ckpt" for name in ("final", "last", "best")]
+    found = [path for path in found if path.is_file()]
+    if not found:
+        raise StateshiftError(f"{folder} has no checkpoints/final.ckpt, last.ckpt or best.ckpt.")
+    # final.ckpt is not written anew when arc-state goes on with a run
+    path, stored = found[0], read_pickled(found[0])
+    if path.stem == "final" and len(found) > 1 and found[1].stem == "last":
+        last = read_pickled(found[1])
+        if last.get("global_step", 0) > stored.get("global_step", 0):
+            logger.warning("%s is older than last.ckpt, which is read", path)
+            return found[1], last
+    return path, stored
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    """Hyper-parameters as plain containers."""
+    from omegaconf import DictConfig, OmegaConf
+
+    return OmegaConf.to_container(options) if isinstance(options, DictConfig) else dict(options)
+
+
+def _gene_names(arc: ArcRun) -> list[str]:
+    """Names of what the model predicts: genes, or dimensions of its embedding."""
+    config, key = arc.model.config, arc.options.get("embed_key")
+    if config.space == "embedding":
+        return [f"{key}_{i}" for i in range(config.genes)]
+    names = arc.options.get("gene_names")
+    if names is None and (arc.folder / "var_dims.pkl").is_file():
+        names = read_pickled(arc.folder / "var_dims.pkl").get("gene_names")
+    if names is None:
+        raise StateshiftError(f"{arc.checkpoint} names no genes, and no var_dims.pkl lies in {arc.folder}.")
+    names = [str(name) for name in names]
+    if len(names) != config.genes:
+        raise StateshiftError(
+            f"{arc.folder} names {len(names):,} genes and {arc.checkpoint.name} predicts {config.genes:,}: which they are "
+            "isn't stored, or the checkpoint is another run's."
+        )
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise StateshiftError(f"{arc.folder} names genes twice: {some(twice)}; make them unique before training.")
+    return names
+
+
+def _vectors(arc: ArcRun) -> FeatureTable:
+    """The perturbations' vectors; what had none, and the control, left out."""
+    path = arc.folder / "pert_onehot_map.pt"
+    stored = read_pickled(path)
+    width, control = arc.model.config.features, str(arc.options.get("control_pert", "non-targeting"))
+    vectors = {str(name): np.asarray(vector, np.float32).reshape(-1) for name, vector in stored.items()}
+    wrong = [name for name, vector in vectors.items() if len(vector) != width]
+    if wrong:
+        raise StateshiftError(
+            f"{path} has {len(vectors[wrong[0]]):,} features for {wrong[0]} and {arc.checkpoint.name} takes {width:,}: "
+            "they are of different runs."
+        )
+    empty = sorted(name for name, vector in vectors.items() if not vector.any() and name != control)
+    if empty:
+        logger.warning("%s: zeros in place of a vector, left out: %s", path, some(empty, 20))
+    kept = {name: vector for name, vector in vectors.items() if vector.any() and name != control}
+    singles = {name: vector for name, vector in kept.items() if genes_of(name) == [name]}
+    sums = {n: np.sum([singles[g] for g in genes_of(n)], axis=0) for n in kept if set(genes_of(n)) <= set(singles)}
+    differ = sorted(
+        n for n in kept if n not in singles and not (n in sums and np.allclose(sums[n], kept[n], atol=1e-5))
+    )
+    if differ:
+        logger.warning("%s: vectors that aren't the sum of their genes', left out: %s", path, some(differ, 20))
+    if arc.options.get("perturbation_features_file") is None:
+        logger.warning(
+            "%s: one-hot perturbations; which of them were trained isn't stored, and those that weren't say nothing",
+            path,
+        )
+    return FeatureTable.from_mapping(singles, {"source": "arc_state", "file": path.name}, str(path))
+
+
+def _batch_names(arc: ArcRun) -> list[str]:
+    """The batches in the order of the model's embedding."""
+    stored = read_pickled(arc.folder / "batch_onehot_map.torch")
+    place = {str(name): int(np.asarray(one_hot).argmax()) for name, one_hot in stored.items()}
+    if sorted(place.values()) != list(range(arc.model.config.batches)):
+        raise StateshiftError(
+            f"{arc.folder / 'batch_onehot_map.torch'} names {len(place)} batches and {arc.checkpoint.name} tells "
+            f"{arc.model.config.batches} apart: they are of different runs."
+        )
+    return sorted(place, key=place.__getitem__)
+
+
+def _config(arc: ArcRun) -> dict[str, Any]:
+    """The config of a run, its model's settings in our words."""
+    config = arc.model.config
+    model = {name: value for name, value in asdict(config).items() if name not in FROM_DATA}
+    model["gene_decoder_widths"] = list(config.gene_decoder_widths)
+    return {
+        "model": {"name": "arc_state", **model},
+        "training": {},
+        "data": {},
+        "name": arc.folder.resolve().name,
+        "output_dir": ".",
+        "seed": int(arc.options.get("train_seed", 0)),
+        "scale": "embedding" if config.space == "embedding" else "log1p",
+        "imported_from": "arc-state",
+    }
+
+
+def _columns(options: Mapping[str, Any]) -> str:
+    """An experiment that says nothing but how the columns are called."""
+    import toml
+
+    theirs = {"perturbation": "pert_col", "cell_type": "cell_type_key", "batch": "batch_col", "control": "control_pert"}
+    columns = {ours: str(options[name]) for ours, name in theirs.items() if options.get(name) is not None}
+    if options.get("embed_key") not in (None, "X_hvg"):
+        columns["embedding"] = options["embed_key"]
+    return toml.dumps({"columns": columns})
