@@ -35,21 +35,21 @@ def test_permuting_the_cells_permutes_the_output(start):
     model, batch = random_model(replace(TINY, start=start)), random_batch()
     order = torch.tensor([3, 1, 4, 0, 2])
     permuted = {**batch, "ctrl_cell_emb": batch["ctrl_cell_emb"][:, order]}
-    torch.testing.assert_close(model(permuted), model(batch)[:, order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(permuted).cells, model(batch).cells[:, order], atol=1e-5, rtol=1e-5)
 
 
 def test_padding_changes_nothing_for_the_real_cells():
     model, batch = random_model(TINY), random_batch()
     padded = {**batch, "ctrl_cell_emb": torch.cat([batch["ctrl_cell_emb"], torch.full((2, 3, 7), 9.0)], dim=1)}
     padded["mask"] = torch.arange(8).expand(2, 8) < 5
-    torch.testing.assert_close(model(padded)[:, :5], model(batch), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(padded).cells[:, :5], model(batch).cells, atol=1e-5, rtol=1e-5)
 
 
 def test_before_training_it_is_the_linear_effect_exactly_in_the_mean():
     model, batch = TransitionModel(TINY).eval(), random_batch()
     down, up = torch.randn(3, 2), torch.randn(2, 7) * 0.1
     model.set_start(down, up, torch.full((7,), 0.05))
-    moved = model(batch).mean(dim=1) - batch["ctrl_cell_emb"].mean(dim=1)
+    moved = model(batch).cells.mean(dim=1) - batch["ctrl_cell_emb"].mean(dim=1)
     effect = (batch["pert_emb"] @ down @ up + 0.05).maximum(-batch["ctrl_cell_emb"].mean(dim=1))
     torch.testing.assert_close(moved, effect, atol=1e-5, rtol=1e-5)
 
@@ -60,7 +60,7 @@ def test_what_a_cell_does_not_express_stays_zero_unless_the_effect_exceeds_the_m
     up = torch.zeros(1, 7)
     up[0, 6] = 10.0
     model.set_start(torch.zeros(3, 1), up * 0, torch.tensor([0.1] * 6 + [10.0]))
-    out = model(batch)
+    out = model(batch).cells
     assert (out[:, :2, :6] == 0).all()
     assert (out[:, :, 6] > 0).any()
     assert not torch.allclose(out[:, 2:], batch["ctrl_cell_emb"][:, 2:], atol=0.05)
@@ -72,7 +72,7 @@ def test_flat_batches_with_features_a_cell_give_the_same_as_sets():
         "ctrl_cell_emb": batch["ctrl_cell_emb"].reshape(10, 7),
         "pert_emb": batch["pert_emb"].repeat_interleave(5, dim=0),
     }
-    torch.testing.assert_close(model(flat), model(batch))
+    torch.testing.assert_close(model(flat).cells, model(batch).cells)
 
 
 def test_a_flat_batch_that_is_no_whole_number_of_sets_is_refused():

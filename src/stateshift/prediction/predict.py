@@ -298,7 +298,7 @@ def _by_transition(
         if batches is not None:
             batch["batch"] = torch.from_numpy(batches[request.controls])[dealt].view(len(sets), -1)
         with torch.inference_mode():
-            out = model({k: v.to(device) for k, v in batch.items()}).reshape(len(dealt), -1)[:n].cpu()
+            out = model({k: v.to(device) for k, v in batch.items()}).cells.reshape(len(dealt), -1)[:n].cpu()
         predicted = torch.empty_like(x)
         predicted[order] = out
         yield predicted.numpy()

@@ -60,28 +60,3 @@ class ConfidenceToken(nn.Module):
     def forward(self, z_BH: Tensor) -> Tensor:
         """The token after the transformer, (B, H), to an expected loss, (B,), not negative."""
         return self.head(z_BH).squeeze(-1)
-
-
-def batch_token_loss(logits: Tensor, batch_BS: Tensor, mask_BS: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of the batches that the tokens tell, against the batches of the sets' cells.
-
-    Where a set mixes batches, the target is the share of each among its real cells.
-
-    Parameters
-    ----------
-    logits
-        One a set and batch, (B, batches).
-    batch_BS
-        Each cell's batch.
-    mask_BS
-        True for real cells; absent where all are.
-    """
-    one_hot = nn.functional.one_hot(batch_BS, logits.shape[-1]).to(logits.dtype)
-    weight = torch.ones_like(batch_BS, dtype=logits.dtype) if mask_BS is None else mask_BS.to(logits.dtype)
-    share = torch.einsum("bsc,bs->bc", one_hot, weight / weight.sum(dim=1, keepdim=True))
-    return nn.functional.cross_entropy(logits, share)
-
-
-def confidence_loss(expected: Tensor, set_losses: Tensor, scale: float = 10.0) -> Tensor:
-    """Mean squared error of the losses that the tokens expect, (B,), against ``scale`` times those there are, (B,)."""
-    return nn.functional.mse_loss(expected, scale * set_losses.detach())

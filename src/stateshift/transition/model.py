@@ -81,11 +81,7 @@ class TransitionModel(nn.Module):
         """Give the linear start: effect (G,) = features (F,) @ down (F, R) @ up (R, G) + intercept (G,), log1p."""
         self.effect_down, self.effect_up, self.effect_intercept = down, up, intercept
 
-    def forward(self, batch: dict) -> Tensor:
-        """Perturbed cells for a batch, (B, S, G): the ``cells`` of `outputs`."""
-        return self.outputs(batch).cells
-
-    def outputs(self, batch: dict) -> TransitionOutput:
+    def forward(self, batch: dict) -> TransitionOutput:
         """Perturbed cells for a batch, and what the model's heads give.
 
         Parameters

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from stateshift.transition.config import TransitionConfig
 from stateshift.transition.losses import Objective, Populations
-from stateshift.transition.model import TransitionModel, masked_mean
+from stateshift.transition.losses.heads import with_heads
+from stateshift.transition.model import TransitionModel, TransitionOutput, masked_mean
 from stateshift.transition.optimiser import Optimiser
 
 
@@ -47,24 +48,27 @@ class TransitionModule(lightning.LightningModule):
             ``val_loss``, its terms and the Euclidean error of the mean ``val_shift_error``, (B,) each; and the
             mean predicted cell minus the mean control, (B, G).
         """
-        predicted = self.model(batch)
+        output = self.model(batch)
+        predicted = output.cells
         measured, _, mask = self.model.read_batch(batch, "pert_cell_emb")
         control, _, _ = self.model.read_batch(batch)
         error = masked_mean(predicted, mask) - masked_mean(measured, mask)
-        losses = {f"val_{name}": value for name, value in self._losses(batch, predicted).items()}
+        losses = {f"val_{name}": value for name, value in self._losses(batch, output).items()}
         shift_BG = masked_mean(predicted, mask) - masked_mean(control, mask)
         return {**losses, "val_shift_error": error.norm(dim=1)}, shift_BG
 
     def control_shifts(self, batch: dict) -> dict[str, Tensor]:
         """How far the model moves the mean of sets of control cells, (B,): 0 where it leaves them alone."""
-        predicted = self.model(batch)
+        predicted = self.model(batch).cells
         control, _, mask = self.model.read_batch(batch)
         return {"control_shift": (masked_mean(predicted, mask) - masked_mean(control, mask)).norm(dim=1)}
 
-    def _losses(self, batch: dict, predicted: Tensor) -> dict[str, Tensor]:
+    def _losses(self, batch: dict, output: TransitionOutput) -> dict[str, Tensor]:
+        """The objective's terms and the heads' losses of each set, (B,), and under ``loss`` what is minimised."""
         measured, features, mask = self.model.read_batch(batch, "pert_cell_emb")
         control, _, _ = self.model.read_batch(batch)
-        return self.objective(Populations(predicted, measured, control, features, mask, batch.get("is_control")))
+        of_cells = Populations(output.cells, measured, control, features, mask, batch.get("is_control"))
+        return with_heads(self.objective(of_cells), output, self.model, batch, mask)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW, and its rate set anew each step."""
