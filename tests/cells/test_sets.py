@@ -150,3 +150,19 @@ def test_a_perturbation_without_a_vector_is_an_error_not_zeros(screen):
     features = FeatureTable.load(screen.table).subset(["G1", "G2", "G3"])
     with pytest.raises(StateshiftError, match="No feature vector for G4"):
         CellSets(cells, ~cells.is_control, features, set_size=10, batch_size=4, seed=0)
+
+
+def test_batches_are_served_by_the_place_of_their_name_where_a_model_tells_them_apart(served):
+    cells, make = served
+    assert "batch" not in next(iter(make()))
+    for batch in make(set_size=50, batch_names=["b1", "b0"]):
+        mask = batch["mask"].numpy()
+        rows = rows_of(cells, batch["pert_cell_emb"].numpy()[mask])
+        assert [["b1", "b0"][i] for i in batch["batch"].numpy()[mask]] == cells.obs["batch"].iloc[rows].tolist()
+        assert (batch["batch"].numpy()[~mask] == 0).all()
+        break
+
+
+def test_cells_of_a_batch_that_the_model_does_not_know_are_refused(served):
+    with pytest.raises(StateshiftError, match="no training cell is of b0: leave those cells out of the split"):
+        served[1](batch_names=["b1"])

@@ -5,7 +5,7 @@ Shapes: B sets, S cells a set, G genes, F feature width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -53,12 +53,15 @@ class CellSets(IterableDataset):
         Where a shuffled pass starts.
     rank, ranks
         Of several processes that share the batches, this one serves every ``ranks``-th.
+    batch_names
+        The batches (``obs["batch"]``) that a model tells apart; absent, the cells' batches aren't served.
 
     Yields
     ------
     dict
         ``pert_cell_emb`` and ``ctrl_cell_emb`` (B, S, G), ``pert_emb`` (B, F) once a set, ``mask`` (B, S)
-        true for real cells, ``is_control`` (B,), ``pert_name`` and ``cell_type`` lists of B.
+        true for real cells, ``is_control`` (B,), ``pert_name`` and ``cell_type`` lists of B; with ``batch_names``,
+        ``batch`` (B, S), the place among them of each perturbed cell's batch, 0 where there is no cell.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class CellSets(IterableDataset):
         first_batch: int = 0,
         rank: int = 0,
         ranks: int = 1,
+        batch_names: Sequence[str] = (),
     ):
         self.cells, self.set_size, self.batch_size = cells, set_size, batch_size
         self.seed, self.shuffle, self.first_batch = seed, shuffle, first_batch
@@ -83,6 +87,7 @@ class CellSets(IterableDataset):
         place = _codes(obs["file"], obs["context"])
         batch = _codes(place, obs["batch"])
         self._rows = np.flatnonzero(keep)
+        self._batch_number = _places(obs["batch"].to_numpy()[self._rows], batch_names) if len(batch_names) else None
         group = _codes(batch if by_batch else place, obs["perturbation"])[self._rows]
         _, first_of_group, self._group = np.unique(group, return_index=True, return_inverse=True)
         self._context = obs["context"].to_numpy()[self._rows[first_of_group]]
@@ -154,6 +159,10 @@ class CellSets(IterableDataset):
         served = within[place_BS[mask_BS]]
         controls = self._draw_controls(np.nonzero(mask_BS)[0], served, pools, rng)
         is_control = self._perturbation[group] == self.cells.control
+        numbers = {}
+        if self._batch_number is not None:
+            numbers["batch"] = torch.zeros(mask_BS.shape, dtype=torch.long)
+            numbers["batch"][torch.from_numpy(mask_BS)] = torch.from_numpy(self._batch_number[served])
         return {
             "pert_cell_emb": self._gather(self._rows[served], mask_BS),
             "ctrl_cell_emb": self._gather(controls, mask_BS),
@@ -162,6 +171,7 @@ class CellSets(IterableDataset):
             "is_control": torch.from_numpy(is_control),
             "pert_name": self._perturbation[group].tolist(),
             "cell_type": self._context[group].tolist(),
+            **numbers,
         }
 
     def _draw_controls(
@@ -195,6 +205,18 @@ def rows_by_label(labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]
     order = np.argsort(labels, kind="stable")
     names, starts = np.unique(labels[order], return_index=True)
     return dict(zip(names.tolist(), np.split(rows[order], starts[1:])))
+
+
+def _places(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The place of each cell's batch among those that a model tells apart."""
+    places = pd.Index(names).get_indexer(labels)
+    if (places < 0).any():
+        strange = sorted(set(labels[places < 0]))
+        raise StateshiftError(
+            f"The model tells batches apart, and no training cell is of {some(strange)}: leave those cells out of the "
+            "split, or train without model.batch_encoder and model.batch_token."
+        )
+    return places
 
 
 def _codes(first: np.ndarray | pd.Series, second: np.ndarray | pd.Series) -> np.ndarray:

@@ -136,6 +136,7 @@ def make_loaders(
     shape = {
         "set_size": config["model"]["set_size"], "seed": config["seed"],
         "batch_size": settings["batch_size"], "by_batch": settings["by_batch"],
+        "batch_names": batch_names(config, data),
     }  # fmt: skip
     training = CellSets(
         data.cells, data.split == "train", data.features, first_batch=first_batch, rank=rank, ranks=ranks, **shape
@@ -154,6 +155,13 @@ def make_loaders(
         DataLoader(validation, batch_size=None),
         DataLoader(drift, batch_size=None),
     )
+
+
+def batch_names(config: dict[str, Any], data: TrainingData) -> list[str]:
+    """Batches of the training cells, sorted, where the config's model tells batches apart."""
+    if not (config["model"].get("batch_encoder") or config["model"].get("batch_token")):
+        return []
+    return sorted(set(data.cells.obs["batch"][data.split == "train"]) - {""})
 
 
 def _some_controls(data: TrainingData, set_size: int, seed: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from stateshift.effects import ridge_map
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
 from stateshift.training.config import ENERGY_ALONE, check_config, compose_config, training_settings
-from stateshift.training.data import TrainingData, prepare, storage_of
+from stateshift.training.data import TrainingData, batch_names, prepare, storage_of
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.settings import TrainingSettings
 
@@ -138,6 +138,8 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", seed=config["seed"])
     if cells.genes != run.genes():
         raise StateshiftError(f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt.")
+    if batch_names(config, data) != run.batches():
+        raise StateshiftError(f"{run.experiment_file}: the training cells' batches are no longer those of batches.txt.")
     module = _module(config, data)
     if _first_process():
         run.clear_half_written()
@@ -154,7 +156,9 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
     from stateshift.transition.optimiser import Optimiser
 
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
-    shape = config_from(config["model"], len(data.cells.genes), data.features.width, data.cells.scale)
+    shape = config_from(
+        config["model"], len(data.cells.genes), data.features.width, data.cells.scale, len(batch_names(config, data))
+    )
     settings = training_settings(config)
     optimiser = Optimiser(**{f.name: getattr(settings, f.name) for f in fields(Optimiser)})
     module = TransitionModule(shape, optimiser, config.get("loss", ENERGY_ALONE))
@@ -222,6 +226,8 @@ def _write_inputs(run: RunDirectory, experiment: Experiment, config: dict[str, A
     run.write_text("experiment.toml", toml.dumps(raw))
     run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
     run.write_genes(data.cells.genes)
+    if batches := batch_names(config, data):
+        run.write_batches(batches)
     data.features.save(run.features_file)
     run.write_splits(split_counts(data.cells, data.split))
     run.write_versions()
