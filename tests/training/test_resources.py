@@ -72,3 +72,15 @@ def test_without_a_table_the_model_is_not_known_and_the_sets_are(screen):
     screen.toml.write_text(screen.toml.read_text() + '[features]\nsource = "onehot"\n')
     found = check_experiment(screen.toml)
     assert run_needs(found, experiment_config(found.experiment)).feature_bytes == 4 * 4 * 4
+
+
+@pytest.mark.parametrize("option", ["batch_encoder", "batch_token", "confidence_token", "mask_attn"])
+def test_needs_are_told_of_every_option_of_the_model(found, option):
+    plain, more = (run_needs(found, compose_config([*SMALL, *options])) for options in ([], [f"model.{option}=true"]))
+    difference = more.n_parameters - plain.n_parameters
+    H, batches = 16, 2
+    head = (H + 1) * 8 + 2 * 8 + (8 + 1) * 4 + 2 * 4 + 4 + 1
+    assert difference == {
+        "batch_encoder": batches * H, "batch_token": H + (H + 1) * batches, "confidence_token": H + head,
+        "mask_attn": -2 * H * H,
+    }[option]  # fmt: skip

@@ -122,7 +122,8 @@ def _step(
     from stateshift.transition import TransitionModel, energy_distance
     from stateshift.transition.checkpoint import config_from
 
-    shape = config_from(config["model"], found.n_genes, width, found.scale)
+    batches = {batch for file in found.files for batch in file.obs["batch"].unique()} - {""}
+    shape = config_from(config["model"], found.n_genes, width, found.scale, len(batches))
     kept: dict[int, int] = {}
 
     def remember(tensor: torch.Tensor) -> torch.Tensor:
@@ -133,6 +134,7 @@ def _step(
         model = TransitionModel(shape)
         cells = torch.rand(n_sets, shape.set_size, found.n_genes)
         batch = {"ctrl_cell_emb": cells, "pert_emb": torch.rand(n_sets, width)}
+        batch["batch"] = torch.zeros(n_sets, shape.set_size, dtype=torch.long)
         measured = torch.rand_like(cells)
     optimiser = torch.optim.Adam(model.parameters())
     start = time.perf_counter()
@@ -140,7 +142,7 @@ def _step(
         FlopCounterMode(display=False) as counter,
         torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor),
     ):
-        predicted = model(batch)
+        predicted = model(batch).cells
         # counting needs a backward pass, of any loss; measuring takes the one that a default training has
         loss = (predicted - measured).square() if device == "meta" else energy_distance(predicted, measured)
         loss.mean().backward()
