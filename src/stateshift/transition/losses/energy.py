@@ -27,6 +27,8 @@ def energy_distance(x_BSG: Tensor, y_BSG: Tensor, mask_BS: Tensor | None = None)
     mask_BS
         True for real cells, of both sets; absent where all are.
     """
+    if mask_BS is not None:  # padding may hold anything, but 0 × nan is nan
+        x_BSG, y_BSG = (cells.masked_fill(~mask_BS[:, :, None], 0) for cells in (x_BSG, y_BSG))
     u_BZ = torch.cat([_weights(x_BSG, mask_BS), -_weights(y_BSG, mask_BS)], dim=1)
     return _EnergyDistance.apply(x_BSG, y_BSG, u_BZ)
 
@@ -46,36 +48,35 @@ def _precise(dtype: torch.dtype) -> torch.dtype:
 class _EnergyDistance(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x_BSG: Tensor, y_BSG: Tensor, u_BZ: Tensor) -> Tensor:
+        n_x = x_BSG.shape[1]
         with torch.autocast(x_BSG.device.type, enabled=False):
-            z_BZG = torch.cat([x_BSG, y_BSG], dim=1).to(u_BZ.dtype)
-            # padding may hold anything, but 0 × nan is nan
-            z_BZG.masked_fill_(u_BZ[:, :, None] == 0, 0)
-            # distances are differences of squares, which are small around the mean of all cells
-            z_BZG -= torch.bmm(0.5 * u_BZ[:, None].abs(), z_BZG)
-            square_BZ = z_BZG.square().sum(dim=2)
+            # distances are differences of squares, which are small around the mean of y
+            mean_B1G = torch.bmm(-u_BZ[:, None, n_x:], y_BSG.to(u_BZ.dtype))
+            z_BZG = u_BZ.new_empty(*u_BZ.shape, x_BSG.shape[2])
+            torch.sub(x_BSG, mean_B1G, out=z_BZG[:, :n_x])
+            torch.sub(y_BSG, mean_B1G, out=z_BZG[:, n_x:])
+            product_BZZ = torch.bmm(z_BZG, z_BZG.transpose(1, 2))
+            square_BZ = product_BZZ.diagonal(dim1=1, dim2=2)
             scale_BZZ = square_BZ[:, :, None] + square_BZ[:, None, :]
-            square_BZZ = torch.baddbmm(scale_BZZ, z_BZG, z_BZG.transpose(1, 2), alpha=-2)
+            square_BZZ = scale_BZZ - 2 * product_BZZ
             # below what the matrix product can tell from nothing, two cells are one
             same_BZZ = square_BZZ <= 8 * torch.finfo(u_BZ.dtype).eps * scale_BZZ
             distance_BZZ = square_BZZ.masked_fill_(same_BZZ, 0).sqrt_()
-            energy_B = -0.5 * torch.einsum("bi,bij,bj->b", u_BZ, distance_BZZ, u_BZ)
-            pull_BZZ = (u_BZ[:, :, None] * u_BZ[:, None, :]).div_(distance_BZZ).masked_fill_(same_BZZ, 0)
+            weight_BZZ = u_BZ[:, :, None] * u_BZ[:, None, :]
+            energy_B = -0.5 * (weight_BZZ * distance_BZZ).sum(dim=(1, 2))
+            pull_BZZ = weight_BZZ.div_(distance_BZZ).masked_fill_(same_BZZ, 0)
+            pull_BZZ.diagonal(dim1=1, dim2=2).sub_(pull_BZZ.sum(dim=2))
         ctx.save_for_backward(z_BZG, pull_BZZ)
-        ctx.n_x, ctx.dtypes = x_BSG.shape[1], (x_BSG.dtype, y_BSG.dtype)
+        ctx.n_x, ctx.dtypes = n_x, (x_BSG.dtype, y_BSG.dtype)
         return energy_B
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_B: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         z_BZG, pull_BZZ = ctx.saved_tensors
-        gradients = []
-        for side, wanted, dtype in zip(
-            (slice(None, ctx.n_x), slice(ctx.n_x, None)), ctx.needs_input_grad[:2], ctx.dtypes, strict=True
-        ):
-            if not wanted:
-                gradients.append(None)
-                continue
-            pull_BSZ = pull_BZZ[:, side] * grad_B[:, None, None]
-            own_BSG = z_BZG[:, side] * pull_BSZ.sum(dim=2, keepdim=True)
-            gradients.append(torch.baddbmm(own_BSG, pull_BSZ, z_BZG, beta=-1).to(dtype))
-        return gradients[0], gradients[1], None
+        sides = zip((slice(None, ctx.n_x), slice(ctx.n_x, None)), ctx.needs_input_grad[:2], ctx.dtypes, strict=True)
+        gradients = [
+            torch.bmm(pull_BZZ[:, side] * grad_B[:, None, None], z_BZG).to(dtype) if wanted else None
+            for side, wanted, dtype in sides
+        ]
+        return *gradients, None
