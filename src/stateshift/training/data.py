@@ -119,42 +119,49 @@ def storage_of(config: dict[str, Any]) -> Storage:
     return Storage(config["data"]["memory_gb"], Path(cache).expanduser() if cache else None)
 
 
-def make_loaders(
-    config: dict[str, Any], data: TrainingData, first_batch: int, rank: int = 0, ranks: int = 1
-) -> tuple[Any, Any, Any]:
-    """Loaders of training sets, from a batch on and without end; of validation sets; and of control sets.
-
-    Of several processes, each has its share of the training sets and all of the others.
-
-    Control sets are of the contexts that validate, at most `DRIFT_SETS` each.
-    """
+def training_loader(
+    config: dict[str, Any], data: TrainingData, first_batch: int = 0, rank: int = 0, ranks: int = 1
+) -> Any:
+    """A loader of training sets, from a batch on and without end; of several processes, each has its share."""
     from torch.utils.data import DataLoader
 
     from stateshift.cells.sets import CellSets
 
-    settings = config["data"]
-    shape = {
-        "set_size": config["model"]["set_size"], "seed": config["seed"],
-        "batch_size": settings["batch_size"], "by_batch": settings["by_batch"],
-        "batch_names": batch_names(config, data),
-    }  # fmt: skip
     training = CellSets(
-        data.cells, data.split == "train", data.features, first_batch=first_batch, rank=rank, ranks=ranks, **shape
-    )
-    validation = CellSets(data.cells, data.split == "val", data.features, shuffle=False, **shape)
-    controls = _some_controls(data, config["model"]["set_size"], config["seed"])
-    drift = CellSets(data.cells, controls, data.features, shuffle=False, **shape)
+        data.cells, data.split == "train", data.features, first_batch=first_batch, rank=rank, ranks=ranks,
+        **_shape(config, data),
+    )  # fmt: skip
     if training.n_unmatched:
         logger.info(
             "%s training cells are of a batch without controls: theirs are drawn from their file and context",
             f"{training.n_unmatched:,}",
         )
-    workers = settings["num_workers"]
-    return (
-        DataLoader(training, batch_size=None, num_workers=workers, persistent_workers=workers > 0),
-        DataLoader(validation, batch_size=None),
-        DataLoader(drift, batch_size=None),
+    workers = config["data"]["num_workers"]
+    return DataLoader(training, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+
+
+def validation_loaders(config: dict[str, Any], data: TrainingData) -> tuple[Any, Any]:
+    """Loaders of all validation sets, and of control sets of their contexts, at most `DRIFT_SETS` each."""
+    from torch.utils.data import DataLoader
+
+    from stateshift.cells.sets import CellSets
+
+    controls = _some_controls(data, config["model"]["set_size"], config["seed"])
+    sets = (
+        CellSets(data.cells, keep, data.features, shuffle=False, **_shape(config, data))
+        for keep in (data.split == "val", controls)
     )
+    validation, drift = (DataLoader(each, batch_size=None) for each in sets)
+    return validation, drift
+
+
+def _shape(config: dict[str, Any], data: TrainingData) -> dict[str, Any]:
+    """What all sets of a training have in common."""
+    return {
+        "set_size": config["model"]["set_size"], "seed": config["seed"],
+        "batch_size": config["data"]["batch_size"], "by_batch": config["data"]["by_batch"],
+        "batch_names": batch_names(config, data),
+    }  # fmt: skip
 
 
 def batch_names(config: dict[str, Any], data: TrainingData) -> list[str]:

@@ -18,7 +18,7 @@ from stateshift.cells import estimate_effects
 from stateshift.errors import StateshiftError
 from stateshift.run import RunDirectory
 from stateshift.training.config import training_settings
-from stateshift.training.data import TrainingData, make_loaders
+from stateshift.training.data import TrainingData, training_loader, validation_loaders
 from stateshift.training.loop.average import WeightAverage
 from stateshift.training.loop.loggers import make_loggers
 from stateshift.training.loop.random_state import RandomState
@@ -48,17 +48,14 @@ def fit(
     average = WeightAverage(settings.ema) if settings.ema is not None else None
     with _quiet_lightning():
         trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
-        training, validation, drift = make_loaders(
-            config, data, done * settings.accumulate, rank=trainer.global_rank, ranks=trainer.world_size
-        )
-        validator = Validator(validation, drift, estimate_effects(data.cells, data.split == "val"))
-        recorder = RunRecorder(run, validator, settings, training.dataset.batches_an_epoch, average)
+        validator = Validator(*validation_loaders(config, data), estimate_effects(data.cells, data.split == "val"))
+        recorder = RunRecorder(run, validator, settings, average)
         trainer.callbacks.extend([RandomState(), *([average] if average else []), recorder])
         module.model.transformer_backbone.checkpointing = settings.gradient_checkpointing
         if settings.compile:
             module.model.compile()
         try:
-            trainer.fit(module, training, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, datamodule=TrainingSets(config, data, done), ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             logger.warning("stopped: go on with  stateshift train --resume %s", run.path)
             raise KeyboardInterrupt from None
@@ -66,6 +63,20 @@ def fit(
             reason = str(error).strip().splitlines()[0]
             raise StateshiftError(f"training.compile=true: torch.compile can't do it here: {reason}") from error
     logger.info("best by %s: step %d of %d", settings.select_by, recorder.best_step, trainer.global_step)
+
+
+class TrainingSets(lightning.LightningDataModule):
+    """The training sets after some steps, made when a process knows which share is its own."""
+
+    def __init__(self, config: dict[str, Any], data: TrainingData, done: int):
+        super().__init__()
+        self.config, self.data, self.done = config, data, done
+
+    def train_dataloader(self) -> Any:
+        """This process's share."""
+        first_batch = self.done * self.config["training"].get("accumulate", 1)
+        trainer = self.trainer
+        return training_loader(self.config, self.data, first_batch, trainer.global_rank, trainer.world_size)
 
 
 def _trainer(settings: TrainingSettings, loggers: list[Any], run: RunDirectory) -> lightning.Trainer:

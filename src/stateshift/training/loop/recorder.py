@@ -36,8 +36,6 @@ class RunRecorder(lightning.Callback):
         Measures the model; every process does, and the first one writes.
     settings
         How often, by what the best is chosen, and when to stop early.
-    batches_an_epoch
-        Batches, over all processes, to count epochs by.
     average
         Averaged weights, which are validated and kept as best.
     """
@@ -47,11 +45,10 @@ class RunRecorder(lightning.Callback):
         run: RunDirectory,
         validator: Validator,
         settings: TrainingSettings,
-        batches_an_epoch: int,
         average: WeightAverage | None = None,
     ):
         self.run, self.validator, self.settings = run, validator, settings
-        self.batches_an_epoch, self.average = batches_an_epoch, average
+        self.average = average
         self.best, self.best_step, self._recorded = -math.inf, 0, -1
         self._rows: list[dict[str, Any]] = []
         self._bar: TrainingBar | None = None
@@ -101,7 +98,7 @@ class RunRecorder(lightning.Callback):
         step = self._recorded = trainer.global_step
         trained = self._watch.take(trainer)
         with self.average.swapped_in(module) if self.average else contextlib.nullcontext():
-            measured = trainer.strategy.broadcast(self.validator(module))
+            measured = trainer.strategy.broadcast(self.validator(trainer, module))
             value = (
                 measured["val_pearson_delta"] if self.settings.select_by == "pearson_delta" else -measured["val_loss"]
             )
@@ -109,7 +106,8 @@ class RunRecorder(lightning.Callback):
             if step == 0 or value > self.best:
                 self.best, self.best_step = value, step
                 self._save(trainer, self.run.best, resumable=False)
-        epoch = step * self.settings.accumulate * trainer.world_size // self.batches_an_epoch
+        n_batches = step * self.settings.accumulate * trainer.world_size
+        epoch = n_batches // trainer.train_dataloader.dataset.batches_an_epoch
         row = {"step": step, "epoch": epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"], **trained, **measured}
         self._rows.append(row)
         if trainer.is_global_zero:

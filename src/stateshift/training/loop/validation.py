@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import lightning
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -32,7 +33,7 @@ class Validator:
         self.validation, self.drift, self.measured = validation, drift, measured
         self._row = {pair: r for r, pair in enumerate(zip(measured.contexts, measured.perturbations))}
 
-    def __call__(self, module: Any) -> dict[str, float]:
+    def __call__(self, trainer: lightning.Trainer, module: Any) -> dict[str, float]:
         """Means over sets of what a set is measured by, and ``val_pearson_delta`` over groups.
 
         The Pearson delta correlates, over genes, a group's predicted shift from the controls its sets were made
@@ -40,22 +41,22 @@ class Validator:
         one that is predicted not to move at all counts 0, and one measured not to is left out.
         """
         module.eval()
-        with torch.no_grad():
-            result = self._perturbed(module)
+        with torch.no_grad(), trainer.precision_plugin.val_step_context():
+            result = self._perturbed(trainer, module)
             sums, n_sets = 0.0, 0
             for batch in self.drift:
-                shifts = module.control_shifts(module.transfer_batch_to_device(batch, module.device, 0))
+                shifts = module.control_shifts(_moved(batch, trainer, module))
                 sums, n_sets = sums + float(shifts["control_shift"].sum()), n_sets + len(batch["pert_name"])
         module.train()
         return {**result, "control_shift": sums / n_sets}
 
-    def _perturbed(self, module: Any) -> dict[str, float]:
+    def _perturbed(self, trainer: lightning.Trainer, module: Any) -> dict[str, float]:
         sums: dict[str, float] = {}
         n_sets = 0
         shift_RG = np.zeros(self.measured.effects.shape)
         n_cells_R = np.zeros(len(self.measured))
         for batch in self.validation:
-            losses, shift_BG = module.set_losses(module.transfer_batch_to_device(batch, module.device, 0))
+            losses, shift_BG = module.set_losses(_moved(batch, trainer, module))
             n_sets += len(batch["pert_name"])
             for name, values in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(values.sum())
@@ -73,3 +74,8 @@ class Validator:
         moved = np.ptp(self.measured.effects, axis=1) > 0
         scores = pearson_delta(shift_RG[moved], self.measured.effects[moved])
         return float(np.nan_to_num(scores).mean()) if len(scores) else float("nan")
+
+
+def _moved(batch: dict, trainer: lightning.Trainer, module: Any) -> dict:
+    """A batch on the module's device, in the precision of its weights."""
+    return module.transfer_batch_to_device(trainer.precision_plugin.convert_input(batch), module.device, 0)

@@ -36,8 +36,10 @@ class LossWatch:
     def saw(self, trainer: lightning.Trainer, batch: dict[str, Any], terms: dict[str, Tensor]) -> None:
         """Note a batch's losses; look at them at once where that costs nothing."""
         names = [f"{p} in {c}" for p, c in zip(batch["pert_name"], batch["cell_type"])]
-        self._unseen.append((trainer.global_step, names, terms, batch["mask"].sum()))
-        if len(self._unseen) == (1 if batch["mask"].device.type == "cpu" else LOOK_EVERY):
+        cells, mask = batch["pert_cell_emb"], batch.get("mask")
+        n_cells = torch.tensor(cells.shape[:-1].numel()) if mask is None else mask.sum()
+        self._unseen.append((trainer.global_step, names, terms, n_cells))
+        if len(self._unseen) == (1 if cells.device.type == "cpu" else LOOK_EVERY):
             self.look(trainer)
 
     def look(self, trainer: lightning.Trainer) -> None:
