@@ -111,7 +111,7 @@ def test_values_off_the_declared_scale_are_refused(make, genes, check):
     assert check(counts) == {}
     counts.uns["stateshift"]["scale"] = "log1p"
     counts.X.data = np.minimum(counts.X.data, 12)
-    assert "would take them for counts" in check(counts)["scale"]
+    assert "holds whole numbers alone: counts?" in check(counts)["scale"]
     predicted = make(genes)
     predicted.uns["stateshift"]["scale"] = "counts"
     assert "it holds fractions" in check(predicted)["scale"]

@@ -247,3 +247,22 @@ def test_cells_of_another_gene_table_or_scale_are_refused(ask, screen, tmp_path)
 def test_perturbations_are_read_from_a_list_with_a_header(tmp_path):
     (tmp_path / "genes.csv").write_text("target_gene,n_cells\nG1,5\n\nG1+G2,7\nG1,5\n")
     assert read_perturbations(str(tmp_path / "genes.csv")) == ["G1", "G1+G2"]
+
+
+def test_a_run_on_variable_genes_predicts_from_files_that_hold_them_in_x_alone(screen):
+    adata = ad.read_h5ad(screen.cells)
+    adata.var["highly_variable"] = np.arange(adata.n_vars) % 2 == 0
+    adata.obsm["X_hvg"] = adata.X.toarray()[:, adata.var["highly_variable"]]
+    adata.write_h5ad(screen.cells)
+    screen.toml.write_text(screen.toml.read_text() + '[columns]\nembedding = "X_hvg"\n')
+    small = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8"]
+    run = train(screen.toml, [*small, "training.max_steps=2"], pert_features=screen.table, output_dir=screen.folder)
+    del adata.obsm["X_hvg"], adata.var["highly_variable"]
+    adata[:, ::-1].copy().write_h5ad(screen.folder / "bare.h5ad")
+    outputs = []
+    for cells in (screen.cells, screen.folder / "bare.h5ad"):
+        output = screen.folder / f"from_{cells.stem}.h5ad"
+        outputs.append(ad.read_h5ad(predict(run, cells=cells, perturb=["G4"], output=output)))
+    assert outputs[0].var_names.tolist() == [f"GENE{i}" for i in range(0, 20, 2)]
+    assert outputs[1].var_names.tolist() == outputs[0].var_names.tolist()
+    np.testing.assert_allclose(outputs[1].X.toarray(), outputs[0].X.toarray(), rtol=1e-5)

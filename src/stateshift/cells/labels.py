@@ -38,7 +38,7 @@ def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -
 
 
 def single_name(name: str, control: str) -> str:
-    """``A+ctrl``, as some tools write a single, is ``A``; any other name stays.
+    """``A+ctrl``, as some tools write a single, is ``A``, and ``ctrl+ctrl`` is ``ctrl``; any other name stays.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def single_name(name: str, control: str) -> str:
     ('KLF1', 'KLF1+GATA1', 'ctrl')
     """
     genes = [gene for gene in name.split("+") if gene != control]
-    return "+".join(genes) or name
+    return "+".join(genes) or control
 
 
 def _bad_labels(obs: pd.DataFrame, column: str) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from stateshift.cells.experiment import Experiment, read_experiment
-from stateshift.cells.matrix.cache import cached_part, default_cache
+from stateshift.cells.matrix.cache import cached_part, default_cache, file_stamp
 from stateshift.cells.matrix.expression import DiskPart, Expression, Part
 from stateshift.cells.matrix.filling import Wanted, fill_arrays, in_memory
 from stateshift.cells.matrix.scale import find_scale, to_log1p
@@ -100,8 +100,8 @@ def read_cells(
     needs_control
         Whether control cells have to be there.
     genes
-        The gene axis wanted; counts are normalised on it, so that the same cells get the same values
-        whatever else was measured.
+        The gene axis wanted; counts are normalised on it, so that the same counts get the same values
+        whatever else was measured. What comes as log1p keeps its values.
     storage
         Where the matrix is kept.
 
@@ -157,7 +157,7 @@ def load_survey(survey: Survey, scale: str | None, storage: Storage) -> tuple[Ce
             "cells: %.1f GB, more than the %g GB allowed in memory: read from %s",
             survey.loaded_bytes / GIGABYTE, storage.memory_gb, cache,
         )  # fmt: skip
-    parts, scales, problems = [], {}, []
+    parts, found_on, problems = [], {}, []
     for file in track(survey.files, "reading cells"):
         try:
             wanted = Wanted(gene_index(file, survey.genes), file.is_expression, scale)
@@ -169,30 +169,48 @@ def load_survey(survey: Survey, scale: str | None, storage: Storage) -> tuple[Ce
             continue
         logger.info("%s: %s; scale %s", file.name, file.columns, found)
         parts.append(part)
-        scales[now] = file.name
-    problems += scales_that_differ(scales)
+        found_on[file.name], scale_now = found, now
+    problems += scales_that_differ(survey, found_on)
     if problems:
         return None, problems
     cells = survey.labels()
-    cells.X, cells.scale = Expression(parts), next(iter(scales))
+    cells.X, cells.scale = Expression(parts), scale_now
     return cells, []
 
 
-def scales_that_differ(scales: Mapping[str, str]) -> list[str]:
-    """A problem where files (scale → one of its files) are on more than one scale."""
-    if len(scales) < 2:
-        return []
-    return [
-        "files differ in scale: "
-        + ", ".join(f"{file} is {scale}" for scale, file in scales.items())
-        + "; declare [columns] scale where log1p means log1p_1e4, or normalise the files alike."
-    ]
+def scales_that_differ(survey: Survey, found: Mapping[str, str]) -> list[str]:
+    """Problems between files, by the scale that each was found on (file's name → scale).
+
+    Counts become log1p_1e4 over the genes that are used, while a file that comes as log1p_1e4 was normalised over
+    all its own: with genes left out, the two are no longer one scale.
+    """
+    after = {("log1p_1e4" if scale == "counts" else scale): name for name, scale in found.items()}
+    if len(after) > 1:
+        return [
+            "files differ in scale: "
+            + ", ".join(f"{file} is {scale}" for scale, file in after.items())
+            + "; declare [columns] scale where log1p means log1p_1e4, or normalise the files alike."
+        ]
+    cut = [f.name for f in survey.files if found.get(f.name) == "log1p_1e4" and len(f.genes) > len(survey.genes)]
+    counts = [name for name, scale in found.items() if scale == "counts"]
+    if cut and counts:
+        return [
+            f"{some(counts, 3)} would be brought to 1e4 over the {len(survey.genes):,} genes used, and {some(cut, 3)} was over "
+            "all its own, some of which are left out: normalise the files alike first (stateshift data prepare)."
+        ]
+    return []
+
+
+def _refuse_changed(file: FoundFile) -> None:
+    if file_stamp(file.path) != file.stamp:
+        raise StateshiftError(f"{file.path} changed while it was read: run again when it is complete.")
 
 
 def _in_memory(file: FoundFile, wanted: Wanted, genes: list[str]) -> tuple[Part, str, str]:
     with opened(file.path) as group:
         stored = stored_matrix(group, file.path, file.embedding)
         arrays, now, found = fill_arrays(stored, wanted, file.uns, in_memory)
+    _refuse_changed(file)
     return Part((stored.shape[0], len(genes)), **arrays), now, found
 
 
@@ -203,8 +221,9 @@ def _on_disk(file: FoundFile, wanted: Wanted, genes: list[str], cache: Path) -> 
             arrays, now, found = fill_arrays(stored, wanted, file.uns, allocate, after_block, VALUES_A_PASS)
         return arrays, {"scale": now, "found": found, "n_genes": len(genes)}
 
-    key = {"embedding": file.embedding, "genes": genes, "scale": wanted.scale}
+    key = {"embedding": file.embedding, "genes": genes, "scale": wanted.scale, "is_expression": file.is_expression}
     part, facts = cached_part(cache, file.path, key, build, file.loaded_bytes)
+    _refuse_changed(file)
     return part, facts["scale"], facts["found"]
 
 

@@ -28,8 +28,8 @@ class CellSets(IterableDataset):
     with the batch it would have had.
 
     Controls are drawn from the cell's own file, context and batch; where a batch holds none, from the file and
-    context (``n_unmatched`` counts such cells). A set repeats a control only where its pool is smaller than
-    what is drawn from it.
+    context (``n_unmatched`` counts such cells). A set repeats a control only where what is drawn from a pool exceeds
+    it, or where cells of a batch without controls share the set with others.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ class CellSets(IterableDataset):
         self._cut_sets()
         self._match_controls(cells.is_control, place, batch)
         self.perturbations = sorted(set(self._perturbation) - {cells.control})
-        vectors = dict(zip(self.perturbations, features.matrix(self.perturbations)))
-        nothing = np.zeros(features.width, np.float32)
-        self._vectors = torch.from_numpy(np.stack([vectors.get(p, nothing) for p in self._perturbation]))
+        vectors = features.matrix(self.perturbations)
+        self._vectors = torch.from_numpy(np.concatenate([np.zeros((1, features.width), np.float32), vectors]))
+        self._vector_of_group = 1 + pd.Index(self.perturbations).get_indexer(self._perturbation)
 
     @property
     def batches_an_epoch(self) -> int:
@@ -113,7 +113,7 @@ class CellSets(IterableDataset):
             now, b = divmod(number * self.ranks + self.rank, self.batches_an_epoch)
             if now != epoch:
                 epoch, drawn = now, self._draw_epoch(now)
-            yield self._batch(b, drawn, np.random.default_rng([self.seed, epoch, b]))
+            yield self._batch(b, drawn, np.random.default_rng([self.seed, epoch, 1 + b]))
             number += shares
 
     def _cut_sets(self) -> None:
@@ -144,7 +144,7 @@ class CellSets(IterableDataset):
 
     def _draw_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cells shuffled within their groups, sets in their order, and controls shuffled within their pools."""
-        rng = np.random.default_rng([self.seed, epoch])
+        rng = np.random.default_rng([self.seed, epoch, 0])
         within = np.lexsort((rng.random(len(self._rows)), self._group))
         order = rng.permutation(len(self._set_group)) if self.shuffle else np.arange(len(self._set_group))
         pools = self._pool_rows[np.lexsort((rng.random(len(self._pool_rows)), self._pool_label))]
@@ -166,7 +166,7 @@ class CellSets(IterableDataset):
         return {
             "pert_cell_emb": self._gather(self._rows[served], mask_BS),
             "ctrl_cell_emb": self._gather(controls, mask_BS),
-            "pert_emb": self._vectors[group],
+            "pert_emb": self._vectors[self._vector_of_group[group]],
             "mask": torch.from_numpy(mask_BS),
             "is_control": torch.from_numpy(is_control),
             "pert_name": self._perturbation[group].tolist(),

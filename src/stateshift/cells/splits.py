@@ -10,6 +10,9 @@ from stateshift.cells.labels import single_name
 from stateshift.cells.population import Cells
 from stateshift.errors import InputProblems, some, suggestion
 
+FEWEST_TO_KEEP_BACK = 4
+"""Cells of a training group of which one can be kept back for validation where no split is declared."""
+
 
 def assign_splits(experiment: Experiment, cells: Cells) -> np.ndarray:
     """Split of every cell.

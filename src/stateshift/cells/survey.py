@@ -14,6 +14,7 @@ import pandas as pd
 from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.experiment import Experiment
 from stateshift.cells.labels import standard_obs
+from stateshift.cells.matrix.cache import file_stamp
 from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, stored_matrix
 from stateshift.cells.population import Cells
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
@@ -21,6 +22,11 @@ from stateshift.genes import read_names
 from stateshift.progress import track
 
 logger = logging.getLogger(__name__)
+
+NAME_THEM = (
+    'list its genes in uns["stateshift"]["embedding_genes"], as `stateshift data prepare` does, or mark those of X_hvg in '
+    'var["highly_variable"]'
+)
 
 
 @dataclass
@@ -46,7 +52,9 @@ class FoundFile:
     kind, n_values, loaded_bytes
         Of the matrix: ``dense``, ``csr`` or ``csc``; values stored; bytes once loaded.
     uns
-        The entries that tell a scale.
+        The entries that tell a scale: what is said of ``X`` isn't said of an ``obsm`` array that it doesn't list.
+    stamp
+        Of the file, when its labels were read.
     """
 
     path: Path
@@ -60,6 +68,7 @@ class FoundFile:
     n_values: int
     loaded_bytes: int
     uns: dict[str, Any]
+    stamp: list
 
 
 @dataclass
@@ -119,6 +128,11 @@ def survey_files(experiment: Experiment) -> Survey:
         for file in found:
             file.obs.loc[file.obs["perturbation"] == file.columns.control, "perturbation"] = survey.control
         survey.genes = _gene_axis(experiment, survey)
+        if not found[0].is_expression:
+            survey.notes.append(
+                f"obsm `{found[0].embedding}` names no genes: a run on it predicts the embedding, which can't be scored by "
+                f"gene or handed in; if its columns are genes, {NAME_THEM}."
+            )
     return survey
 
 
@@ -138,7 +152,8 @@ def find_file(
     """
     from anndata.io import read_elem
 
-    key = declared.get("embedding")
+    key, path = declared.get("embedding"), Path(path)
+    stamp = file_stamp(path) if path.exists() else []
     with opened(path) as group:
         obs, var = read_table(group, "obs"), read_table(group, "var")
         uns = {k: read_elem(group["uns"][k]) for k in ("log1p", "stateshift") if k in group.get("uns", {})}
@@ -148,24 +163,38 @@ def find_file(
             raise StateshiftError(f"{path}: X has {matrix.shape[1]:,} columns, and var has {len(genes):,} rows.")
     is_expression = True
     if key is not None:
-        genes, is_expression = _embedding_columns(key, matrix.shape[1], var, uns)
+        genes, is_expression = _embedding_columns(key, matrix.shape[1], var, uns, str(path))
+        if not is_expression and declared.get("scale") is not None:
+            raise StateshiftError(
+                f"{path}: a scale is declared, and obsm `{key}` names no genes, so that it is no expression: {NAME_THEM}."
+            )
+        about = dict(uns.get("stateshift", {}))
+        if "scale" in about and key not in dict(about.get("embedding_genes", {})):
+            uns["stateshift"] = {name: value for name, value in about.items() if name != "scale"}
     refuse_repeats(genes, str(path))
     columns = find_columns(obs, declared, str(path), needs_control)
     labels = standard_obs(obs, columns, dataset, name)
     return FoundFile(
-        Path(path), name, columns, labels, genes, key, is_expression,
-        matrix.kind, matrix.n_values, matrix.loaded_bytes, uns,
+        path, name, columns, labels, genes, key, is_expression,
+        matrix.kind, matrix.n_values, matrix.loaded_bytes, uns, stamp,
     )  # fmt: skip
 
 
-def _embedding_columns(key: str, width: int, var: pd.DataFrame, uns: Mapping[str, Any]) -> tuple[list[str], bool]:
+def _embedding_columns(
+    key: str, width: int, var: pd.DataFrame, uns: Mapping[str, Any], where: str
+) -> tuple[list[str], bool]:
     """Names of an obsm array's columns, and whether they are genes.
 
     Genes are those that ``uns["stateshift"]["embedding_genes"]`` lists, or the highly variable ones in the
     order of ``var`` where ``var["highly_variable"]`` marks as many as the array has columns.
     """
     listed = dict(dict(uns.get("stateshift", {})).get("embedding_genes", {})).get(key)
-    if listed is not None and len(listed) == width:
+    if listed is not None and len(listed) != width:
+        raise StateshiftError(
+            f'{where}: uns["stateshift"]["embedding_genes"] names {len(listed):,} genes of obsm `{key}`, which has {width:,} '
+            "columns."
+        )
+    if listed is not None:
         return [str(g) for g in listed], True
     if key == "X_hvg" and "highly_variable" in var:
         marked = var.index[var["highly_variable"].to_numpy(dtype=bool)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift import __version__
-from stateshift.cells import Cells, EffectTable, read_cells
+from stateshift.cells import Cells, EffectTable, Expression, read_cells
 from stateshift.effects import EFFECT_MODELS, EffectModel, fit_effect_models
 from stateshift.effects.shift import shift_population
 from stateshift.errors import InputProblems, StateshiftError, suggestion
@@ -205,11 +206,12 @@ def _cells(run: RunDirectory, path: str | Path, columns: Mapping[str, str] | Non
     declared = toml.load(run.experiment_file).get("columns", {})
     given = {k: v for k, v in (columns or {}).items() if v is not None}
     try:
-        cells = read_cells(path, {**declared, **given}, genes=run.genes())
+        cells = _on_genes(path, {**declared, **given}, run)
     except InputProblems as error:
         # cells from elsewhere may name their columns otherwise than the training files did
+        theirs = {role: declared.get(role) for role in ("scale", "embedding")}
         try:
-            cells = read_cells(path, {"scale": declared.get("scale"), **given}, genes=run.genes())
+            cells = _on_genes(path, {**theirs, **given}, run)
         except StateshiftError:
             flags = "--pert-col, --cell-type-key and --control-pert name the columns of these cells."
             raise InputProblems(error.where, [*error.problems, flags]) from None
@@ -223,6 +225,31 @@ def _cells(run: RunDirectory, path: str | Path, columns: Mapping[str, str] | Non
             f'or declare it by uns["stateshift"] = {{"scale": "{trained}"}} if it is so.'
         )
     return cells, trained
+
+
+def _on_genes(path: str | Path, columns: Mapping[str, str | None], run: RunDirectory) -> Cells:
+    """A file's cells on the run's genes.
+
+    A run on an array of ``obsm`` reads the same genes from ``X`` where a file's own array has others or is not there:
+    normalised over all genes first, as that array was.
+    """
+    genes = run.genes()
+    if columns.get("embedding") is None:
+        return read_cells(path, columns, genes=genes)
+    try:
+        return read_cells(path, columns, genes=genes)
+    except InputProblems:
+        raise
+    except StateshiftError:
+        if run.config()["scale"] == "embedding":
+            raise
+        cells = read_cells(path, {**columns, "embedding": None})
+        absent = [g for g in genes if g not in set(cells.genes)]
+        if absent:
+            raise
+    logger.info("%s: the run's genes are not those of its obsm `%s`: they are read from X", path, columns["embedding"])
+    index = pd.Index(cells.genes).get_indexer(genes)
+    return replace(cells, X=Expression([cells.X.csr()[:, index]]), genes=genes)
 
 
 def _baseline_effects(

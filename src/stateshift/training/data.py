@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects
+from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 
@@ -194,7 +195,7 @@ def _kept_back(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
     kept = [
         rng.permutation(members)[: max(1, round(KEPT_BACK * len(members)))]
         for members in rows_by_label(group, rows).values()
-        if len(members) >= 4
+        if len(members) >= FEWEST_TO_KEEP_BACK
     ]
     if not kept:
         raise StateshiftError("The training groups are too small to keep a tenth back: declare a validation split.")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from stateshift.cells import ExperimentCheck
 from stateshift.cells.loading import GIGABYTE
+from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
 from stateshift.training.data import KEPT_BACK
 
 MEASURED = {"cpu": 2e10, "cuda": 2e12}
@@ -105,10 +106,11 @@ def _training_sets(found: ExperimentCheck, config: dict[str, Any]) -> int:
     train = found.groups[found.groups["split"] == "train"]
     sizes = train["cells"].to_numpy()
     if not (found.groups["split"] == "val").any():
-        sizes = sizes - np.where(sizes >= 4, np.maximum(1, np.rint(KEPT_BACK * sizes)), 0).astype(int)
+        sizes = sizes - np.where(sizes >= FEWEST_TO_KEEP_BACK, np.maximum(1, np.rint(KEPT_BACK * sizes)), 0).astype(int)
     if config["data"].get("by_batch"):
-        cells = pd.concat([f.obs for f in found.files]).merge(train[by], on=by)
-        sizes = cells.groupby([*by, "batch"], observed=True).size().to_numpy()
+        cells = pd.concat([f.obs for f in found.files]).merge(train[by].assign(left=sizes / train["cells"]), on=by)
+        groups = cells.groupby([*by, "batch"], observed=True)["left"]
+        sizes = np.rint(groups.size().to_numpy() * groups.first().to_numpy())
     return int(np.ceil(sizes / config["model"]["set_size"]).sum())
 
 

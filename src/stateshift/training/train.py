@@ -76,7 +76,7 @@ def train(
     parsed, _ = parse_experiment(experiment, columns)
     config = experiment_config(parsed, overrides)
     if cache is not None:
-        config["data"]["cache"] = str(cache)
+        config["data"]["cache"] = str(Path(cache).resolve())
     name = name or config["name"] or parsed.run.get("name") or f"{parsed.path.stem}_{config['model']['name']}"
     if Path(name).name != name:
         raise StateshiftError(f"--name {name} is no plain folder name: --output-dir says where it goes.")
@@ -224,7 +224,9 @@ def _write_inputs(run: RunDirectory, experiment: Experiment, config: dict[str, A
     raw.pop("features", None)
     raw.pop("run", None)
     run.write_text("experiment.toml", toml.dumps(raw))
-    run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+    # the cache is this machine's own: a run that moves has none
+    stored = {**config, "data": {**config["data"], "cache": None}}
+    run.write_text("config.yaml", yaml.safe_dump(stored, sort_keys=False))
     run.write_genes(data.cells.genes)
     if batches := batch_names(config, data):
         run.write_batches(batches)

@@ -16,9 +16,9 @@ def test_small_groups_are_counted_by_split_and_the_smallest_named(write_file, ex
 
 
 def test_many_small_groups_are_told_by_the_first_five(write_file, experiment, notes):
-    write_file("one", [(c, p, 3) for c in ("K562", "A549") for p in ("non-targeting", *"ABCDEFG")])
+    write_file("one", [(c, p, 4) for c in ("K562", "A549") for p in ("non-targeting", *"ABCDEFG")])
     (said,) = [n for n in notes(experiment(TEST)) if n.startswith("train: 7 of 7")]
-    assert said.endswith("A in K562 (3), B in K562 (3), C in K562 (3), D in K562 (3), E in K562 (3) and 2 more.")
+    assert said.endswith("A in K562 (4), B in K562 (4), C in K562 (4), D in K562 (4), E in K562 (4) and 2 more.")
 
 
 def test_cells_of_batches_without_controls_are_counted(write_file, experiment, notes):

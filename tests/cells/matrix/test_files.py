@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
-from stateshift.cells import Storage, load_cells, read_all, read_cells, read_experiment
+from stateshift.cells import Storage, check_experiment, load_cells, read_all, read_cells, read_experiment
 from stateshift.cells.matrix import stored as stored_module
-from stateshift.errors import StateshiftError
+from stateshift.cells.matrix.expression import DiskPart, Part
+from stateshift.errors import InputProblems, StateshiftError
 
 LAYOUTS = {"dense": np.asarray, "csr": csr_matrix, "csc": csc_matrix}
 
@@ -44,7 +45,7 @@ def test_any_layout_in_any_store_gives_the_same_cells(screen, layout, suffix, in
     adata = write(screen, layout, suffix)
     storage = Storage() if in_memory else mapped(screen.folder)
     cells = load_cells(read_experiment(screen.toml), storage)
-    assert cells.X.is_on_disk != in_memory
+    assert isinstance(cells.X.parts[0], Part if in_memory else DiskPart)
     np.testing.assert_array_equal(
         cells.X.csr().toarray(), np.asarray(adata.X.todense() if layout != "dense" else adata.X, np.float32)
     )
@@ -274,3 +275,116 @@ def test_training_on_mapped_cells_is_training_in_memory(screen):
     pd.testing.assert_frame_equal(tables[0], tables[2])
     assert (tables[0]["control_shift"][0], len(tables[0])) == (0, 2)
     assert tables[0]["control_shift"][1] > 0
+
+
+def test_indices_beyond_the_matrix_are_called_damage_not_read_as_other_cells(screen):
+    with h5py.File(screen.cells, "r+") as handle:
+        handle["X"]["indices"][4] = 20
+    for read in (lambda: read_cells(screen.cells), lambda: read_cells(screen.cells, genes=["GENE1"])):
+        with pytest.raises(StateshiftError, match="X is damaged: it holds indices beyond its 20 places"):
+            read()
+    with pytest.raises(InputProblems, match="X is damaged"):
+        check_experiment(screen.toml)
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, csc_matrix])
+def test_two_values_for_one_place_are_refused(screen, kind):
+    adata = ad.read_h5ad(screen.cells)
+    X = kind(adata.X.toarray())
+    X.indices[1] = X.indices[0]
+    adata.X = X
+    adata.write_h5ad(screen.cells)
+    with pytest.raises(StateshiftError, match=r"X holds two values for one place: run X\.sum_duplicates"):
+        read_cells(screen.cells)
+
+
+def test_unsorted_columns_are_read_as_they_are(screen):
+    adata = ad.read_h5ad(screen.cells)
+    whole = adata.X.toarray()
+    X = adata.X
+    for i in range(X.shape[0]):
+        row = slice(X.indptr[i], X.indptr[i + 1])
+        X.indices[row], X.data[row] = X.indices[row][::-1].copy(), X.data[row][::-1].copy()
+    adata.write_h5ad(screen.cells)
+    np.testing.assert_array_equal(read_cells(screen.cells).X.csr().toarray(), whole)
+
+
+def test_counts_and_log1p_with_genes_left_out_are_not_one_scale(screen, cell_maker):
+    cell_maker(screen.folder / "a.h5ad", n_cells=4, counts=True, n_genes=20)
+    cell_maker(screen.folder / "b.h5ad", n_cells=4, counts=True, n_genes=40)
+    b = ad.read_h5ad(screen.folder / "b.h5ad")
+    X = b.X.toarray()
+    b.X = csr_matrix(np.log1p(X / X.sum(axis=1, keepdims=True) * 1e4))
+    b.write_h5ad(screen.folder / "b.h5ad")
+    screen.toml.write_text(f'[datasets]\nd = "{screen.folder}/{{a,b}}.h5ad"\n[training]\nd = "train"\n')
+    for read in (read_all, check_experiment):
+        with pytest.raises(
+            InputProblems, match=r"a\.h5ad would be brought to 1e4 over the 20 genes used, and b\.h5ad was"
+        ):
+            read(screen.toml)
+
+
+def test_a_cell_without_counts_on_the_genes_used_is_found_by_check_too(screen):
+    adata = write(screen, "csr", counts=True)
+    X = adata.X.toarray()
+    X[3, :5] = 0
+    X[3, 5:] = 1
+    adata.X = csr_matrix(X)
+    adata.write_h5ad(screen.folder / "written.h5ad")
+    (screen.folder / "genes.txt").write_text("GENE0\nGENE1\nGENE2\n")
+    screen.toml.write_text(screen.toml.read_text() + '[columns]\ngenes = "genes.txt"\n')
+    for read in (read_all, check_experiment):
+        with pytest.raises(InputProblems, match="1 cells hold no counts at all"):
+            read(screen.toml)
+
+
+def test_what_uns_says_of_x_is_not_said_of_an_obsm_array(screen):
+    adata = ad.read_h5ad(screen.cells)
+    adata.var["highly_variable"] = np.arange(20) < 5
+    adata.obsm["X_hvg"] = np.round(adata.X.toarray()[:, :5] * 2)
+    adata.uns["stateshift"] = {"scale": "log1p_1e4"}
+    del adata.uns["log1p"]
+    adata.write_h5ad(screen.cells)
+    assert read_cells(screen.cells, {"embedding": "X_hvg"}).scale == "log1p_1e4"
+    assert np.expm1(read_cells(screen.cells, {"embedding": "X_hvg"}).X.dense([0])).sum() == pytest.approx(1e4, rel=1e-4)
+
+
+def test_a_pickle_named_in_consolidated_metadata_and_links_are_refused(screen):
+    adata = ad.read_h5ad(screen.cells)
+    store = screen.folder / "cells.zarr"
+    adata.write_zarr(store)
+    (store / ".zmetadata").write_text(json.dumps({"metadata": {"obs/x/.zarray": {"filters": [{"id": "pickle"}]}}}))
+    with pytest.raises(StateshiftError, match="declares a pickled array"):
+        read_cells(store)
+    (store / ".zmetadata").unlink()
+    (store / "linked").symlink_to(screen.folder)
+    with pytest.raises(StateshiftError, match="is a link inside a zarr store"):
+        read_cells(store)
+
+
+def test_labels_and_matrix_of_two_states_of_a_file_are_refused(screen, monkeypatch):
+    from stateshift.cells import loading
+
+    real = loading.fill_arrays
+
+    def fill_and_touch(*args):
+        os.utime(screen.cells)
+        return real(*args)
+
+    monkeypatch.setattr(loading, "fill_arrays", fill_and_touch)
+    with pytest.raises(StateshiftError, match=r"cells\.h5ad changed while it was read"):
+        read_cells(screen.cells)
+
+
+def test_an_obsm_array_without_gene_names_is_told_and_takes_no_scale(screen):
+    adata = ad.read_h5ad(screen.cells)
+    adata.obsm["X_mine"] = adata.X.toarray()[:, :3]
+    adata.write_h5ad(screen.cells)
+    screen.write_toml('[training]\nmade = "train"\n[columns]\nembedding = "X_mine"\n')
+    assert any("obsm `X_mine` names no genes" in note for note in check_experiment(screen.toml).notes)
+    with pytest.raises(StateshiftError, match="a scale is declared, and obsm `X_mine` names no genes"):
+        read_cells(screen.cells, {"embedding": "X_mine", "scale": "log1p"})
+    adata.uns["stateshift"] = {"embedding_genes": {"X_mine": ["GENE0", "GENE1"]}}
+    adata.write_h5ad(screen.cells)
+    with pytest.raises(StateshiftError, match="names 2 genes of obsm `X_mine`, which has 3 columns"):
+        read_cells(screen.cells, {"embedding": "X_mine"})

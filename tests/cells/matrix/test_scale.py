@@ -70,3 +70,12 @@ def test_another_base_of_logarithm_is_refused_with_the_factor():
 def test_impossible_values_are_refused(values, declared, message):
     with pytest.raises(StateshiftError, match=message):
         to_log1p(csr_matrix(np.array(values)), {}, declared, "my.h5ad")
+
+
+def test_a_declared_scale_that_the_values_contradict_is_refused():
+    with pytest.raises(StateshiftError, match="declared `log1p_1e4`, and it holds whole numbers alone: counts"):
+        to_log1p(COUNTS, {}, "log1p_1e4")
+    X = COUNTS.toarray()
+    of_a_million = csr_matrix(np.log1p(1e6 * X / X.sum(axis=1, keepdims=True)))
+    with pytest.raises(StateshiftError, match="declared `log1p_1e4`, and every cell's expm1 sums to 1,000,000"):
+        to_log1p(of_a_million, {"stateshift": {"scale": "log1p_1e4"}})

@@ -256,3 +256,27 @@ def test_donors_that_are_either_control_or_stimulated_leave_all_cells_unmatched(
     assert plain.n_unmatched.tolist() == [0] * 5
     assert by_donor.n_unmatched.tolist() == by_donor.n_cells.tolist() == plain.n_cells.tolist()
     np.testing.assert_allclose(by_donor.effects, plain.effects, atol=1e-5)
+
+
+def test_a_file_of_one_control_leaves_the_errors_of_other_files_alone(by_hand):
+    rng = np.random.default_rng(0)
+    rows = [("f", "c", "ctrl", "1", x) for x in rng.normal(3, 1, 20)] + [
+        ("f", "c", "A", "1", x) for x in rng.normal(4, 1, 15)
+    ]
+    alone = estimate_effects(by_hand(*rows))
+    more = [("h", "c", "ctrl", "1", 2.0)] + [("h", "c", "B", "1", x) for x in rng.normal(4, 1, 15)]
+    both = estimate_effects(by_hand(*rows, *more))
+    assert both.standard_error[both.perturbations.index("A"), 0] == pytest.approx(alone.standard_error[0, 0])
+    assert np.isnan(both.standard_error[both.perturbations.index("B"), 0])
+
+
+def test_halves_are_dealt_among_the_cells_that_are_kept():
+    rng = np.random.default_rng(0)
+    values = rng.normal(3, 1, (60, 5))
+    obs = pd.DataFrame(
+        {"file": "f", "context": "c", "perturbation": ["ctrl"] * 30 + ["A"] * 30, "batch": "1", "dataset": "d"}
+    )
+    cells = Cells(Expression([values]), obs, list("vwxyz"), "ctrl", "log1p")
+    for seed in range(20):
+        keep = np.isin(np.arange(60), 30 + np.random.default_rng(seed).choice(30, 10, replace=False))
+        assert np.isfinite(estimate_effects(cells, keep, seed=0).reliability[0])

@@ -13,11 +13,12 @@ from stateshift.cells.checks.coverage import SplitCoverage, coverage_by_split, c
 from stateshift.cells.checks.labels import look_at_labels
 from stateshift.cells.experiment import Experiment, parse_experiment
 from stateshift.cells.loading import IN_MEMORY, Storage, load_survey, scales_that_differ
+from stateshift.cells.matrix.scale import refuse_empty_cells
 from stateshift.cells.matrix.stored import opened, stored_matrix
 from stateshift.cells.population import Cells
-from stateshift.cells.splits import find_splits, seen_elsewhere, split_counts, split_groups
-from stateshift.cells.survey import FoundFile, Survey, survey_files
-from stateshift.errors import InputProblems, StateshiftError
+from stateshift.cells.splits import FEWEST_TO_KEEP_BACK, find_splits, seen_elsewhere, split_counts, split_groups
+from stateshift.cells.survey import FoundFile, Survey, gene_index, survey_files
+from stateshift.errors import InputProblems, StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.progress import track
 
@@ -120,6 +121,8 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
     if table is not None and not problems:
         coverage = coverage_by_split(split_groups(cells, split), table)
         problems += coverage_problems(coverage, experiment.features.get("missing", "error"))
+    if not problems:
+        problems = _nothing_to_keep_back(split_groups(cells, split))
     if problems:
         raise InputProblems(str(path), problems)
     genes = sorted({g for p in cells.obs["perturbation"].unique() if p != cells.control for g in genes_of(p)})
@@ -139,6 +142,17 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         None if table is None else (len(table), table.width),
         [*_left_out(experiment), *survey.notes, *seen_elsewhere(experiment, cells, split), *notes],
     )
+
+
+def _nothing_to_keep_back(groups: pd.DataFrame) -> list[str]:
+    """A problem where no cells are declared to choose the checkpoint by, and none can be spared."""
+    trains = groups.loc[groups["split"] == "train", "cells"]
+    if (groups["split"] == "val").any() or not len(trains) or trains.max() >= FEWEST_TO_KEEP_BACK:
+        return []
+    return [
+        f"no validation split is declared, and no training group has {FEWEST_TO_KEEP_BACK} cells, of which one could be "
+        "kept back: declare one in [zeroshot] or [fewshot]."
+    ]
 
 
 def _left_out(experiment: Experiment) -> list[str]:
@@ -165,6 +179,10 @@ def _read_labels(
     named = experiment.features.get("table")
     if named is not None and not experiment.resolve(named).is_file():
         problems.append(f'[features] table = "{named}": there is no such feature table.')
+    policy = experiment.features.get("missing", "error")
+    policies = ("error", "drop") if named is not None else ("error", "drop", "zero", "mean")
+    if policy not in policies:
+        problems.append(f'[features] missing = "{policy}" is no policy{suggestion(policy, policies)}.')
     return experiment, survey, split, problems, notes
 
 
@@ -177,20 +195,22 @@ def _table(experiment: Experiment) -> FeatureTable | None:
 
 def _look_at_values(survey: Survey, experiment: Experiment) -> tuple[str, list[str]]:
     """The scale that the cells would have, and what is wrong with their values; none of them is kept."""
-    scales, problems = {}, []
+    found_on, problems = {}, []
     for file in track(survey.files, "looking at values"):
         try:
             with opened(file.path) as group:
                 matrix = stored_matrix(group, file.path, file.embedding)
-                facts = matrix.look()
+                facts = matrix.look(gene_index(file, survey.genes))
             if file.is_expression:
                 found = facts.scale(file.uns, experiment.columns.get("scale"), matrix.where)
+                if found == "counts":
+                    refuse_empty_cells(facts.totals, matrix.where)
             else:
                 facts.refuse_bad_values(matrix.where)
                 found = "embedding"
         except StateshiftError as error:
             problems.append(str(error))
             continue
-        scales["log1p_1e4" if found == "counts" else found] = file.name
-    problems += scales_that_differ(scales)
-    return next(iter(scales), ""), problems
+        found_on[file.name] = found
+    problems += scales_that_differ(survey, found_on)
+    return "log1p_1e4" if "counts" in found_on.values() else next(iter(found_on.values()), ""), problems

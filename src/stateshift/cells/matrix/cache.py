@@ -32,8 +32,8 @@ def default_cache() -> Path:
     return cache_folder() / "cells"
 
 
-def content_of(path: Path, cache: Path) -> str:
-    """SHA-256 of a file's or zarr store's content.
+def content_of(path: Path, cache: Path) -> tuple[str, list]:
+    """SHA-256 of a file's or zarr store's content, and the stamp that it had.
 
     It is remembered in the cache beside size, times and inode, and taken anew when any of these has
     changed: a file that was changed after it was cached is seen.
@@ -43,12 +43,14 @@ def content_of(path: Path, cache: Path) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError):
         known = json.loads(note.read_text())
         if known["stamp"] == stamp:
-            return known["sha256"]
+            return known["sha256"], stamp
         logger.info("%s has changed since it was cached: it is read anew", path)
     content = _digest(path)
+    if file_stamp(path) != stamp:
+        raise StateshiftError(f"{path} changed while it was read: run again when it is complete.")
     with written_beside(note, overwrite=True) as part:
         part.write_text(json.dumps({"path": str(path.resolve()), "stamp": stamp, "sha256": content}, indent=1))
-    return content
+    return content, stamp
 
 
 def file_stamp(path: Path) -> list[list[int | str]]:
@@ -95,13 +97,14 @@ def cached_part(
         raise StateshiftError(
             f"{cache} can't be made: {error.strerror or error}. Name another place: --cache DIR."
         ) from error
-    content = {"format": FORMAT, "content": content_of(source, cache), **key}
+    digest, stamp = content_of(source, cache)
+    content = {"format": FORMAT, "content": digest, **key}
     name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
     folder = cache / name
     with _alone(cache / f"{name}.lock"):
         index = _index(folder)
         if index is None:
-            _build(folder, source, build, n_bytes)
+            _build(folder, source, stamp, build, n_bytes)
             index = _index(folder)
             if index is None:
                 raise StateshiftError(f"{folder} was written and can't be read: is {cache} on a sound disk?")
@@ -109,7 +112,7 @@ def cached_part(
     return _part(folder, index), index["facts"]
 
 
-def _build(folder: Path, source: Path, build: Callable, n_bytes: int) -> None:
+def _build(folder: Path, source: Path, stamp: list, build: Callable, n_bytes: int) -> None:
     unfinished = folder.with_name(f"{folder.name}.part")
     for stale in (unfinished, folder):
         shutil.rmtree(stale, ignore_errors=True)
@@ -120,7 +123,6 @@ def _build(folder: Path, source: Path, build: Callable, n_bytes: int) -> None:
             "room, or name another place with --cache DIR."
         )
     unfinished.mkdir()
-    before = file_stamp(source)
     maps: list[mmap.mmap] = []
 
     def allocate(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -130,8 +132,10 @@ def _build(folder: Path, source: Path, build: Callable, n_bytes: int) -> None:
 
     try:
         arrays, facts = build(allocate, lambda: _give_back(maps))
-        if file_stamp(source) != before:
+        if file_stamp(source) != stamp:
             raise StateshiftError(f"{source} changed while it was read: run again when it is complete.")
+        for mapped in maps:
+            mapped.flush()
         described = {}
         for name, array in arrays.items():
             os.truncate(unfinished / name, array.nbytes)
@@ -145,7 +149,11 @@ def _build(folder: Path, source: Path, build: Callable, n_bytes: int) -> None:
 def _allocate(path: Path, shape: tuple[int, ...], dtype: type) -> tuple[np.ndarray, mmap.mmap]:
     size = max(1, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     with open(path, "w+b") as handle:
-        handle.truncate(size)
+        # writing to a mapped file that the disk has no room for would kill the process
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(handle.fileno(), 0, size)
+        else:
+            handle.truncate(size)
         mapped = mmap.mmap(handle.fileno(), size)
     return np.frombuffer(mapped, dtype, count=int(np.prod(shape))).reshape(shape), mapped
 

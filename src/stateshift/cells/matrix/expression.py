@@ -189,11 +189,6 @@ class Expression:
         """Bytes of the arrays, in memory or on disk."""
         return sum(p.nbytes for p in self.parts)
 
-    @property
-    def is_on_disk(self) -> bool:
-        """Whether any part lies on disk."""
-        return any(isinstance(p, DiskPart) for p in self.parts)
-
     def dense(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         """Rows as an array (k, G) float32; −1 stands for a row of zeros."""
         rows = self._rows(rows)

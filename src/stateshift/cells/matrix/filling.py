@@ -74,7 +74,8 @@ def fill_arrays(
         return arrays, "embedding", "embedding"
     found = facts.scale(uns, wanted.scale, stored.where)
     if found == "counts":
-        _normalise(arrays, stored.where, after_block)
+        refuse_empty_cells(facts.totals, stored.where)
+        _normalise(arrays, facts.totals, after_block)
     return arrays, "log1p_1e4" if found == "counts" else found, found
 
 
@@ -89,7 +90,8 @@ def _fill_dense(
     n_genes = stored.shape[1] if index is None else len(index)
     out = allocate("dense", (stored.shape[0], n_genes), np.float32)
     for start, stop, block in stored.rows():
-        facts.add(block.ravel(), slice(start, stop), dense_row_sums(stop - start))
+        wanted = None if index is None else np.tile(np.isin(np.arange(stored.shape[1]), index), stop - start)
+        facts.add(block.ravel(), slice(start, stop), dense_row_sums(stop - start), wanted)
         out[start:stop] = block if index is None else block[:, index]
         after_block()
     return {"dense": out}
@@ -110,10 +112,10 @@ def _fill_csr(
     column = _new_columns(stored, index)
     indptr[0] = end = 0
     for start, stop, (values, columns, starts) in stored.rows():
-        facts.add(values, slice(start, stop), csr_row_sums(starts))
-        if column is not None:
-            columns = column[columns]
-            kept = columns >= 0
+        columns = columns if column is None else column[columns]
+        kept = None if column is None else columns >= 0
+        facts.add(values, slice(start, stop), csr_row_sums(starts), kept)
+        if kept is not None:
             values, columns = values[kept], columns[kept]
             starts = np.concatenate([[0], np.cumsum(kept)])[starts]
         data[end : end + len(values)], indices[end : end + len(values)] = values, columns
@@ -135,8 +137,9 @@ def _fill_csc(
     n, column = stored.shape[0], _new_columns(stored, index)
     in_row = np.zeros(n, np.int64)
     for values, rows, columns in stored.columns():
-        facts.add(values, slice(None), lambda v, r=rows: np.bincount(r, v, n))
-        in_row += np.bincount(rows if column is None else rows[column[columns] >= 0], minlength=n)
+        kept = None if column is None else column[columns] >= 0
+        facts.add(values, slice(None), lambda v, r=rows: np.bincount(r, v, n), kept)
+        in_row += np.bincount(rows if kept is None else rows[kept], minlength=n)
     indptr = allocate("indptr", (n + 1,), np.int64)
     indptr[0], indptr[1:] = 0, np.cumsum(in_row)
     data = allocate("data", (int(indptr[-1]),), np.float32)
@@ -169,22 +172,17 @@ def _new_columns(stored: StoredMatrix, index: np.ndarray | None) -> np.ndarray |
     return column
 
 
-def _normalise(arrays: dict[str, np.ndarray], where: str, after_block: Callable) -> None:
+def _normalise(arrays: dict[str, np.ndarray], totals: np.ndarray, after_block: Callable) -> None:
     """Counts to log1p of 1e4 a cell, in place."""
     if "dense" in arrays:
         X = arrays["dense"]
         step = max(1, VALUES_AT_ONCE // max(1, X.shape[1]))
-        totals = np.concatenate([X[i : i + step].sum(axis=1, dtype=float) for i in range(0, len(X), step)])
-        refuse_empty_cells(totals, where)
         for i in range(0, len(X), step):
             X[i : i + step] = log1p_of_counts(X[i : i + step], totals[i : i + step, None])
             after_block()
         return
-    data, indptr = arrays["data"], arrays["indptr"]
-    refuse_empty_cells(np.diff(indptr), where)
-    for start, stop in row_ranges(np.array(indptr), VALUES_AT_ONCE):
-        window, starts = slice(int(indptr[start]), int(indptr[stop])), indptr[start : stop + 1] - indptr[start]
-        totals = csr_row_sums(starts)(data[window])
-        refuse_empty_cells(totals, where)
-        data[window] = log1p_of_counts(data[window], np.repeat(totals, np.diff(starts)))
+    data, indptr = arrays["data"], np.array(arrays["indptr"])
+    for start, stop in row_ranges(indptr, VALUES_AT_ONCE):
+        window = slice(int(indptr[start]), int(indptr[stop]))
+        data[window] = log1p_of_counts(data[window], np.repeat(totals[start:stop], np.diff(indptr[start : stop + 1])))
         after_block()

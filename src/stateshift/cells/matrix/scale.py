@@ -32,6 +32,8 @@ class ValueFacts:
         NaN and infinite values, and the rows (n,) that hold any.
     linear_sums
         Sum of expm1 of every row (n,), while the values can be logarithms.
+    totals
+        Sum of every row (n,) over the wanted genes.
     """
 
     n_cells: int
@@ -41,11 +43,19 @@ class ValueFacts:
     n_bad: int = 0
     bad_rows: np.ndarray = field(init=False)
     linear_sums: np.ndarray = field(init=False)
+    totals: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.bad_rows, self.linear_sums = np.zeros(self.n_cells, bool), np.zeros(self.n_cells)
+        self.totals = np.zeros(self.n_cells)
 
-    def add(self, values: np.ndarray, rows: slice, row_sums: Callable[[np.ndarray], np.ndarray]) -> None:
+    def add(
+        self,
+        values: np.ndarray,
+        rows: slice,
+        row_sums: Callable[[np.ndarray], np.ndarray],
+        wanted: np.ndarray | None = None,
+    ) -> None:
         """Look at the values of one block.
 
         Parameters
@@ -56,6 +66,8 @@ class ValueFacts:
             The rows that they belong to.
         row_sums
             Sums numbers that lie as ``values`` do over each of those rows.
+        wanted
+            Which of the values are of a wanted gene; None for all.
         """
         finite = np.isfinite(values)
         if not finite.all():
@@ -66,6 +78,7 @@ class ValueFacts:
             return
         self.least, self.most = min(self.least, float(values.min())), max(self.most, float(values.max()))
         self.whole = self.whole and bool(np.all(values == np.rint(values)))
+        self.totals[rows] += row_sums((values if wanted is None else values * wanted).astype(np.float64))
         if self.most < LOG1P_LIMIT:
             self.linear_sums[rows] += row_sums(np.expm1(values.astype(np.float64)))
 
@@ -96,10 +109,10 @@ class ValueFacts:
         if self.whole and (not marked or self.most >= LOG1P_LIMIT):
             return "counts"
         if self.most < LOG1P_LIMIT and not self.whole:
-            sums = self.linear_sums[self.linear_sums > 0]
-            if np.allclose(sums, SIZE_FACTOR, rtol=1e-2):
+            factor = self._size_factor()
+            if factor is not None and np.isclose(factor, SIZE_FACTOR, rtol=1e-2):
                 return "log1p_1e4"
-            if marked or (len(sums) > 1 and np.allclose(sums, np.median(sums), rtol=1e-2)):
+            if marked or factor is not None:
                 return "log1p"
         raise StateshiftError(
             f"{where}: its scale can't be told: {self._doubt()}. Declare it: [columns] scale = "
@@ -124,7 +137,23 @@ class ValueFacts:
             raise StateshiftError(f"{where}: the scale is declared `counts`, and it holds fractions.")
         if scale != "counts" and self.most >= LOG1P_LIMIT:
             raise StateshiftError(f"{where}: the scale is declared `{scale}`, and it reaches {self.most:.0f}.")
+        if scale != "counts" and self.whole:
+            raise StateshiftError(
+                f"{where}: the scale is declared `{scale}`, and it holds whole numbers alone: counts?"
+            )
+        factor = self._size_factor()
+        if scale == "log1p_1e4" and factor is not None and not np.isclose(factor, SIZE_FACTOR, rtol=1e-2):
+            raise StateshiftError(
+                f"{where}: the scale is declared `log1p_1e4`, and every cell's expm1 sums to {factor:,.0f}: declare `log1p`."
+            )
         return scale
+
+    def _size_factor(self) -> float | None:
+        """What every cell's expm1 sums to; None where that differs between cells, or there is one cell alone."""
+        sums = self.linear_sums[self.linear_sums > 0]
+        if self.most >= LOG1P_LIMIT or len(sums) < 2 or not np.allclose(sums, np.median(sums), rtol=1e-2):
+            return None
+        return float(np.median(sums))
 
     def _doubt(self) -> str:
         if self.most >= LOG1P_LIMIT:

@@ -38,7 +38,7 @@ def opened(path: str | Path) -> Iterator[Any]:
     try:
         if path.is_dir():
             _refuse_pickles(path)
-            group = zarr.open_group(path, mode="r")
+            group = zarr.open_group(path, mode="r", use_consolidated=False)
         else:
             group = h5py.File(path, "r")
     except StateshiftError:
@@ -110,20 +110,21 @@ class StoredMatrix:
         """Bytes once it is loaded: float32, with int32 columns and int64 row starts where it is sparse."""
         return self.n_values * 4 if self.kind == "dense" else self.n_values * 8 + (self.shape[0] + 1) * 8
 
-    def look(self) -> ValueFacts:
-        """Facts of all values, in one pass that keeps none of them."""
-        facts = ValueFacts(self.shape[0])
+    def look(self, index: np.ndarray | None = None) -> ValueFacts:
+        """Facts of all values, in one pass that keeps none of them; totals are over the columns of ``index``."""
+        facts, n = ValueFacts(self.shape[0]), self.shape[0]
+        wanted = np.isin(np.arange(self.shape[1]), index) if index is not None else None
         if self.kind == "csc":
-            for values, rows, _ in self.columns():
-                facts.add(values, slice(None), lambda v, r=rows: np.bincount(r, v, self.shape[0]))
+            for values, rows, columns in self.columns():
+                kept = None if wanted is None else wanted[columns]
+                facts.add(values, slice(None), lambda v, r=rows: np.bincount(r, v, n), kept)
         elif self.kind == "csr":
-            indptr = self.indptr()
-            for start, stop in row_ranges(indptr, VALUES_AT_ONCE):
-                values = self.element["data"][int(indptr[start]) : int(indptr[stop])]
-                facts.add(values, slice(start, stop), csr_row_sums(indptr[start : stop + 1] - indptr[start]))
+            for start, stop, (values, columns, starts) in self.rows():
+                facts.add(values, slice(start, stop), csr_row_sums(starts), None if wanted is None else wanted[columns])
         else:
-            for start, _, block in self.rows():
-                facts.add(block.ravel(), slice(start, start + len(block)), dense_row_sums(len(block)))
+            for start, stop, block in self.rows():
+                kept = None if wanted is None else np.tile(wanted, stop - start)
+                facts.add(block.ravel(), slice(start, stop), dense_row_sums(stop - start), kept)
         return facts
 
     def rows(self) -> Iterator[tuple[int, int, Any]]:
@@ -137,12 +138,10 @@ class StoredMatrix:
         indptr = self.indptr()
         for start, stop in row_ranges(indptr, VALUES_AT_ONCE):
             window = slice(int(indptr[start]), int(indptr[stop]))
-            block = (
-                self.element["data"][window],
-                self.element["indices"][window],
-                indptr[start : stop + 1] - window.start,
-            )
-            yield start, stop, block
+            values, columns = self.element["data"][window], self.element["indices"][window]
+            starts = indptr[start : stop + 1] - window.start
+            self._refuse_bad_places(columns, starts, self.shape[1])
+            yield start, stop, (values, columns, starts)
 
     def columns(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Pieces of a CSC matrix in its order: values, their rows and their columns."""
@@ -150,7 +149,27 @@ class StoredMatrix:
         for start in range(0, self.n_values, VALUES_AT_ONCE):
             stop = min(start + VALUES_AT_ONCE, self.n_values)
             columns = np.searchsorted(indptr, np.arange(start, stop), side="right") - 1
-            yield self.element["data"][start:stop], self.element["indices"][start:stop], columns
+            rows = self.element["indices"][start:stop]
+            starts = np.append(np.flatnonzero(np.diff(columns, prepend=-1)), len(rows))
+            self._refuse_bad_places(rows, starts, self.shape[0])
+            yield self.element["data"][start:stop], rows, columns
+
+    def _refuse_bad_places(self, indices: np.ndarray, starts: np.ndarray, limit: int) -> None:
+        """Indices outside the matrix, which would be values of other cells, or one place given two values."""
+        if not len(indices):
+            return
+        if indices.min() < 0 or indices.max() >= limit:
+            raise StateshiftError(f"{self.where} is damaged: it holds indices beyond its {limit:,} places.")
+        rises = np.diff(indices.astype(np.int64), prepend=-1) > 0
+        rises[starts[:-1][starts[:-1] < len(rises)]] = True
+        if rises.all():
+            return
+        line = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        order = np.lexsort((indices, line))
+        if ((np.diff(indices[order]) == 0) & (np.diff(line[order]) == 0)).any():
+            raise StateshiftError(
+                f"{self.where} holds two values for one place: run X.sum_duplicates() and write the file anew."
+            )
 
     def indptr(self) -> np.ndarray:
         """Starts of the rows (CSR) or columns (CSC), int64; a StateshiftError where they make no matrix."""
@@ -232,8 +251,13 @@ def _text(value: Any) -> Any:
 
 
 def _refuse_pickles(store: Path) -> None:
-    """Zarr arrays of Python objects may be pickled: reading one runs what its maker wants."""
-    for name in (".zarray", "zarr.json"):
+    """Zarr arrays of Python objects may be pickled: reading one runs what its maker wants.
+
+    Links could lead to arrays that this look doesn't reach.
+    """
+    for link in (p for p in store.rglob("*") if p.is_symlink()):
+        raise StateshiftError(f"{link} is a link inside a zarr store: copy what it leads to into the store.")
+    for name in (".zarray", ".zmetadata", "zarr.json"):
         for file in store.rglob(name):
             if "pickle" in json.dumps(json.loads(file.read_text())).lower():
                 raise StateshiftError(f"{file} declares a pickled array, which can run any code: it is not read.")

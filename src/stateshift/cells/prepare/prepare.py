@@ -176,7 +176,7 @@ def prepare_cells(
             tables, quality.cells, f"QC leaves no {{}} (the median cell has {quality.medians()}): lower its limits"
         )
         keep = quality.cells
-        if knockdown_filter:
+        if knockdown_filter and (tables.labels["perturbation"] != tables.columns.control).any():
             keep = _knocked_down(tables, X, keep, thresholds, prepared)
 
         rows = grouped(tables.labels, keep)
@@ -254,8 +254,9 @@ def _knocked_down(
 
 def _refuse_empty(tables: RawCells, keep: np.ndarray, told: str) -> None:
     is_control = (tables.labels["perturbation"] == tables.columns.control).to_numpy()
-    for name, left in (("control cells", keep & is_control), ("perturbed cells", keep & ~is_control)):
-        if not left.any():
+    for name, mask in (("control cells", is_control), ("perturbed cells", ~is_control)):
+        # a file of controls alone, to predict from, never had perturbed cells
+        if mask.any() and not (keep & mask).any():
             raise StateshiftError(f"{tables.path}: {told.format(name)}.")
 
 

@@ -24,8 +24,6 @@ class Quality:
         (n) rows: ``n_genes_by_counts``, ``total_counts``, and ``pct_counts_mt`` where such genes exist.
     cells, genes
         Masks (n,) and (G,) of what passes.
-    n_mitochondrial
-        Genes that count as mitochondrial.
     said
         Why cells failed, and what couldn't be judged.
     """
@@ -33,7 +31,6 @@ class Quality:
     metrics: pd.DataFrame
     cells: np.ndarray
     genes: np.ndarray
-    n_mitochondrial: int
     said: str
 
     def medians(self) -> str:
@@ -79,7 +76,8 @@ def judge_quality(
     kept = seen_in >= min_cells_per_gene
     if not kept.all():
         said.append(f"{(~kept).sum():,} genes in fewer than {min_cells_per_gene} cells")
-    return Quality(metrics, passed, kept, int(mitochondrial.sum()), "; ".join(said))
+        passed &= np.asarray(X @ kept.astype(np.float32)).ravel() > 0
+    return Quality(metrics, passed, kept, "; ".join(said))
 
 
 def _metrics(X: csr_matrix, mitochondrial: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:

@@ -64,7 +64,9 @@ def estimate_effects(cells: Cells, keep: np.ndarray | None = None, seed: int = 0
     strata = Strata.of(cells.obs)
     _refuse_orphans(cells, strata, keep)
     perturbation, names = pd.factorize(cells.obs["perturbation"].to_numpy(dtype=object), sort=True)
-    half = random_halves(perturbation * len(strata.context) + strata.of_cell, seed)
+    used = np.flatnonzero(keep | is_control)
+    half = np.zeros(len(cells), np.intp)
+    half[used] = random_halves((perturbation * len(strata.context) + strata.of_cell)[used], seed)
     groups = _groups(strata.context[strata.of_cell], perturbation, keep)
     table = _empty_table(cells, [names[p] for _, p, _ in groups], [strata.contexts[c] for c, _, _ in groups])
     context, controls, local = -1, None, None
@@ -121,8 +123,10 @@ def _effect(cells: Cells, rows: np.ndarray, stratum: np.ndarray, half: np.ndarra
     in_batch = np.add.reduceat(sums.n, firsts)
     squares = sums.squares.sum(axis=0) - (np.add.reduceat(sums.total, firsts) ** 2 / in_batch[:, None]).sum(axis=0)
     free = n - len(in_batch)
-    variance = np.maximum(squares, 0) / free if free else weights @ controls.variance
-    of_control = (weights**2 / np.maximum(in_controls, 1)) @ controls.variance
+    used = weights > 0
+    weight, of_batch = weights[used], controls.variance[used]
+    variance = np.maximum(squares, 0) / free if free else weight @ of_batch
+    of_control = (weight**2 / in_controls[used]) @ of_batch
     n_controls = int(in_controls[weights > 0].sum())
     reliability = np.nan
     if min(n, n_controls) >= LEAST_CELLS:
