@@ -20,7 +20,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         """Normalise the last axis of (..., H)."""
-        return F.rms_norm(h, self.weight.shape, self.weight, eps=1e-6)
+        return F.rms_norm(h.to(self.weight.dtype), self.weight.shape, self.weight, eps=1e-6).to(h.dtype)
 
 
 def attention(q_BNSD: Tensor, k_BNSD: Tensor, v_BNSD: Tensor, attend: Tensor | None) -> Tensor:
