@@ -31,7 +31,9 @@ def estimate(
     batch_col: Annotated[str | None, typer.Option(help="The obs column of the batch.")] = None,
     scale: Annotated[str | None, typer.Option(help="counts, log1p_1e4 or log1p, where X doesn't tell.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the halves that reliability is measured with.")] = 0,
-    memory_gb: Annotated[float, typer.Option(min=0, help="Matrices larger than this stay on disk, in the cache.")] = 8.0,
+    memory_gb: Annotated[
+        float, typer.Option(min=0, help="Matrices larger than this stay on disk, in the cache.")
+    ] = 8.0,
     cache: Annotated[Path | None, typer.Option(help="Where matrices too large for memory are kept.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
