@@ -1,6 +1,7 @@
 """Each switch of the config trains a real model and does what it says."""
 
 import csv
+import importlib.util
 
 import numpy as np
 import pytest
@@ -116,7 +117,10 @@ def test_tensorboard_reads_the_rows_of_metrics(start):
 
 
 def test_a_logger_that_is_not_installed_is_refused_with_the_command(start, screen, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "wandb" else find_spec(name, *more)
+    )
     with pytest.raises(StateshiftError, match=r"wandb, which is not installed: pip install 'stateshift\[tracking\]'"):
         start("run", "training.loggers=[wandb]")
     assert not (screen.folder / "run").exists()
@@ -160,3 +164,9 @@ def test_no_room_for_a_checkpoint_is_said_and_the_last_one_stays(start, screen, 
     run = screen.folder / "run"
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 0
     assert column(resume(run), "step").tolist() == [0, 3, 6]
+
+
+def test_fsdp_is_refused_where_there_is_no_gpu(start, screen):
+    with pytest.raises(StateshiftError, match="training.strategy=fsdp cuts models up over GPUs.*: use ddp"):
+        start("run", "training.strategy=fsdp")
+    assert not (screen.folder / "run").exists()

@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from stateshift.cells import estimate_effects
@@ -48,6 +49,8 @@ def fit(
     average = WeightAverage(settings.ema) if settings.ema is not None else None
     with _quiet_lightning():
         trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
+        if settings.strategy == "fsdp" and isinstance(trainer.accelerator, CPUAccelerator):
+            raise StateshiftError("training.strategy=fsdp cuts models up over GPUs, and there is none here: use ddp.")
         validator = Validator(*validation_loaders(config, data), estimate_effects(data.cells, data.split == "val"))
         recorder = RunRecorder(run, validator, settings, average)
         trainer.callbacks.extend([RandomState(), *([average] if average else []), recorder])
