@@ -44,7 +44,7 @@ def test_wrong_overrides_are_one_sentence(override, message):
 
 def test_all_that_is_wrong_with_a_config_is_told_at_once():
     with pytest.raises(InputProblems) as told:
-        compose_config(["training.lr=0", "data.batch_size=0", "training.strategy=fsdp", "training.ema=0.9"])
+        compose_config(["training.lr=0", "data.batch_size=0", "training.strategy=fsdp"])
     assert len(told.value.problems) == 3
 
 

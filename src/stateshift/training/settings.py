@@ -10,7 +10,7 @@ from stateshift.errors import suggestion
 
 SCHEDULES = ("constant", "cosine")
 SELECTORS = ("pearson_delta", "val_loss")
-STRATEGIES = ("auto", "ddp", "fsdp")
+STRATEGIES = ("auto", "ddp")
 LOGGERS = ("tensorboard", "wandb")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -46,7 +46,7 @@ class TrainingSettings:
     devices, nodes
         Processes a machine, and machines.
     strategy
-        Of several processes: ``auto`` and ``ddp`` copy the model to each, ``fsdp`` cuts it up.
+        Of several processes: ``auto`` and ``ddp`` copy the model to each.
     gradient_checkpointing
         Compute the transformer's blocks again in the backward pass, for less memory.
     compile
@@ -112,8 +112,6 @@ class TrainingSettings:
             found += [
                 f"training.loggers: {x} is none{suggestion(x, LOGGERS)}." for x in self.loggers if x not in LOGGERS
             ]
-        if self.strategy == "fsdp" and self.ema is not None:
-            found.append("training.ema averages whole weights, which training.strategy=fsdp cuts up: choose one.")
         return found
 
 

@@ -76,17 +76,6 @@ class TransitionModule(lightning.LightningModule):
         of_cells = Populations(output.cells, measured, control, features, mask, batch.get("is_control"))
         return with_heads(self.objective(of_cells), output, self.model, batch, mask)
 
-    def configure_model(self) -> None:
-        """Cut the model up over processes, block by block, where the strategy asks for it (FSDP)."""
-        if self.device_mesh is None:
-            return
-        from torch.distributed.fsdp import fully_shard
-
-        mesh = self.device_mesh["data_parallel"]
-        for block in self.model.transformer_backbone.layers:
-            fully_shard(block, mesh=mesh)
-        fully_shard(self.model, mesh=mesh)
-
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW, and its rate set anew each step."""
         optimiser, schedule = self.optimiser.build(self.model)

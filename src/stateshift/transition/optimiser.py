@@ -51,9 +51,8 @@ class Optimiser:
 
     def build(self, model: nn.Module) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
         """The optimiser of a model's parameters, and the schedule of its rate."""
-        # one pass over the weights instead of a dozen; not of FSDP's distributed weights, which it steps wrongly,
-        # nor on a GPU, where Lightning can't clip what it unscales
-        fused = all(p.device.type == "cpu" and not hasattr(p, "device_mesh") for p in model.parameters())
+        # one pass over the weights instead of a dozen; not on a GPU, where Lightning can't clip what it unscales
+        fused = all(p.device.type == "cpu" for p in model.parameters())
         optimiser = torch.optim.AdamW(parameter_groups(model, self.weight_decay), lr=self.lr, fused=fused)
         # a fused optimiser offers to unscale gradients itself, and Lightning refuses to clip what it would unscale
         optimiser._step_supports_amp_scaling = False

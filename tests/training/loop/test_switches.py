@@ -164,9 +164,3 @@ def test_no_room_for_a_checkpoint_is_said_and_the_last_one_stays(start, screen, 
     run = screen.folder / "run"
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 0
     assert column(resume(run), "step").tolist() == [0, 3, 6]
-
-
-def test_fsdp_is_refused_where_there_is_no_gpu(start, screen):
-    with pytest.raises(StateshiftError, match="training.strategy=fsdp cuts models up over GPUs.*: use ddp"):
-        start("run", "training.strategy=fsdp")
-    assert not (screen.folder / "run").exists()

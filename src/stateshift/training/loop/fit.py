@@ -12,8 +12,6 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.strategies import ModelParallelStrategy
 
 from stateshift.cells import estimate_effects
 from stateshift.errors import StateshiftError
@@ -49,8 +47,6 @@ def fit(
     average = WeightAverage(settings.ema) if settings.ema is not None else None
     with _quiet_lightning():
         trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
-        if settings.strategy == "fsdp" and isinstance(trainer.accelerator, CPUAccelerator):
-            raise StateshiftError("training.strategy=fsdp cuts models up over GPUs, and there is none here: use ddp.")
         validator = Validator(*validation_loaders(config, data), estimate_effects(data.cells, data.split == "val"))
         recorder = RunRecorder(run, validator, settings, average)
         trainer.callbacks.extend([RandomState(), *([average] if average else []), recorder])
@@ -83,11 +79,7 @@ class TrainingSets(lightning.LightningDataModule):
 
 
 def _trainer(settings: TrainingSettings, loggers: list[Any], run: RunDirectory) -> lightning.Trainer:
-    strategy: Any = "auto"
-    if settings.strategy == "fsdp":
-        strategy = ModelParallelStrategy(data_parallel_size="auto", save_distributed_checkpoint=False)
-    elif settings.strategy == "ddp" or settings.processes > 1:
-        strategy = "ddp"
+    strategy = "ddp" if settings.strategy == "ddp" or settings.processes > 1 else "auto"
     try:
         return lightning.Trainer(
             max_steps=settings.max_steps,
