@@ -18,8 +18,8 @@ from stateshift.cells.matrix.filling import Wanted, fill_arrays, in_memory
 from stateshift.cells.matrix.scale import find_scale, to_log1p
 from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, stored_matrix
 from stateshift.cells.population import Cells
-from stateshift.cells.survey import FoundFile, Survey, find_file, gene_index, survey_files
-from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.cells.survey import FoundFile, Survey, find_file, gene_index, gene_places, survey_files
+from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.feature_table import genes_of
 from stateshift.progress import track
 
@@ -253,14 +253,7 @@ def matrix_on_genes(stored: CellFile, genes: list[str], declared: str | None) ->
         Genes of the axis are absent; the first few are named.
     """
     where = str(stored.path)
-    index = pd.Index(stored.genes).get_indexer(genes)
-    absent = [g for g, i in zip(genes, index) if i < 0]
-    if absent:
-        hint = suggestion(absent[0], stored.genes) if len(absent) == 1 else ""
-        raise StateshiftError(
-            f"{where} has {len(stored.genes):,} genes and lacks {len(absent):,} of the {len(genes):,} that are needed: "
-            f"{some(absent)}{hint}. Genes are matched by var_names (symbols)."
-        )
+    index = gene_places(stored.genes, genes, where)
     X = csr_matrix(stored.X)
     found = find_scale(X, stored.uns, declared, where)
     if stored.genes != genes:

@@ -261,14 +261,17 @@ def _listed_genes(experiment: Experiment, survey: Survey) -> list[str]:
 
 def gene_index(file: FoundFile, genes: list[str]) -> np.ndarray | None:
     """Column of each gene in a file; None where they are the file's own in its order."""
-    if file.genes == genes:
-        return None
-    index = pd.Index(file.genes).get_indexer(genes)
+    return None if file.genes == genes else gene_places(file.genes, genes, str(file.path))
+
+
+def gene_places(measured: list[str], genes: list[str], where: str) -> np.ndarray:
+    """Place of each gene among those measured; a StateshiftError that names the first that are absent."""
+    index = pd.Index(measured).get_indexer(genes)
     absent = [g for g, i in zip(genes, index) if i < 0]
     if absent:
-        hint = suggestion(absent[0], file.genes) if len(absent) == 1 else ""
+        hint = suggestion(absent[0], measured) if len(absent) == 1 else ""
         raise StateshiftError(
-            f"{file.path} has {len(file.genes):,} genes and lacks {len(absent):,} of the {len(genes):,} that are needed: "
+            f"{where} has {len(measured):,} genes and lacks {len(absent):,} of the {len(genes):,} that are needed: "
             f"{some(absent)}{hint}. Genes are matched by var_names (symbols)."
         )
     return index
