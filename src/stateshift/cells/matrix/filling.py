@@ -67,8 +67,11 @@ def fill_arrays(
         NaN or infinite values, or a scale that can't be told.
     """
     facts = ValueFacts(stored.shape[0])
-    fill = {"dense": _fill_dense, "csr": _fill_csr, "csc": _fill_csc}[stored.kind]
-    arrays = fill(stored, wanted.index, facts, allocate, after_block, values_a_pass)
+    given = stored, wanted.index, facts, allocate, after_block
+    if stored.kind == "csc":
+        arrays = _fill_csc(*given, values_a_pass)
+    else:
+        arrays = _fill_dense(*given) if stored.kind == "dense" else _fill_csr(*given)
     if not wanted.is_expression:
         facts.refuse_bad_values(stored.where)
         return arrays, "embedding", "embedding"
@@ -80,12 +83,7 @@ def fill_arrays(
 
 
 def _fill_dense(
-    stored: StoredMatrix,
-    index: np.ndarray | None,
-    facts: ValueFacts,
-    allocate: Allocate,
-    after_block: Callable,
-    _: int,
+    stored: StoredMatrix, index: np.ndarray | None, facts: ValueFacts, allocate: Allocate, after_block: Callable
 ) -> dict:
     n_genes = stored.shape[1] if index is None else len(index)
     out = allocate("dense", (stored.shape[0], n_genes), np.float32)
@@ -98,12 +96,7 @@ def _fill_dense(
 
 
 def _fill_csr(
-    stored: StoredMatrix,
-    index: np.ndarray | None,
-    facts: ValueFacts,
-    allocate: Allocate,
-    after_block: Callable,
-    _: int,
+    stored: StoredMatrix, index: np.ndarray | None, facts: ValueFacts, allocate: Allocate, after_block: Callable
 ) -> dict:
     data, indices = (
         allocate(name, (stored.n_values,), dtype) for name, dtype in (("data", np.float32), ("indices", np.int32))
