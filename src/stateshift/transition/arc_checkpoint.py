@@ -52,6 +52,10 @@ def arc_model(weights: Mapping[str, Tensor], options: Mapping[str, Any], where: 
         Everything in it that our model can't do.
     """
     if "pert_encoder.0.weight" not in weights or "transformer_backbone.norm.weight" not in weights:
+        if any(name.startswith("model.pert_encoder.") for name in weights):
+            raise StateshiftError(
+                f"{where} is a checkpoint of stateshift away from its run: name it where it was, in RUN/checkpoints/."
+            )
         lora = (
             " (a LoRA-wrapped backbone: merge the adapter into it first)" if any("lora_" in n for n in weights) else ""
         )

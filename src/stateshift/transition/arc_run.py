@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 STATE_TRANSITION = ("state", "pertsets", "neuralot")
 """arc-state's names of the one model that is read."""
-
-FROM_DATA = ("genes", "features", "space", "batches")
-"""Of a `TransitionConfig`, what a run keeps elsewhere than in its config's ``model``."""
 
 
 @dataclass
@@ -81,8 +78,8 @@ def import_arc_run(source: str | Path, output: str | Path) -> Path:
 
     arc = read_arc_run(source)
     config = arc.model.config
-    genes, table = _gene_names(arc), _vectors(arc)
-    batches = _batch_names(arc) if config.batches else []
+    genes, table = gene_names(arc), perturbation_vectors(arc)
+    batches = batch_names(arc) if config.batches else []
     run = new_run(output)
     try:
         run.write_genes(genes)
@@ -183,7 +180,7 @@ def _plain(options: Any) -> dict[str, Any]:
     return OmegaConf.to_container(options) if isinstance(options, DictConfig) else dict(options)
 
 
-def _gene_names(arc: ArcRun) -> list[str]:
+def gene_names(arc: ArcRun) -> list[str]:
     """Names of what the model predicts: genes, or dimensions of its embedding."""
     config, key = arc.model.config, arc.options.get("embed_key")
     if config.space == "embedding":
@@ -205,7 +202,7 @@ def _gene_names(arc: ArcRun) -> list[str]:
     return names
 
 
-def _vectors(arc: ArcRun) -> FeatureTable:
+def perturbation_vectors(arc: ArcRun) -> FeatureTable:
     """The perturbations' vectors; what had none, and the control, left out."""
     path = arc.folder / "pert_onehot_map.pt"
     stored = read_pickled(path)
@@ -236,7 +233,7 @@ def _vectors(arc: ArcRun) -> FeatureTable:
     return FeatureTable.from_mapping(singles, {"source": "arc_state", "file": path.name}, str(path))
 
 
-def _batch_names(arc: ArcRun) -> list[str]:
+def batch_names(arc: ArcRun) -> list[str]:
     """The batches in the order of the model's embedding."""
     stored = read_pickled(arc.folder / "batch_onehot_map.torch")
     place = {str(name): int(np.asarray(one_hot).argmax()) for name, one_hot in stored.items()}
@@ -251,10 +248,8 @@ def _batch_names(arc: ArcRun) -> list[str]:
 def _config(arc: ArcRun) -> dict[str, Any]:
     """The config of a run, its model's settings in our words."""
     config = arc.model.config
-    model = {name: value for name, value in asdict(config).items() if name not in FROM_DATA}
-    model["gene_decoder_widths"] = list(config.gene_decoder_widths)
     return {
-        "model": {"name": "arc_state", **model},
+        "model": {"name": "arc_state", **config.settings()},
         "training": {},
         "data": {},
         "name": arc.folder.resolve().name,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.run import RunDirectory
-from stateshift.transition.config import TransitionConfig
+from stateshift.transition.config import FROM_DATA, TransitionConfig
 from stateshift.transition.model import TransitionModel
 
-MODEL_KEYS = {f.name for f in fields(TransitionConfig)} - {"genes", "features", "space", "batches"} | {"name"}
+MODEL_KEYS = {f.name for f in fields(TransitionConfig)} - set(FROM_DATA) | {"name"}
 """What a ``model`` group may hold; the rest of a shape comes from the data."""
 
 
@@ -25,8 +26,8 @@ def config_from(model: dict, genes: int, features: int, scale: str, batches: int
     return TransitionConfig(genes=genes, features=features, space=space, batches=batches, **settings)
 
 
-def load_transition(run: RunDirectory, features: int) -> TransitionModel:
-    """The best model of a run, in evaluation mode.
+def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = None) -> TransitionModel:
+    """A model of a run, in evaluation mode.
 
     Parameters
     ----------
@@ -34,6 +35,8 @@ def load_transition(run: RunDirectory, features: int) -> TransitionModel:
         The run directory.
     features
         F, the width of its feature table.
+    checkpoint
+        One of the run's; default ``best.ckpt``.
 
     Raises
     ------
@@ -42,13 +45,18 @@ def load_transition(run: RunDirectory, features: int) -> TransitionModel:
     """
     import torch
 
-    if not run.best.is_file():
-        raise StateshiftError(f"{run.path} has no checkpoints/best.ckpt: the run stopped before its first validation.")
+    checkpoint = checkpoint or run.best
+    if not checkpoint.is_file():
+        raise StateshiftError(
+            f"{run.path} has no checkpoints/{checkpoint.name}: the run stopped before its first validation."
+        )
     try:
-        stored = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         state = {name.removeprefix("model."): value for name, value in stored.items()}
     except Exception as error:
-        raise StateshiftError(f"{run.best} can't be read: {str(error).splitlines()[0][:160]}") from error
+        raise StateshiftError(f"{checkpoint} can't be read: {str(error).splitlines()[0][:160]}") from error
+    if any(".lora_" in name for name in state):
+        raise StateshiftError(f"{checkpoint} holds LoRA's adapters apart from the weights: take {run.best}.")
     config = run.config()
     model = TransitionModel(
         config_from(config["model"], len(run.genes()), features, config["scale"], len(run.batches()))
@@ -59,6 +67,6 @@ def load_transition(run: RunDirectory, features: int) -> TransitionModel:
         model.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
         raise StateshiftError(
-            f"{run.best} does not fit {run.config_file}: {str(error).splitlines()[-1].strip()}"
+            f"{checkpoint} does not fit {run.config_file}: {str(error).splitlines()[-1].strip()}"
         ) from error
     return model.eval()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from stateshift.errors import StateshiftError, suggestion
+
+FROM_DATA = ("genes", "features", "space", "batches")
+"""Of a `TransitionConfig`, what follows from the data; the rest is a config's ``model`` group."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,11 @@ class TransitionConfig:
     def bottleneck(self) -> bool:
         """Whether the output passes a bottleneck of G/8 after the projection."""
         return self.output_space == "all" and self.predict_residual
+
+    def settings(self) -> dict[str, Any]:
+        """All but what follows from the data, as a config's ``model`` group holds it."""
+        settings = {name: value for name, value in asdict(self).items() if name not in FROM_DATA}
+        return {**settings, "gene_decoder_widths": list(self.gene_decoder_widths)}
 
     def _require_whole(self, name: str, value: object, least: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
