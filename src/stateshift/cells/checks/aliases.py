@@ -3,72 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import pandas as pd
 
-from stateshift.cells.checks.spelling import alike, folded
-from stateshift.cells.prepare.gene_names import ENSEMBL
-from stateshift.errors import StateshiftError, some
+from stateshift.errors import some
+from stateshift.genes import GeneNames
+from stateshift.genes.spelling import alike, folded
 
 TABLE = "hgnc"
 """The catalogue's entry of human gene symbols; a table that is not on disk is not fetched."""
 
 
-class GeneNames:
-    """What tells that two names are one gene.
+def names_here() -> GeneNames:
+    """Names of human genes, with HGNC's table where it was fetched (``stateshift data get hgnc``)."""
+    from stateshift.catalogue import entry, get, is_here
 
-    HGNC's approved symbol of a name where its table was fetched (``stateshift data get hgnc``), and spelling
-    (`folded`) in any case. A name that could be several genes' old symbol or alias stays what it is.
-
-    Parameters
-    ----------
-    approved
-        Name → approved symbol.
-    has_table
-        Whether HGNC's table was read.
-    """
-
-    def __init__(self, approved: dict[str, str] | None = None):
-        self.approved, self.has_table = approved or {}, approved is not None
-
-    @classmethod
-    def here(cls) -> GeneNames:
-        """With HGNC's table where it is on disk."""
-        from stateshift.catalogue import entry, get, is_here
-
-        return cls.from_hgnc(get(TABLE)[0]) if is_here(entry(TABLE)) else cls()
-
-    @classmethod
-    def from_hgnc(cls, path: str | Path) -> GeneNames:
-        """With a table of HGNC's columns ``symbol``, ``alias_symbol``, ``prev_symbol`` and ``ensembl_gene_id``."""
-        wanted = ["symbol", "alias_symbol", "prev_symbol", "ensembl_gene_id"]
-        try:
-            table = pd.read_csv(path, sep="\t", usecols=wanted, dtype=str, keep_default_na=False)
-        except (ValueError, OSError) as error:
-            raise StateshiftError(f"{path} is no table of HGNC ({error}): delete it, or get it again.") from error
-        standing_for: dict[str, set[str]] = {}
-        for column in wanted[1:]:
-            for symbol, names in zip(table["symbol"], table[column].str.split("|")):
-                for name in filter(None, names):
-                    standing_for.setdefault(name, set()).add(symbol)
-        approved = {name: next(iter(symbols)) for name, symbols in standing_for.items() if len(symbols) == 1}
-        return cls(approved | {symbol: symbol for symbol in table["symbol"]})
-
-    def key(self, name: str) -> str:
-        """What two names of one gene have in common.
-
-        Examples
-        --------
-        >>> names = GeneNames({"KIAA1429": "VIRMA", "VIRMA": "VIRMA"})
-        >>> names.key("KIAA1429") == names.key("virma")
-        True
-        >>> names.key("ENSG00000141510.18") == names.key("ENSG00000141510")
-        True
-        """
-        if ENSEMBL.match(name):
-            name = name.partition(".")[0]
-        return folded(self.approved.get(name, name))
+    return GeneNames.from_hgnc(get(TABLE)[0]) if is_here(entry(TABLE)) else GeneNames()
 
 
 def alias_problems(groups: pd.DataFrame, names: GeneNames) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from stateshift.cells.checks.spelling import alike
 from stateshift.errors import some
+from stateshift.genes.spelling import alike
 
 
 def spelling_problems(groups: pd.DataFrame) -> list[str]:

@@ -107,18 +107,4 @@ def _called(file: FoundFile) -> str:
 def _values(file: FoundFile, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """A few rows of a file's matrix on some of its columns, dense."""
     with opened(file.path) as group:
-        stored = stored_matrix(group, file.path, file.embedding)
-        if stored.kind == "dense":
-            return np.stack([stored.element[int(r)] for r in rows])[:, columns]
-        out = np.zeros((len(rows), stored.shape[1]), np.float32)
-        if stored.kind == "csr":
-            indptr = stored.indptr()
-            for i, r in enumerate(rows):
-                window = slice(int(indptr[r]), int(indptr[r + 1]))
-                out[i, stored.element["indices"][window]] = stored.element["data"][window]
-        else:
-            wanted = pd.Index(rows)
-            for values, at, column in stored.columns():
-                place = wanted.get_indexer(at)
-                out[place[place >= 0], column[place >= 0]] = values[place >= 0]
-    return out[:, columns]
+        return stored_matrix(group, file.path, file.embedding).some(rows)[:, columns]

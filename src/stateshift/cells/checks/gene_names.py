@@ -9,10 +9,11 @@ import pandas as pd
 
 from stateshift.cells.matrix.stored import opened, read_table
 from stateshift.cells.population import Cells
-from stateshift.cells.prepare.gene_names import ENSEMBL, symbol_columns
+from stateshift.cells.prepare.gene_names import symbol_columns
 from stateshift.cells.survey import FoundFile, Survey
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import genes_of
+from stateshift.genes.names import ENSEMBL, unversioned
 
 COPY = re.compile(r"(.+)[-.]\d+$")
 STRIP = r'adata.var_names = adata.var_names.str.replace(r"\.\d+$", "", regex=True)'
@@ -71,21 +72,17 @@ def _versions_that_differ(survey: Survey) -> list[str]:
     """A problem where files would share more genes if their Ensembl ids had no versions."""
     if len(survey.files) < 2 or not all(f.is_expression for f in survey.files):
         return []
-    bare = [{_unversioned(g) for g in f.genes} for f in survey.files]
+    bare = [{unversioned(g) for g in f.genes} for f in survey.files]
     shared = set(survey.files[0].genes).intersection(*(f.genes for f in survey.files[1:]))
-    lost = sorted(set.intersection(*bare) - {_unversioned(g) for g in shared})
+    lost = sorted(set.intersection(*bare) - {unversioned(g) for g in shared})
     if not lost:
         return []
-    spellings = [next(g for g in f.genes if _unversioned(g) == lost[0]) for f in survey.files]
+    spellings = [next(g for g in f.genes if unversioned(g) == lost[0]) for f in survey.files]
     told = ", ".join(f"{name} in {f.name}" for name, f in zip(spellings, survey.files))
     return [
         f"{len(lost):,} genes carry versions in var_names that differ between the files, which would leave them out "
         f"({told}): strip them, {STRIP}."
     ]
-
-
-def _unversioned(name: str) -> str:
-    return name.partition(".")[0] if name.startswith("ENS") and ENSEMBL.match(name) else name
 
 
 def _ids_against_symbols(files: list[FoundFile], genes: list[str], perturbed: list[str]) -> list[str]:

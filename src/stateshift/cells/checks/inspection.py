@@ -11,6 +11,7 @@ import pandas as pd
 
 from stateshift.cells.checks.coverage import SplitCoverage, coverage_by_split, coverage_problems
 from stateshift.cells.checks.labels import look_at_labels
+from stateshift.cells.every_gene import differences, looked_at, survey_every_gene
 from stateshift.cells.experiment import Experiment, parse_experiment
 from stateshift.cells.loading import IN_MEMORY, Storage, load_survey, scales_that_differ
 from stateshift.cells.matrix.scale import refuse_empty_cells
@@ -35,8 +36,10 @@ class ExperimentCheck:
         Its files as found.
     n_cells, n_genes, n_controls, scale
         Of all files together.
-    loaded_bytes
-        Of the matrices once loaded.
+    n_every_gene
+        Genes of ``X``, where an ``obsm`` array with a part of them or an embedding is read; else 0.
+    loaded_bytes, every_gene_bytes
+        Of the matrices once loaded, and of ``X`` beside them.
     counts
         split → context → perturbation → perturbed cells.
     groups
@@ -67,6 +70,8 @@ class ExperimentCheck:
     coverage: list[SplitCoverage] = field(default_factory=list)
     features: tuple[int, int] | None = None
     notes: list[str] = field(default_factory=list)
+    n_every_gene: int = 0
+    every_gene_bytes: int = 0
 
 
 def read_all(
@@ -75,6 +80,7 @@ def read_all(
     *,
     beside_only: bool = False,
     storage: Storage = IN_MEMORY,
+    every_gene: bool = True,
 ) -> tuple[Experiment, Cells, np.ndarray]:
     """An experiment, its cells and the split of each, or all that is wrong with any of them.
 
@@ -84,6 +90,8 @@ def read_all(
         As `read_experiment` takes them.
     storage
         Where the matrices are kept.
+    every_gene
+        Whether ``X`` is read where the experiment names an ``obsm`` array (`Cells.every_gene`).
 
     Raises
     ------
@@ -92,6 +100,8 @@ def read_all(
     """
     experiment, survey, split, problems, _ = _read_labels(path, columns, beside_only)
     cells = None
+    if not every_gene:
+        survey.every_gene = None
     if problems:
         problems += _look_at_values(survey, experiment)[1]
     else:
@@ -141,6 +151,7 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         coverage,
         None if table is None else (len(table), table.width),
         [*_left_out(experiment), *survey.notes, *seen_elsewhere(experiment, cells, split), *notes],
+        *((len(whole.genes), whole.loaded_bytes) if (whole := survey.every_gene) else ()),
     )
 
 
@@ -168,6 +179,7 @@ def _read_labels(
     """The TOML, the files' labels and the split of each cell; the problems of all three, and notes."""
     experiment, problems = parse_experiment(path, columns, beside_only=beside_only)
     survey = survey_files(experiment)
+    survey.every_gene = survey_every_gene(experiment, survey)
     problems += survey.problems
     cells, split, notes = survey.labels(), np.array([], dtype=str), []
     if cells is not None:
@@ -195,12 +207,30 @@ def _table(experiment: Experiment) -> FeatureTable | None:
 
 def _look_at_values(survey: Survey, experiment: Experiment) -> tuple[str, list[str]]:
     """The scale that the cells would have, and what is wrong with their values; none of them is kept."""
-    found_on, problems = {}, []
+    scale, values, problems = _look_at_matrices(survey, experiment)
+    whole = survey.every_gene
+    if whole is None or problems:
+        return scale, problems
+    _, values_of_X, problems = _look_at_matrices(whole, experiment)
+    if scale == "embedding" or problems:
+        return scale, problems
+    places = pd.Index(whole.genes).get_indexer(survey.genes)
+    for file, array, X in zip(survey.files, values, values_of_X):
+        where = f"{file.path}: obsm `{file.embedding}`"
+        problems += differences(array, X[:, places], looked_at(len(file.obs)), survey.genes, where)
+    return scale, problems
+
+
+def _look_at_matrices(survey: Survey, experiment: Experiment) -> tuple[str, list[np.ndarray], list[str]]:
+    """The scale that the files' matrices would have, a few rows of each as they would be, and what is wrong."""
+    found_on, few, problems = {}, [], []
     for file in track(survey.files, "looking at values"):
         try:
             with opened(file.path) as group:
-                matrix = stored_matrix(group, file.path, file.embedding)
-                facts = matrix.look(gene_index(file, survey.genes))
+                matrix, index = stored_matrix(group, file.path, file.embedding), gene_index(file, survey.genes)
+                facts = matrix.look(index)
+                rows = looked_at(len(file.obs))
+                values = matrix.some(rows) if survey.every_gene or survey is not None else None
             if file.is_expression:
                 found = facts.scale(file.uns, experiment.columns.get("scale"), matrix.where)
                 if found == "counts":

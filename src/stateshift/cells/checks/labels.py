@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stateshift.cells.checks.aliases import GeneNames, alias_notes, alias_problems, renamed_between
+from stateshift.cells.checks.aliases import alias_notes, alias_problems, names_here, renamed_between
 from stateshift.cells.checks.cell_types import spelling_notes, spelling_problems
 from stateshift.cells.checks.copies import look_for_copies
 from stateshift.cells.checks.gene_names import name_notes, name_problems
@@ -13,6 +13,7 @@ from stateshift.cells.population import Cells
 from stateshift.cells.splits import split_groups
 from stateshift.cells.survey import Survey
 from stateshift.errors import StateshiftError
+from stateshift.genes import GeneNames
 
 
 def look_at_labels(survey: Survey, cells: Cells, split: np.ndarray) -> tuple[list[str], list[str]]:
@@ -32,7 +33,7 @@ def look_at_labels(survey: Survey, cells: Cells, split: np.ndarray) -> tuple[lis
     groups = split_groups(cells, split)
     problems, notes = look_for_copies(survey, split)
     try:
-        names = GeneNames.here()
+        names = names_here()
     except StateshiftError as error:
         names = GeneNames()
         problems.append(str(error))

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from stateshift.errors import some, suggestion
+from stateshift.genes.names import ENSEMBL
 
 logger = logging.getLogger(__name__)
 
 VAR_NAMES = "var_names"
 SYMBOL_COLUMNS = ("gene_name", "gene_symbol", "gene_symbols", "symbol", "feature_name", "gene_short_name", "gene")
-ENSEMBL = re.compile(r"ENS[A-Z]*G\d{9,}(\.\d+)?$")
 SYMBOL = re.compile(r"[A-Za-z][A-Za-z0-9.@_-]{0,24}$")
 
 

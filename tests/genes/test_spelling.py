@@ -1,6 +1,6 @@
 import pytest
 
-from stateshift.cells.checks.spelling import alike, folded
+from stateshift.genes.spelling import alike, folded
 
 
 @pytest.mark.parametrize(
