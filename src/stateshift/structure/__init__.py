@@ -1,0 +1,1 @@
+"""3D structures to one vector: parser, residue embeddings, aggregator, search."""
