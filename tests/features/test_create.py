@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import logging
@@ -76,14 +77,42 @@ def test_the_log_says_plainly_that_the_demo_model_serves(job, caplog):
 
 
 def test_genes_without_a_protein_are_all_listed_before_any_model_is_loaded(job):
-    job["gene_list"].write_text("AAA1\naaa1\nNOPE\n")
+    job["gene_list"].write_text("AAA1\nAAA11\nNOPE\n")
     with pytest.raises(StateshiftError) as caught:
         create_features(**job, checkpoint="no_such_model.pt")
     assert "2 of 3 genes" in str(caught.value)
-    assert "aaa1: no protein has this symbol (did you mean `AAA1`? case differs)" in str(caught.value)
+    assert "AAA11: no protein has this symbol (nearest: `AAA1`, another gene unless it was misspelt)" in str(
+        caught.value
+    )
     assert "NOPE" in str(caught.value)
     assert "--missing zero, mean or drop" in str(caught.value)
     assert not job["output"].exists()
+
+
+def test_genes_under_other_names_get_their_protein_and_the_report_and_provenance_tell_how(job, tmp_path, caplog):
+    table = "symbol\talias_symbol\tprev_symbol\tensembl_gene_id\nBBB2\tOLDB\t\tENSG00000000002\nCCC3\tX1\t\t\nDDD4\t\tX1\t\n"
+    (tmp_path / "hgnc.txt").write_text(table)
+    job["gene_list"].write_text("aaa1\nOLDB\nENSG00000000002.7\nX1\n")
+    named = {"aliases": tmp_path / "hgnc.txt", "coverage": tmp_path / "coverage.csv"}
+    with pytest.raises(StateshiftError, match=r"1 of 4 genes.*\n  - X1: one name of several genes.*alias of CCC3"):
+        create_features(**job, **named)
+    rows = {row["gene"]: row for row in csv.DictReader((tmp_path / "coverage.csv").read_text().splitlines())}
+    assert (rows["OLDB"]["matched_by"], rows["X1"]["protein"]) == ("alias of BBB2 (HGNC)", "")
+    with caplog.at_level(logging.INFO):
+        made = create_features(**job, **named, missing="drop")
+    np.testing.assert_array_equal(made.matrix(["OLDB"]), made.matrix(["ENSG00000000002.7"]))
+    assert provenance(job["output"])["matched_by"] == {
+        "aaa1": "spelling of AAA1",
+        "OLDB": "alias of BBB2 (HGNC)",
+        "ENSG00000000002.7": "Ensembl id of BBB2 (HGNC)",
+    }
+    assert "3 of them go by another name there: aaa1 (spelling of AAA1)" in caplog.text
+
+
+def test_genes_that_mostly_differ_in_case_are_doubted_as_another_species(job, caplog):
+    job["gene_list"].write_text("Aaa1\nBbb2\nCCC3\n")
+    create_features(**job)
+    assert "is it another species' (Aaa1, Bbb2)?" in caplog.text
 
 
 def test_zero_mean_and_drop_do_what_they_say_and_are_recorded_gene_by_gene(job):

@@ -13,7 +13,7 @@ from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 
 TABLES = ("datasets", "training", "zeroshot", "fewshot", "columns", "features", "run")
 COLUMN_KEYS = ("perturbation", "cell_type", "batch", "control", "scale", "embedding", "genes")
-FEATURE_KEYS = ("source", "table", "fasta", "checkpoint", "missing")
+FEATURE_KEYS = ("source", "table", "fasta", "checkpoint", "aliases", "missing")
 RUN_KEYS = ("model", "overrides", "name", "output_dir")
 SPLITS = ("train", "val", "test")
 

@@ -21,6 +21,12 @@ def create(
         str | None, typer.Option(help="An ESM2 name or .pt file; default the embedded demo model.")
     ] = None,
     lookup: Annotated[Path | None, typer.Option(help="An existing table to take the vectors from.")] = None,
+    aliases: Annotated[
+        Path | None, typer.Option(help="HGNC's table, for aliases, old symbols and Ensembl ids.")
+    ] = None,
+    coverage: Annotated[
+        Path | None, typer.Option(help="A csv to write: each gene's protein, or why it has none.")
+    ] = None,
     missing: Annotated[str, typer.Option(help="Genes without a vector: error, zero, mean or drop.")] = "error",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
@@ -34,6 +40,8 @@ def create(
         fasta=fasta,
         checkpoint=checkpoint,
         lookup=lookup,
+        aliases=aliases,
+        coverage=coverage,
         missing=missing,
         output=output,
         overwrite=overwrite,

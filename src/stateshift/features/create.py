@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ def create_features(
     fasta: Path | None = None,
     checkpoint: str | None = None,
     lookup: Path | None = None,
+    aliases: Path | None = None,
+    coverage: Path | None = None,
     missing: str = "error",
     output: Path,
     overwrite: bool = False,
@@ -47,6 +50,12 @@ def create_features(
         A published ESM2 name or a checkpoint file; default: the embedded demo model.
     lookup
         An existing table (.pt, .csv, .tsv) to take the vectors from.
+    aliases
+        HGNC's table (``stateshift data get hgnc``): genes are also found by aliases, previous symbols and Ensembl
+        ids, for ``esm2``.
+    coverage
+        A csv to write, for ``esm2``: each gene's protein and what led to it, or why it has none. It is written
+        before genes without a protein are refused.
     missing
         ``error``, or what a gene without a vector gets: ``zero``, ``mean`` (of the genes that have one)
         or ``drop`` (left out); recorded gene by gene in the provenance.
@@ -67,7 +76,8 @@ def create_features(
         was chosen, or an output exists that lacks needed genes.
     """
     output = Path(output)
-    source = _checked(source, fasta, checkpoint, lookup, missing, output)
+    lookup_leaves_out = {"--fasta": fasta, "--checkpoint": checkpoint, "--aliases": aliases, "--coverage": coverage}
+    source = _checked(source, lookup, lookup_leaves_out, missing, output)
     feature_source(source)
     genes = _wanted_genes(from_toml, gene_list)
     if output.exists() and not overwrite:
@@ -78,6 +88,8 @@ def create_features(
         fasta=Path(fasta) if fasta else None,
         checkpoint=checkpoint,
         lookup=Path(lookup) if lookup else None,
+        aliases=Path(aliases) if aliases else None,
+        coverage=Path(coverage) if coverage else None,
         missing=missing,
     )
     table = build_features(request, source)
@@ -121,7 +133,7 @@ def read_gene_list(path: str | Path) -> list[str]:
 
 
 def _checked(
-    source: str, fasta: Path | None, checkpoint: str | None, lookup: Path | None, missing: str, output: Path
+    source: str, lookup: Path | None, lookup_leaves_out: Mapping[str, object], missing: str, output: Path
 ) -> str:
     """The source meant, once the arguments agree with each other."""
     if missing not in POLICIES:
@@ -132,7 +144,7 @@ def _checked(
         return source
     if source not in ("esm2", "table"):
         raise StateshiftError(f"--lookup takes the vectors from a table, --source {source} makes them: choose one.")
-    unused = [flag for flag, given in (("--fasta", fasta), ("--checkpoint", checkpoint)) if given is not None]
+    unused = [flag for flag, given in lookup_leaves_out.items() if given is not None]
     if unused:
         raise StateshiftError(f"--lookup takes the vectors from a table: leave out {' and '.join(unused)}.")
     if Path(lookup).resolve() == output.resolve():

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.sources import FeatureRequest
 from stateshift.files import sha256
-from stateshift.genes import GeneCoverage, proteins_of_genes
+from stateshift.genes import GeneCoverage, GeneNames, proteins_of_genes
 from stateshift.proteins import ProteinModel, embed_proteins, load_esm2, read_fasta
 from stateshift.proteins.embed import MAX_RESIDUES, POOLING, WINDOWS
 from stateshift.proteins.esm2 import DEMO
@@ -38,8 +38,7 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
             "ESM2 features need protein sequences: name a UniProt FASTA with --fasta "
             "(or take the vectors of an existing table with --lookup)."
         )
-    coverage = proteins_of_genes(request.genes, read_fasta(fasta), str(fasta))
-    logger.info("%d of %d genes have a protein in %s.", len(coverage.found), coverage.total, fasta.name)
+    coverage = _covered(request, fasta)
     request.refuse_missing(coverage.missing, fasta.name)
     esm = load_esm2(request.checkpoint)
     provenance = {
@@ -53,6 +52,8 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
         "fasta": fasta.name,
         "fasta_sha256": sha256(fasta),
         "proteins": {gene: protein.id for gene, protein in coverage.found.items()},
+        "matched_by": coverage.by_other_names,
+        "passed_over": {gene: list(c.passed_over) for gene, c in coverage.choices.items() if c.passed_over},
         "missing": coverage.missing,
     }
     if esm.is_demo:
@@ -77,6 +78,25 @@ def downloaded_proteome() -> Path | None:
     cache = Path(os.environ.get("STATESHIFT_CACHE") or Path.home() / ".cache" / "stateshift")
     named = (cache / "human_reviewed.fasta", cache / "human_reviewed.fasta.gz")
     return next((path for path in named if path.is_file()), None)
+
+
+def _covered(request: FeatureRequest, fasta: Path) -> GeneCoverage:
+    """The genes' proteins, told and reported; genes found by their spelling alone may be another species'."""
+    names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
+    coverage = proteins_of_genes(request.genes, read_fasta(fasta), str(fasta), names)
+    logger.info("%d of %d genes have a protein in %s.", len(coverage.found), coverage.total, fasta.name)
+    other = coverage.by_other_names
+    if other:
+        told = some([f"{gene} ({how})" for gene, how in other.items()])
+        logger.info("%d of them go by another name there: %s.", len(other), told)
+    respelt = [gene for gene, how in other.items() if how.startswith("spelling")]
+    if len(respelt) > coverage.total / 2:
+        logger.warning(
+            "Most genes differ from %s in spelling: is it another species' (%s)?", fasta.name, some(respelt, 3)
+        )
+    if request.coverage:
+        coverage.write_csv(request.coverage)
+    return coverage
 
 
 def _embedded(esm: ProteinModel, coverage: GeneCoverage, resume: Path) -> np.ndarray:

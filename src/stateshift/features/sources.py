@@ -29,8 +29,10 @@ class FeatureRequest:
         Symbols, each once.
     output
         The table's final name; a source may keep unfinished work beside it.
-    fasta, checkpoint, lookup
+    fasta, checkpoint, lookup, aliases
         What the user named; a source uses what it needs.
+    coverage
+        Where a source that looks genes up writes what it found for each.
     missing
         What becomes of genes without a vector, one of `POLICIES`.
     """
@@ -40,6 +42,8 @@ class FeatureRequest:
     fasta: Path | None = None
     checkpoint: str | None = None
     lookup: Path | None = None
+    aliases: Path | None = None
+    coverage: Path | None = None
     missing: str = "error"
 
     def refuse_missing(self, missing: Mapping[str, str], where: str) -> None:

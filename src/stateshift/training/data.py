@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,34 @@ class TrainingData:
     split: np.ndarray
     features: FeatureTable
     effects: EffectTable
+
+
+def with_features(experiment: Experiment, choice: str | None) -> Experiment:
+    """The experiment with a config's ``features`` in place of its own source or table.
+
+    Parameters
+    ----------
+    experiment
+        As parsed.
+    choice
+        A source's name; or a table's file, which has a suffix; None for what ``[features]`` says.
+
+    Raises
+    ------
+    StateshiftError
+        There is no such source, or no such file.
+    """
+    if choice is None:
+        return experiment
+    from stateshift.features import feature_source
+
+    kept = {key: value for key, value in experiment.features.items() if key not in ("table", "source")}
+    if not Path(choice).suffix:
+        feature_source(choice)
+        return replace(experiment, features={**kept, "source": choice})
+    if not experiment.resolve(choice).is_file():
+        raise StateshiftError(f"features={choice}: there is no such feature table.")
+    return replace(experiment, features={**kept, "table": choice})
 
 
 def prepare(
@@ -99,13 +127,14 @@ def _features(experiment: Experiment, pert_features: str | Path | None, genes: l
         )
     from stateshift.features import FeatureRequest, build_features, resume_file
 
-    checkpoint, fasta = declared.get("checkpoint"), declared.get("fasta")
+    checkpoint, fasta, aliases = (declared.get(key) for key in ("checkpoint", "fasta", "aliases"))
     if checkpoint is not None and experiment.resolve(checkpoint).is_file():
         checkpoint = str(experiment.resolve(checkpoint))
     request = FeatureRequest(
         genes,
         experiment.path.with_suffix(".features.pt"),
         fasta=experiment.resolve(fasta) if fasta else None,
+        aliases=experiment.resolve(aliases) if aliases else None,
         checkpoint=checkpoint,
         missing=policy,
     )
