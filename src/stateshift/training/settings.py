@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from stateshift.errors import suggestion
@@ -14,6 +15,41 @@ STRATEGIES = ("auto", "ddp")
 LOGGERS = ("tensorboard", "wandb")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters of a fine-tuning, as `stateshift.transition.lora.add_adapters` puts them in.
+
+    Parameters
+    ----------
+    rank
+        Of the adapters; 0 for none.
+    alpha
+        The adapters are weighed by alpha / rank.
+    dropout
+        Of what an adapter reads.
+    targets
+        Layers of each transformer block that get one.
+    """
+
+    rank: int = 0
+    alpha: float = 16
+    dropout: float = 0.0
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+    def problems(self) -> list[str]:
+        """A sentence for each setting that can't be used."""
+        found = _whole("training.lora", "rank", self.rank, 0)
+        if not _is_number(self.alpha) or not 0 < self.alpha < math.inf:
+            found.append(f"training.lora.alpha={self.alpha} has to be a number above 0.")
+        if not _is_number(self.dropout) or not 0 <= self.dropout < 1:
+            found.append(f"training.lora.dropout={self.dropout} has to be a number from 0 to below 1.")
+        if not isinstance(self.targets, list | tuple) or not self.targets:
+            return [*found, f"training.lora.targets={self.targets} has to be a list, as [q_proj,v_proj]."]
+        strange = [name for name in self.targets if name not in LORA_TARGETS]
+        return found + [f"training.lora.targets: {x} is no layer{suggestion(x, LORA_TARGETS)}." for x in strange]
 
 
 @dataclass(frozen=True)
@@ -53,6 +89,10 @@ class TrainingSettings:
         ``torch.compile`` the model.
     loggers
         Of ``tensorboard`` and ``wandb``, beside ``metrics.csv``.
+    freeze
+        Parts of a fine-tuned model that keep their source's weights, as ``transformer_backbone``.
+    lora
+        `LoraSettings` of a fine-tuning.
     """
 
     max_steps: int
@@ -74,6 +114,13 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
     compile: bool = False
     loggers: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    lora: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def adapters(self) -> LoraSettings:
+        """The ``lora`` group."""
+        return LoraSettings(**self.lora)
 
     @property
     def processes(self) -> int:
@@ -112,7 +159,11 @@ class TrainingSettings:
             found += [
                 f"training.loggers: {x} is none{suggestion(x, LOGGERS)}." for x in self.loggers if x not in LOGGERS
             ]
-        return found
+        if not isinstance(self.freeze, list | tuple):
+            found.append(f"training.freeze={self.freeze} has to be a list, as [transformer_backbone].")
+        if not isinstance(self.lora, Mapping):
+            return [*found, f"training.lora={self.lora} has to be a group, as training.lora.rank=8."]
+        return found + read_group("training.lora", LoraSettings, self.lora)[1]
 
 
 @dataclass(frozen=True)
@@ -150,13 +201,13 @@ class DataSettings:
         return found
 
 
-def unknown_keys(group: str, given: dict[str, Any], known: set[str]) -> list[str]:
+def unknown_keys(group: str, given: Mapping[str, Any], known: set[str]) -> list[str]:
     """A sentence for each key that nothing reads."""
     dot = f"{group}." if group else ""
     return [f"{dot}{key} is read by nothing{suggestion(key, known)}." for key in given if key not in known]
 
 
-def read_group(group: str, kind: type, given: dict[str, Any]) -> tuple[Any, list[str]]:
+def read_group(group: str, kind: type, given: Mapping[str, Any]) -> tuple[Any, list[str]]:
     """A group as its dataclass, and all that is wrong with it; None where it can't be made."""
     known = {f.name for f in fields(kind)}
     problems = unknown_keys(group, given, known)
