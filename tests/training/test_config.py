@@ -34,6 +34,9 @@ def test_overrides_reach_the_config():
         ("training.select_by=pearson", "training.select_by=pearson is no choice \\(did you mean `pearson_delta`"),
         ("training.loggers=[tensorbord]", "tensorbord is none \\(did you mean `tensorboard`"),
         ("training.ema=1", "training.ema=1 has to be a number between 0 and 1"),
+        ("features=3", "features=3 has to be a source, as onehot, or a table's file"),
+        ("seed=0,1", "Several values make a sweep: add --multirun"),
+        ("model=state_tiny,state_sm", "Several values make a sweep: add --multirun"),
         ("training.patience=0", "training.patience=0 has to be a whole number of at least 1"),
     ],
 )

@@ -174,6 +174,29 @@ def test_features_named_in_the_toml_are_built(screen):
     np.testing.assert_array_equal(table.matrix(["G1", "G2", "G3", "G4"]), np.eye(4))
 
 
+def test_features_of_an_override_win_over_those_of_the_toml(screen):
+    screen.toml.write_text(screen.toml.read_text() + f'[features]\ntable = "{screen.table}"\n')
+    run = train(screen.toml, [*steps(5), "features=onehot"], output_dir=screen.folder, name="onehot")
+    assert FeatureTable.load(run / "features.pt").provenance["source"] == "onehot"
+    assert open_run(run).config()["features"] == "onehot"
+    words = [*steps(5), f"features='{screen.table}'"]
+    run = train(screen.toml, words, output_dir=screen.folder, name="table")
+    np.testing.assert_array_equal(
+        FeatureTable.load(run / "features.pt").vectors, FeatureTable.load(screen.table).vectors
+    )
+    assert str(screen.folder) not in (run / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [("onehott", "no feature source `onehott` .did you mean `onehot`"), ("gone.pt", "there is no such feature table")],
+)
+def test_features_that_are_not_there_are_told_before_any_cell_is_read(screen, choice, told):
+    screen.cells.write_bytes(b"never read")
+    with pytest.raises(StateshiftError, match=told):
+        train(screen.toml, [*steps(5), f"features={choice}"], output_dir=screen.folder, name="r")
+
+
 def test_no_features_at_all_names_the_ways_out(screen):
     with pytest.raises(StateshiftError, match="pass --pert-features TABLE.pt"):
         train(screen.toml, steps(5), output_dir=screen.folder)

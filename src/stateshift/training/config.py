@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from stateshift.errors import InputProblems, StateshiftError, suggestion
 from stateshift.training.settings import DataSettings, TrainingSettings, read_group, unknown_keys
 
 GROUPS = ("model", "loss", "training", "data")
-TOP_KEYS = ("name", "output_dir", "seed")
+TOP_KEYS = ("name", "output_dir", "seed", "features")
 RUN_KEYS = ("scale", "feature_table", "init_from", "imported_from")
 """What a run's config holds besides."""
 ENERGY_ALONE = {"energy": 1.0}
@@ -22,6 +23,24 @@ def configs_dir() -> Path:
     package = Path(__file__).resolve().parents[1]
     shipped = package / "configs"
     return shipped if shipped.is_dir() else package.parents[1] / "configs"
+
+
+@contextlib.contextmanager
+def hydra_configs() -> Iterator[Any]:
+    """Hydra over the shipped groups; a Hydra that is at work already, as in a sweep, goes on afterwards."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    held = GlobalHydra.instance()
+    outer = held.hydra
+    held.clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(configs_dir())):
+            yield GlobalHydra.instance().hydra
+    finally:
+        held.clear()
+        if outer is not None:
+            held.initialize(outer)
 
 
 def compose_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -37,7 +56,7 @@ def compose_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
     StateshiftError
         A group, choice, key or value does not exist or does not parse.
     """
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -49,12 +68,15 @@ def compose_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
         group = configs_dir() / key
         choices = [f.stem for f in group.glob("*.yaml")] if group.is_dir() else []
         if choices and value not in choices:
-            raise StateshiftError(f"There is no {key} `{value}`{suggestion(value, choices)}.")
+            raise StateshiftError(f"There is no {key} `{value}`{suggestion(value, choices)}.{_several(override)}")
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(configs_dir())):
+        with hydra_configs():
             config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise StateshiftError(_unread(overrides) or f"Overrides {' '.join(overrides)}: {_reason(error)}") from error
+        sweep = next(filter(None, map(_several, overrides)), "")
+        raise StateshiftError(
+            _unread(overrides) or f"Overrides {' '.join(overrides)}: {_reason(error)}{sweep}"
+        ) from error
     check_config(config)
     return config
 
@@ -79,6 +101,9 @@ def check_config(config: dict[str, Any]) -> None:
     problems += unknown_keys("model", config["model"], MODEL_KEYS)
     problems += read_group("training", TrainingSettings, config["training"])[1]
     problems += read_group("data", DataSettings, config["data"])[1]
+    features = config.get("features")
+    if features is not None and not (isinstance(features, str) and features):
+        problems.append(f"features={features} has to be a source, as onehot, or a table's file.")
     seed = config["seed"]
     if not isinstance(seed, int) or seed < 0:
         problems.append(f"seed={seed} has to be a whole number of at least 0.")
@@ -96,11 +121,11 @@ def training_settings(config: dict[str, Any]) -> TrainingSettings:
 
 def _unread(overrides: Sequence[str]) -> str:
     """A sentence on the first override whose key there isn't; empty where all are there."""
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
     from omegaconf import OmegaConf
 
     groups = [o for o in overrides if (configs_dir() / o.partition("=")[0]).is_dir()]
-    with initialize_config_dir(version_base="1.3", config_dir=str(configs_dir())):
+    with hydra_configs():
         default = OmegaConf.to_container(compose("config", overrides=groups), resolve=True)
     known = {*TOP_KEYS, *(f"{group}.{key}" for group in GROUPS for key in default[group])}
     for override in overrides:
@@ -108,6 +133,18 @@ def _unread(overrides: Sequence[str]) -> str:
         if key not in known and key not in GROUPS:
             return f"{key} is read by nothing{suggestion(key, known)}."
     return ""
+
+
+def _several(override: str) -> str:
+    """What to do with an override of several values; empty where it has one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        sweeps = OverridesParser.create().parse_override(override).is_sweep_override()
+    except HydraException:
+        return ""
+    return " Several values make a sweep: add --multirun." if sweeps else ""
 
 
 def _reason(error: Exception) -> str:

@@ -50,14 +50,16 @@ def with_features(experiment: Experiment, choice: str | None) -> Experiment:
     """
     if choice is None:
         return experiment
-    from stateshift.features import feature_source
-
     kept = {key: value for key, value in experiment.features.items() if key not in ("table", "source")}
     if not Path(choice).suffix:
+        from stateshift.features import feature_source
+
         feature_source(choice)
         return replace(experiment, features={**kept, "source": choice})
     if not experiment.resolve(choice).is_file():
         raise StateshiftError(f"features={choice}: there is no such feature table.")
+    if kept.get("missing") in ("zero", "mean"):  # said of a table that is made; of one that exists it fills nothing in
+        del kept["missing"]
     return replace(experiment, features={**kept, "table": choice})
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from stateshift.effects import ridge_map
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
 from stateshift.training.config import ENERGY_ALONE, check_config, compose_config, training_settings
-from stateshift.training.data import TrainingData, batch_names, prepare, storage_of
+from stateshift.training.data import TrainingData, batch_names, prepare, storage_of, with_features
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.settings import TrainingSettings
 
@@ -50,7 +50,7 @@ def train(
     overrides
         Hydra's words, as ``model=state_sm`` or ``training.max_steps=40000``; they win over ``[run]``.
     pert_features
-        A feature table; it wins over ``[features]``.
+        A feature table; it wins over ``features`` in the overrides, which wins over ``[features]``.
     columns
         Entries that win over ``[columns]``.
     missing
@@ -82,9 +82,12 @@ def train(
         raise StateshiftError(f"--name {name} is no plain folder name: --output-dir says where it goes.")
     folder = Path(output_dir or parsed.run.get("output_dir") or config["output_dir"]) / name
     refuse_absent(training_settings(config).loggers)
-    if _first_process():
+    config["features"] = None if pert_features else config["features"]
+    declared = with_features(parsed, config["features"]).features
+    if is_first_process():
         refuse_taken(folder)
     read, cells, split = read_all(experiment, columns, storage=storage_of(config))
+    read = replace(read, features=declared)
     for sentence in seen_elsewhere(read, cells, split):
         logger.info("%s", sentence)
     data = prepare(read, cells, split, pert_features=pert_features, missing=missing, seed=config["seed"])
@@ -93,7 +96,8 @@ def train(
     table = pert_features or read.features.get("table")
     if table is not None:
         config["feature_table"] = os.path.relpath(read.resolve(table), folder)
-    if not _first_process():
+        config["features"] = config["features"] and Path(config["features"]).name
+    if not is_first_process():
         fit(RunDirectory(folder), config, data, module)
         return folder
     run = new_run(folder)
@@ -141,7 +145,7 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     if batch_names(config, data) != run.batches():
         raise StateshiftError(f"{run.experiment_file}: the training cells' batches are no longer those of batches.txt.")
     module = _module(config, data)
-    if _first_process():
+    if is_first_process():
         run.clear_half_written()
         run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
     fit(run, config, data, module, done or 0, run.last if done is not None else None)
@@ -169,7 +173,7 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
     return module
 
 
-def _first_process() -> bool:
+def is_first_process() -> bool:
     """Whether this process writes the run, by what torchrun, Slurm or Lightning say of it."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")
     return all(int(os.environ.get(name, 0)) == 0 for name in names)
@@ -177,23 +181,38 @@ def _first_process() -> bool:
 
 def _refuse_finished(run: RunDirectory, settings: TrainingSettings) -> int | None:
     """Steps that a run has done, None where it was killed before its first checkpoint."""
+    done, reason = progress_of(run, settings)
+    if reason:
+        raise StateshiftError(reason)
+    return done
+
+
+def progress_of(run: RunDirectory, settings: TrainingSettings) -> tuple[int | None, str]:
+    """How far a run is.
+
+    Returns
+    -------
+    tuple
+        Steps done, None where it was killed before its first checkpoint; and why there is nothing to go on with,
+        as a sentence, empty where there is.
+    """
     import torch
 
     if not run.last.is_file():
-        return None
+        return None, ""
     try:
         stored = torch.load(run.last, map_location="cpu", weights_only=True, mmap=True)
         done, recorder = int(stored["global_step"]), stored["callbacks"]["RunRecorder"]
     except Exception as error:
         raise StateshiftError(f"{run.last} can't be read: {str(error).splitlines()[0][:160]}") from error
     if settings.max_steps <= done:
-        raise StateshiftError(f"{run.path} is at step {done} already: go further with training.max_steps=…")
+        return done, f"{run.path} is at step {done} already: go further with training.max_steps=…"
     if settings.patience and (done - recorder["best_step"]) // settings.val_every >= settings.patience:
-        raise StateshiftError(
+        return done, (
             f"{run.path} stopped at step {done}, {settings.patience} validations after its best: go further with a "
             "larger training.patience=…"
         )
-    return done
+    return done, ""
 
 
 def experiment_config(experiment: Experiment, overrides: Sequence[str] = ()) -> dict[str, Any]:
