@@ -86,13 +86,20 @@ class RunDirectory:
         return config
 
     def genes(self) -> list[str]:
-        """The G gene symbols, in the order of the model's output."""
+        """The G gene symbols, or dimensions of an embedding, in the order of the network's cells."""
         with _readable(self.path / "genes.txt"):
             return (self.path / "genes.txt").read_text().split("\n")[:-1]
 
+    def every_gene(self) -> list[str]:
+        """Every gene of the training files, where `genes` are a part of them or an embedding; else none."""
+        return self._names("every_gene.txt")
+
     def batches(self) -> list[str]:
         """The batches that the model tells apart, in the order of its embedding; none where it doesn't."""
-        path = self.path / "batches.txt"
+        return self._names("batches.txt")
+
+    def _names(self, file: str) -> list[str]:
+        path = self.path / file
         with _readable(path):
             return path.read_text().split("\n")[:-1] if path.is_file() else []
 
@@ -123,6 +130,10 @@ class RunDirectory:
     def write_genes(self, genes: Sequence[str]) -> None:
         """Write ``genes.txt``, one symbol a line."""
         self.write_text("genes.txt", "".join(f"{gene}\n" for gene in genes))
+
+    def write_every_gene(self, genes: Sequence[str]) -> None:
+        """Write ``every_gene.txt``, one symbol a line."""
+        self.write_text("every_gene.txt", "".join(f"{gene}\n" for gene in genes))
 
     def write_batches(self, batches: Sequence[str]) -> None:
         """Write ``batches.txt``, one name a line."""

@@ -20,16 +20,21 @@ PLAIN = TransitionConfig(
     start="none",
 )
 EMBEDDING = replace(PLAIN, space="embedding", output_space=None, relu=None)
+DECODED = {"every_gene": 30, "gene_decoder": True, "gene_decoder_widths": (8, 6)}
 OPTIONS = {
     "plain": PLAIN,
     "effect": replace(PLAIN, start="effect"),
     "all": replace(PLAIN, output_space="all"),
     "all from the effect": replace(PLAIN, output_space="all", start="effect"),
-    "all by a decoder": replace(PLAIN, output_space="all", gene_decoder=30, gene_decoder_widths=(8, 6)),
+    "all by a decoder": replace(PLAIN, output_space="all", **DECODED),
+    "all by a decoder from the effect": replace(PLAIN, output_space="all", **DECODED, start="effect"),
+    "all by the projection": replace(PLAIN, output_space="all", every_gene=30),
+    "all by the projection from the effect": replace(PLAIN, output_space="all", every_gene=30, start="effect"),
     "embedding": EMBEDDING,
-    "embedding to genes": replace(EMBEDDING, output_space="gene", gene_decoder=30, gene_decoder_widths=(8, 6)),
-    "embedding to genes from the effect": replace(
-        EMBEDDING, output_space="gene", gene_decoder=30, gene_decoder_widths=(8, 6), start="effect"
+    "embedding to genes": replace(EMBEDDING, output_space="gene", **DECODED),
+    "embedding to genes from the effect": replace(EMBEDDING, output_space="gene", **DECODED, start="effect"),
+    "embedding to all by the projection": replace(
+        EMBEDDING, output_space=None, relu=None, every_gene=30, start="effect"
     ),
     "batch encoder": replace(PLAIN, batch_encoder=True, batches=3),
     "batch token": replace(PLAIN, batch_token=True, batches=3),
@@ -47,7 +52,9 @@ def random_model(config: TransitionConfig) -> TransitionModel:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     if config.start == "effect":
-        model.set_start(torch.randn(3, 2), torch.randn(2, 16), torch.randn(16))
+        model.set_start(torch.randn(3, 2), torch.randn(2, config.width), torch.randn(config.width))
+        if config.gene_decoder:
+            model.set_gene_start(torch.randn(2, 30), torch.randn(30))
     return model
 
 
@@ -57,6 +64,7 @@ def random_batch(B: int = 2, S: int = 5) -> dict:
         "ctrl_cell_emb": torch.rand(B, S, 16, generator=generator) * 2,
         "pert_emb": torch.randn(B, 3, generator=generator),
         "batch": torch.randint(3, (B, S), generator=generator),
+        "ctrl_cell_counts": torch.rand(B, S, 30, generator=generator).sub(0.3).clamp(min=0),
     }
 
 
@@ -76,6 +84,7 @@ def test_padding_with_a_mask_changes_nothing(name):
         "ctrl_cell_emb": torch.cat([batch["ctrl_cell_emb"], torch.full((2, 3, 16), 9.0)], dim=1),
         "pert_emb": batch["pert_emb"],
         "batch": torch.cat([batch["batch"], torch.zeros(2, 3, dtype=torch.long)], dim=1),
+        "ctrl_cell_counts": torch.cat([batch["ctrl_cell_counts"], torch.full((2, 3, 30), 9.0)], dim=1),
         "mask": torch.arange(8).expand(2, 8) < 5,
     }
     with torch.inference_mode():
@@ -85,8 +94,8 @@ def test_padding_with_a_mask_changes_nothing(name):
 @pytest.mark.parametrize("name", [n for n, c in OPTIONS.items() if not (c.batch_token or c.confidence_token)])
 def test_repeating_a_set_four_fold_changes_nothing(name):
     model, batch = random_model(OPTIONS[name]), random_batch()
-    repeated = {"ctrl_cell_emb": batch["ctrl_cell_emb"].repeat(1, 4, 1), "pert_emb": batch["pert_emb"]}
-    repeated["batch"] = batch["batch"].repeat(1, 4)
+    repeated = {key: batch[key].repeat(1, 4, 1) for key in ("ctrl_cell_emb", "ctrl_cell_counts")}
+    repeated |= {"pert_emb": batch["pert_emb"], "batch": batch["batch"].repeat(1, 4)}
     with torch.inference_mode():
         assert largest_difference(first_cells(model(repeated), 5), model(batch)) < 1e-5
 
@@ -118,17 +127,59 @@ def test_every_parameter_gets_a_gradient(name):
     assert without == []
 
 
-@pytest.mark.parametrize("name", ["all from the effect", "effect", "embedding to genes from the effect"])
+@pytest.mark.parametrize("name", [name for name, config in OPTIONS.items() if config.start == "effect"])
 def test_before_training_the_effect_start_is_the_linear_effect_alone(name):
     torch.manual_seed(0)
-    model, batch = TransitionModel(OPTIONS[name]).eval(), random_batch()
-    up = torch.randn(2, 16) * 0.1
-    model.set_start(torch.ones(3, 2), up, torch.full((16,), 0.05))
-    moved = model(batch).cells.mean(dim=1) - batch["ctrl_cell_emb"].mean(dim=1)
-    effect = batch["pert_emb"] @ torch.ones(3, 2) @ up + 0.05
-    if model.config.space == "expression":
-        effect = effect.maximum(-batch["ctrl_cell_emb"].mean(dim=1))
-    torch.testing.assert_close(moved, effect, atol=1e-5, rtol=1e-5)
+    config, batch = OPTIONS[name], random_batch()
+    model = TransitionModel(config).eval()
+    up, gene_up = torch.randn(2, config.width) * 0.1, torch.randn(2, 30) * 0.1
+    model.set_start(torch.ones(3, 2), up, torch.full((config.width,), 0.05))
+    if config.gene_decoder:
+        model.set_gene_start(gene_up, torch.full((30,), 0.05))
+    output, factors = model(batch), batch["pert_emb"] @ torch.ones(3, 2)
+    starts = {"cells": ("ctrl_cell_counts" if config.projects_every_gene else "ctrl_cell_emb", up)}
+    if config.gene_decoder:
+        starts["genes"] = ("ctrl_cell_counts", gene_up)
+    for name_of_output, (control, up) in starts.items():
+        start = batch[control].mean(dim=1)
+        effect = factors @ up + 0.05
+        if control == "ctrl_cell_counts" or config.space == "expression":
+            effect = effect.maximum(-start)
+        moved = getattr(output, name_of_output).mean(dim=1) - start
+        torch.testing.assert_close(moved, effect, atol=1e-5, rtol=1e-5)
+
+
+def test_sets_that_nobody_perturbed_have_no_start_of_any_gene():
+    for name in ("all by a decoder from the effect", "all by the projection from the effect"):
+        model, batch = TransitionModel(OPTIONS[name]).eval(), random_batch()
+        model.set_start(torch.ones(3, 2), torch.ones(2, model.config.width), torch.ones(model.config.width))
+        if model.config.gene_decoder:
+            model.set_gene_start(torch.ones(2, 30), torch.ones(30))
+        output = model({**batch, "is_control": torch.tensor([True, False])})
+        genes = output.cells if output.genes is None else output.genes
+        torch.testing.assert_close(genes[0], batch["ctrl_cell_counts"][0])
+        assert (genes[1] - batch["ctrl_cell_counts"][1]).abs().mean() > 0.1
+
+
+def test_what_the_network_adds_to_every_gene_is_nothing_where_a_gene_is_silent_and_never_below_zero():
+    for name in ("all by a decoder from the effect", "all by the projection from the effect"):
+        model, batch = random_model(OPTIONS[name]), random_batch()
+        for buffer in ("effect_up", "effect_intercept", "gene_effect_up", "gene_effect_intercept"):
+            if hasattr(model, buffer):
+                getattr(model, buffer).zero_()
+        output = model(batch)
+        genes, silent = output.cells if output.genes is None else output.genes, batch["ctrl_cell_counts"] == 0
+        assert silent.any()
+        assert (genes[silent] == 0).all()
+        assert genes.min() == 0
+        assert not torch.allclose(genes, batch["ctrl_cell_counts"], atol=0.1)
+
+
+def test_a_model_of_every_gene_asks_for_the_controls_every_gene():
+    batch = random_batch()
+    del batch["ctrl_cell_counts"]
+    with pytest.raises(StateshiftError, match="predicts every gene, and these cells carry no `ctrl_cell_counts`"):
+        random_model(OPTIONS["all by the projection from the effect"])(batch)
 
 
 def test_batches_count_and_come_as_numbers_or_one_hot_in_either_layout():
@@ -174,9 +225,15 @@ def test_the_confidence_token_learns_ten_times_the_sets_loss_and_leaves_the_loss
     [
         ({"output_space": "embedding"}, "model.output_space=embedding: the cells are expression"),
         ({"output_space": "genes"}, r"model.output_space=genes \(did you mean `gene`\?\)"),
-        ({"space": "embedding", "output_space": "gene"}, "become genes by a decoder alone"),
-        ({"gene_decoder": 30}, "model.gene_decoder=30 would stand idle"),
-        ({"space": "embedding", "gene_decoder": 30}, "model.gene_decoder=30 would stand idle"),
+        ({"space": "embedding", "output_space": "gene"}, "become genes by model.gene_decoder=true or"),
+        ({"space": "embedding", "output_space": "all"}, "the embedding's files hold no genes to predict"),
+        ({"gene_decoder": True, "output_space": "all"}, "there is nothing to decode"),
+        ({"gene_decoder": 30}, "model.gene_decoder=30 has to be true or false"),
+        ({"gene_decoder": True, "every_gene": 30}, "model.gene_decoder=true would stand idle"),
+        (
+            {"space": "embedding", "gene_decoder": True, "every_gene": 30, "output_space": "embedding"},
+            "model.gene_decoder=true would stand idle",
+        ),
         ({"output_space": "all", "predict_residual": False}, "is the same as gene: say gene"),
         ({"output_space": "all", "genes": 7}, "needs at least 8 genes for its bottleneck"),
         ({"relu": False}, "model.relu=false would predict negative expression"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from scipy.sparse import csr_matrix
 
+from stateshift.cells.every_gene import other_values, scale_of_X, survey_every_gene
 from stateshift.cells.experiment import Experiment, read_experiment
 from stateshift.cells.matrix.cache import cached_part, default_cache, file_stamp
 from stateshift.cells.matrix.expression import DiskPart, Expression, Part
@@ -87,6 +88,7 @@ def read_cells(
     needs_control: bool = True,
     genes: list[str] | None = None,
     storage: Storage = IN_MEMORY,
+    array_genes: list[str] | None = None,
 ) -> Cells:
     """One file as `Cells`, log1p.
 
@@ -104,6 +106,8 @@ def read_cells(
         whatever else was measured. What comes as log1p keeps its values.
     storage
         Where the matrix is kept.
+    array_genes
+        The genes of the ``obsm`` array's columns, for a file that names none.
 
     Raises
     ------
@@ -111,7 +115,7 @@ def read_cells(
         The file can't be used, or lacks genes that are wanted.
     """
     declared = {k: v for k, v in (columns or {}).items() if v is not None}
-    file = find_file(Path(path), "", Path(path).name, declared, needs_control)
+    file = find_file(Path(path), "", Path(path).name, declared, needs_control, array_genes)
     survey = Survey([file], list(genes or file.genes), file.columns.control)
     cells, problems = load_survey(survey, declared.get("scale"), storage)
     if problems:
@@ -120,7 +124,7 @@ def read_cells(
 
 
 def load_cells(experiment: Experiment, storage: Storage = IN_MEMORY) -> Cells:
-    """All files of an experiment on one gene axis, log1p.
+    """All files of an experiment on one gene axis, log1p; of an ``obsm`` array, every gene of ``X`` beside it.
 
     The first file's control names the control of all. Files with counts are brought to log1p of 1e4.
 
@@ -130,6 +134,7 @@ def load_cells(experiment: Experiment, storage: Storage = IN_MEMORY) -> Cells:
         All files' problems at once, scales that differ between files included.
     """
     survey = survey_files(experiment)
+    survey.every_gene = survey_every_gene(experiment, survey)
     problems = survey.problems
     if survey.files and not problems:
         cells, problems = load_survey(survey, experiment.columns.get("scale"), storage)
@@ -141,6 +146,8 @@ def load_cells(experiment: Experiment, storage: Storage = IN_MEMORY) -> Cells:
 def load_survey(survey: Survey, scale: str | None, storage: Storage) -> tuple[Cells | None, list[str]]:
     """The cells of files that were surveyed, and what is wrong with their values.
 
+    Every gene beside an ``obsm`` array stays in memory where the array leaves room for it.
+
     Parameters
     ----------
     survey
@@ -150,6 +157,16 @@ def load_survey(survey: Survey, scale: str | None, storage: Storage) -> tuple[Ce
     storage
         Where the matrices are kept.
     """
+    cells, problems = _load_matrices(survey, scale, storage)
+    if cells is None or survey.every_gene is None:
+        return cells, problems
+    left = replace(storage, memory_gb=max(0.0, storage.memory_gb - survey.loaded_bytes / GIGABYTE))
+    cells.every_gene, problems = _load_matrices(survey.every_gene, scale_of_X(survey, scale), left)
+    problems = problems or other_values(survey, cells)
+    return None if problems else cells, problems
+
+
+def _load_matrices(survey: Survey, scale: str | None, storage: Storage) -> tuple[Cells | None, list[str]]:
     on_disk = survey.loaded_bytes > storage.memory_gb * GIGABYTE
     cache = storage.cache or default_cache()
     if on_disk:

@@ -28,6 +28,9 @@ class Cells:
         ``log1p_1e4``; ``log1p`` where the size factor isn't known; ``embedding``; "" without a matrix.
     simulated
         Whether the file says that its cells are simulated (``uns["stateshift"]["simulated"]``).
+    every_gene
+        The same cells with every gene of their files, where ``X`` here is an ``obsm`` array with a part of them
+        or an embedding; else None.
     """
 
     X: Expression | None
@@ -36,6 +39,7 @@ class Cells:
     control: str
     scale: str
     simulated: bool = False
+    every_gene: Cells | None = None
 
     def __len__(self) -> int:
         return len(self.obs)

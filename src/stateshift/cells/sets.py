@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from stateshift.cells.matrix.expression import Expression
 from stateshift.cells.population import Cells
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
@@ -55,13 +56,16 @@ class CellSets(IterableDataset):
         Of several processes that share the batches, this one serves every ``ranks``-th.
     batch_names
         The batches (``obs["batch"]``) that a model tells apart; absent, the cells' batches aren't served.
+    every_gene
+        Whether every gene of the files is served beside the cells (`Cells.every_gene`).
 
     Yields
     ------
     dict
         ``pert_cell_emb`` and ``ctrl_cell_emb`` (B, S, G), ``pert_emb`` (B, F) once a set, ``mask`` (B, S)
         true for real cells, ``is_control`` (B,), ``pert_name`` and ``cell_type`` lists of B; with ``batch_names``,
-        ``batch`` (B, S), the place among them of each perturbed cell's batch, 0 where there is no cell.
+        ``batch`` (B, S), the place among them of each perturbed cell's batch, 0 where there is no cell; with
+        ``every_gene``, ``pert_cell_counts`` and ``ctrl_cell_counts`` (B, S, every gene), log1p.
     """
 
     def __init__(
@@ -79,10 +83,12 @@ class CellSets(IterableDataset):
         rank: int = 0,
         ranks: int = 1,
         batch_names: Sequence[str] = (),
+        every_gene: bool = False,
     ):
         self.cells, self.set_size, self.batch_size = cells, set_size, batch_size
         self.seed, self.shuffle, self.first_batch = seed, shuffle, first_batch
         self.rank, self.ranks = rank, ranks
+        self._every_gene = cells.every_gene.X if every_gene else None
         obs = cells.obs
         place = _codes(obs["file"], obs["context"])
         batch = _codes(place, obs["batch"])
@@ -159,19 +165,22 @@ class CellSets(IterableDataset):
         served = within[place_BS[mask_BS]]
         controls = self._draw_controls(np.nonzero(mask_BS)[0], served, pools, rng)
         is_control = self._perturbation[group] == self.cells.control
-        numbers = {}
+        more = {}
         if self._batch_number is not None:
-            numbers["batch"] = torch.zeros(mask_BS.shape, dtype=torch.long)
-            numbers["batch"][torch.from_numpy(mask_BS)] = torch.from_numpy(self._batch_number[served])
+            more["batch"] = torch.zeros(mask_BS.shape, dtype=torch.long)
+            more["batch"][torch.from_numpy(mask_BS)] = torch.from_numpy(self._batch_number[served])
+        if self._every_gene is not None:
+            more["pert_cell_counts"] = _gather(self._every_gene, self._rows[served], mask_BS)
+            more["ctrl_cell_counts"] = _gather(self._every_gene, controls, mask_BS)
         return {
-            "pert_cell_emb": self._gather(self._rows[served], mask_BS),
-            "ctrl_cell_emb": self._gather(controls, mask_BS),
+            "pert_cell_emb": _gather(self.cells.X, self._rows[served], mask_BS),
+            "ctrl_cell_emb": _gather(self.cells.X, controls, mask_BS),
             "pert_emb": self._vectors[self._vector_of_group[group]],
             "mask": torch.from_numpy(mask_BS),
             "is_control": torch.from_numpy(is_control),
             "pert_name": self._perturbation[group].tolist(),
             "cell_type": self._context[group].tolist(),
-            **numbers,
+            **more,
         }
 
     def _draw_controls(
@@ -187,12 +196,6 @@ class CellSets(IterableDataset):
         offset = (rng.random(draw.max() + 1)[draw] * self._pool_size[pool]).astype(int)
         return pools[self._pool_start[pool] + (offset + nth) % self._pool_size[pool]]
 
-    def _gather(self, rows: np.ndarray, mask_BS: np.ndarray) -> torch.Tensor:
-        """Expression of cells laid into their sets, (B, S, G); zero where there is no cell."""
-        rows_BS = np.full(mask_BS.shape, -1)
-        rows_BS[mask_BS] = rows
-        return torch.from_numpy(self.cells.X.dense(rows_BS.ravel()).reshape(*mask_BS.shape, -1))
-
 
 def rows_by_label(labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Label → the rows that carry it, labels sorted.
@@ -205,6 +208,13 @@ def rows_by_label(labels: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]
     order = np.argsort(labels, kind="stable")
     names, starts = np.unique(labels[order], return_index=True)
     return dict(zip(names.tolist(), np.split(rows[order], starts[1:])))
+
+
+def _gather(X: Expression, rows: np.ndarray, mask_BS: np.ndarray) -> torch.Tensor:
+    """Expression of cells laid into their sets, (B, S, G); zero where there is no cell."""
+    rows_BS = np.full(mask_BS.shape, -1)
+    rows_BS[mask_BS] = rows
+    return torch.from_numpy(X.dense(rows_BS.ravel()).reshape(*mask_BS.shape, -1))
 
 
 def _places(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:

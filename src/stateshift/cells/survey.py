@@ -87,6 +87,9 @@ class Survey:
         What is wrong, a sentence each.
     notes
         What is allowed and worth knowing.
+    every_gene
+        ``X`` of the same files, where an ``obsm`` array with a part of its genes or an embedding is read
+        (`stateshift.cells.every_gene.survey_every_gene`); else None.
     """
 
     files: list[FoundFile]
@@ -94,6 +97,7 @@ class Survey:
     control: str
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    every_gene: Survey | None = None
 
     @property
     def loaded_bytes(self) -> int:
@@ -127,17 +131,17 @@ def survey_files(experiment: Experiment) -> Survey:
     if found:
         for file in found:
             file.obs.loc[file.obs["perturbation"] == file.columns.control, "perturbation"] = survey.control
-        survey.genes = _gene_axis(experiment, survey)
-        if not found[0].is_expression:
-            survey.notes.append(
-                f"obsm `{found[0].embedding}` names no genes: a run on it predicts the embedding, which can't be scored by "
-                f"gene or handed in; if its columns are genes, {NAME_THEM}."
-            )
+        survey.genes = gene_axis(experiment, survey)
     return survey
 
 
 def find_file(
-    path: Path, dataset: str, name: str, declared: Mapping[str, str], needs_control: bool = True
+    path: Path,
+    dataset: str,
+    name: str,
+    declared: Mapping[str, str],
+    needs_control: bool = True,
+    array_genes: list[str] | None = None,
 ) -> FoundFile:
     """Labels, genes and the whereabouts of the matrix of one file.
 
@@ -149,6 +153,8 @@ def find_file(
         As ``[columns]``.
     needs_control
         Whether control cells have to be there.
+    array_genes
+        The genes of the ``obsm`` array's columns where the file names none, as many as it has columns.
     """
     from anndata.io import read_elem
 
@@ -163,8 +169,10 @@ def find_file(
             raise StateshiftError(f"{path}: X has {matrix.shape[1]:,} columns, and var has {len(genes):,} rows.")
     is_expression = True
     if key is not None:
-        genes, is_expression = _embedding_columns(key, matrix.shape[1], var, uns, str(path))
-        if not is_expression and declared.get("scale") is not None:
+        genes, is_expression = _array_columns(key, matrix.shape[1], var, uns, str(path))
+        if not is_expression and array_genes is not None and len(array_genes) == matrix.shape[1]:
+            genes, is_expression = array_genes, True
+        if key == "X_hvg" and not is_expression and declared.get("scale") is not None:
             raise StateshiftError(
                 f"{path}: a scale is declared, and obsm `{key}` names no genes, so that it is no expression: {NAME_THEM}."
             )
@@ -180,7 +188,7 @@ def find_file(
     )  # fmt: skip
 
 
-def _embedding_columns(
+def _array_columns(
     key: str, width: int, var: pd.DataFrame, uns: Mapping[str, Any], where: str
 ) -> tuple[list[str], bool]:
     """Names of an obsm array's columns, and whether they are genes.
@@ -203,7 +211,7 @@ def _embedding_columns(
     return [f"{key}_{i}" for i in range(width)], False
 
 
-def _gene_axis(experiment: Experiment, survey: Survey) -> list[str]:
+def gene_axis(experiment: Experiment, survey: Survey) -> list[str]:
     """The genes of a list, else those that all files measure; differences are noted or, with none left, a problem."""
     files, first = survey.files, survey.files[0]
     if len({f.is_expression for f in files}) > 1 or (
@@ -214,6 +222,8 @@ def _gene_axis(experiment: Experiment, survey: Survey) -> list[str]:
             + ", ".join(f"{f.name} has {len(f.genes):,} {'genes' if f.is_expression else 'dimensions'}" for f in files)
             + "; compute it for all files alike."
         )
+        return first.genes
+    if not first.is_expression:
         return first.genes
     if "genes" in experiment.columns:
         return _listed_genes(experiment, survey)
@@ -231,7 +241,12 @@ def _gene_axis(experiment: Experiment, survey: Survey) -> list[str]:
         for f in files
         if len(f.genes) > len(shared)
     ]
-    if left_out:
+    if left_out and first.embedding is not None:
+        survey.problems.append(
+            f"the files hold other genes in obsm `{first.embedding}`, {len(shared):,} in common: {'; '.join(left_out)}. "
+            "Choose them over all files together, or name those to use in a file, [columns] genes."
+        )
+    elif left_out:
         survey.notes.append(
             f"The files measure different genes; the {len(shared):,} that all share are used: {'; '.join(left_out)}. "
             "[columns] genes = a file of names chooses them."
@@ -240,12 +255,21 @@ def _gene_axis(experiment: Experiment, survey: Survey) -> list[str]:
 
 
 def _listed_genes(experiment: Experiment, survey: Survey) -> list[str]:
+    """The genes of ``[columns] genes``; of an ``obsm`` array those that it holds, as ``X`` gives the others."""
     path = experiment.resolve(experiment.columns["genes"])
     try:
         genes = list(dict.fromkeys(read_names(path)[1]))
     except StateshiftError as error:
         survey.problems.append(f"[columns] genes: {error}")
         return survey.files[0].genes
+    if survey.files[0].embedding is not None:
+        held = set(survey.files[0].genes).intersection(*(f.genes for f in survey.files))
+        if not held & set(genes):
+            survey.problems.append(
+                f"[columns] genes: obsm `{survey.files[0].embedding}` holds none of those listed in {path.name}."
+            )
+            return survey.files[0].genes
+        return [g for g in genes if g in held]
     for file in survey.files:
         measured = set(file.genes)
         absent = [g for g in genes if g not in measured]

@@ -14,7 +14,9 @@ MODEL_KEYS = {f.name for f in fields(TransitionConfig)} - set(FROM_DATA) | {"nam
 """What a ``model`` group may hold; the rest of a shape comes from the data."""
 
 
-def config_from(model: dict, genes: int, features: int, scale: str, batches: int = 0) -> TransitionConfig:
+def config_from(
+    model: dict, genes: int, features: int, scale: str, batches: int = 0, every_gene: int = 0
+) -> TransitionConfig:
     """A `TransitionConfig` from a Hydra ``model`` group, the data's widths, scale and number of batches."""
     unknown = sorted(set(model) - MODEL_KEYS)
     if unknown:
@@ -23,7 +25,9 @@ def config_from(model: dict, genes: int, features: int, scale: str, batches: int
     settings = {k: value for k, value in model.items() if k != "name"}
     if not (settings.get("batch_encoder") or settings.get("batch_token")):
         batches = 0
-    return TransitionConfig(genes=genes, features=features, space=space, batches=batches, **settings)
+    return TransitionConfig(
+        genes=genes, features=features, space=space, batches=batches, every_gene=every_gene, **settings
+    )
 
 
 def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = None) -> TransitionModel:
@@ -59,11 +63,15 @@ def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = 
         raise StateshiftError(f"{checkpoint} holds LoRA's adapters apart from the weights: take {run.best}.")
     config = run.config()
     model = TransitionModel(
-        config_from(config["model"], len(run.genes()), features, config["scale"], len(run.batches()))
+        config_from(
+            config["model"], len(run.genes()), features, config["scale"], len(run.batches()), len(run.every_gene())
+        )
     )
     try:
         if model.config.start == "effect":
             model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])
+            if model.config.gene_decoder:
+                model.set_gene_start(state["gene_effect_up"], state["gene_effect_intercept"])
         model.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
         raise StateshiftError(

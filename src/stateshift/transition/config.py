@@ -7,7 +7,7 @@ from typing import Any
 
 from stateshift.errors import StateshiftError, suggestion
 
-FROM_DATA = ("genes", "features", "space", "batches")
+FROM_DATA = ("genes", "features", "space", "batches", "every_gene")
 """Of a `TransitionConfig`, what follows from the data; the rest is a config's ``model`` group."""
 
 
@@ -38,14 +38,18 @@ class TransitionConfig:
         In the encoders, the output projection and the heads.
     space
         What the cells are: ``expression`` or ``embedding``.
+    every_gene
+        Genes of the cells' files, from the data, where the cells are a part of them or an embedding; else 0.
     output_space
-        What is predicted. ``gene``: the genes that the cells have, or that the gene decoder gives.
-        ``all``: every gene, by a bottleneck of G/8 after the projection (with ``predict_residual``) and by the
-        gene decoder where there is one. ``embedding``: the cells' embedding. Default: what the cells are.
+        What the network predicts. ``gene``: the genes that the cells have. ``embedding``: the cells' embedding.
+        ``all``: every gene; of cells that have them all by a bottleneck of G/8 after the projection (with
+        ``predict_residual``), of others by the projection itself, or by the gene decoder where there is one,
+        after such a bottleneck. Default: ``gene``; of embeddings ``all`` where their files hold genes.
     relu
-        Whether predicted cells end in a ReLU. Default: where the cells are expression.
+        Whether predicted cells end in a ReLU. Default: where they are expression.
     gene_decoder
-        Genes that a decoder gives from the predicted cells; 0 is no decoder.
+        Whether a decoder gives every gene from the predicted cells; of embeddings also with ``gene``, without the
+        bottleneck.
     gene_decoder_widths
         Its hidden widths.
     batches
@@ -76,7 +80,8 @@ class TransitionConfig:
     space: str = "expression"
     output_space: str | None = None
     relu: bool | None = None
-    gene_decoder: int = 0
+    every_gene: int = 0
+    gene_decoder: bool = False
     gene_decoder_widths: tuple[int, ...] = (1024, 1024, 512)
     batches: int = 0
     batch_encoder: bool = False
@@ -87,7 +92,7 @@ class TransitionConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "ffn", "set_size", "encoder_layers", "decoder_layers"):
             self._require_whole(name, getattr(self, name), 1)
-        for name in ("gene_decoder", "batches"):
+        for name in ("every_gene", "batches"):
             self._require_whole(name, getattr(self, name), 0)
         if not isinstance(self.gene_decoder_widths, list | tuple):
             raise StateshiftError(f"model.gene_decoder_widths={self.gene_decoder_widths} has to be a list of widths.")
@@ -99,25 +104,40 @@ class TransitionConfig:
             self._require_one_of(name, choices)
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise StateshiftError(f"model.dropout={self.dropout} has to be a number from 0 to below 1.")
-        switches = ("basal_mlp", "predict_residual", "batch_encoder", "batch_token", "confidence_token", "mask_attn")
+        switches = (
+            "basal_mlp", "predict_residual", "gene_decoder", "batch_encoder", "batch_token", "confidence_token", "mask_attn",
+        )  # fmt: skip
         for name in switches if self.relu is None else (*switches, "relu"):
             if not isinstance(getattr(self, name), bool):
                 raise StateshiftError(f"model.{name}={getattr(self, name)} has to be true or false.")
-        own = "embedding" if self.space == "embedding" else "gene"
-        settled = {
-            "output_space": self.output_space or own,
-            "relu": self.space == "expression" if self.relu is None else self.relu,
-            "gene_decoder_widths": tuple(self.gene_decoder_widths),
-        }
+        own = "gene" if self.space == "expression" else "all" if self.every_gene else "embedding"
+        settled = {"output_space": self.output_space or own, "gene_decoder_widths": tuple(self.gene_decoder_widths)}
         for name, value in settled.items():
             object.__setattr__(self, name, value)
+        if self.relu is None:
+            object.__setattr__(self, "relu", self.space == "expression" or self.projects_every_gene)
         self._require_one_of("output_space", ("gene", "all", "embedding"))
         self._refuse_contradictions()
 
     @property
+    def projects_every_gene(self) -> bool:
+        """Whether the projection gives every gene of the files, and not what the cells are."""
+        return self.output_space == "all" and self.every_gene > 0 and not self.gene_decoder
+
+    @property
+    def predicts_every_gene(self) -> bool:
+        """Whether the network gives genes that its cells don't have, which it has to be shown in training."""
+        return self.projects_every_gene or self.gene_decoder
+
+    @property
+    def width(self) -> int:
+        """Of what the projection gives."""
+        return self.every_gene if self.projects_every_gene else self.genes
+
+    @property
     def bottleneck(self) -> bool:
         """Whether the output passes a bottleneck of G/8 after the projection."""
-        return self.output_space == "all" and self.predict_residual
+        return self.output_space == "all" and self.predict_residual and not self.projects_every_gene
 
     def settings(self) -> dict[str, Any]:
         """All but what follows from the data, as a config's ``model`` group holds it."""
@@ -135,24 +155,31 @@ class TransitionConfig:
 
     def _refuse_contradictions(self) -> None:
         """Options that would do nothing, or undo each other."""
-        decoder, expression = self.gene_decoder > 0, self.space == "expression"
+        decoder, expression = self.gene_decoder, self.space == "expression"
         contradictions = [
             (
                 expression and self.output_space == "embedding",
                 "model.output_space=embedding: the cells are expression; name an embedding of the cells, or say gene.",
             ),
             (
-                not expression and self.output_space != "embedding" and not decoder,
-                f"model.output_space={self.output_space}: embeddings become genes by a decoder alone, and "
-                "model.gene_decoder is 0.",
+                not expression and self.output_space == "gene" and not decoder,
+                "model.output_space=gene: embeddings become genes by model.gene_decoder=true or model.output_space=all.",
+            ),
+            (
+                not expression and self.output_space == "all" and not self.every_gene,
+                "model.output_space=all: the embedding's files hold no genes to predict.",
             ),
             (
                 decoder and self.output_space == ("gene" if expression else "embedding"),
-                f"model.gene_decoder={self.gene_decoder} would stand idle: the model gives what "
+                "model.gene_decoder=true would stand idle: the model gives what "
                 f"model.output_space={self.output_space} asks for without it.",
             ),
             (
-                self.output_space == "all" and not self.predict_residual and not decoder,
+                decoder and not self.every_gene,
+                "model.gene_decoder=true: the cells hold every gene already, and there is nothing to decode.",
+            ),
+            (
+                self.output_space == "all" and not self.predict_residual and not self.predicts_every_gene,
                 "model.output_space=all without model.predict_residual and without a gene decoder is the same as gene: "
                 "say gene.",
             ),
@@ -160,9 +187,12 @@ class TransitionConfig:
                 self.bottleneck and self.genes < 8,
                 f"model.output_space=all needs at least 8 genes for its bottleneck of G/8, and there are {self.genes}.",
             ),
-            (expression and not self.relu, "model.relu=false would predict negative expression."),
             (
-                not expression and self.relu and self.start == "effect",
+                (expression or self.projects_every_gene) and not self.relu,
+                "model.relu=false would predict negative expression.",
+            ),
+            (
+                not expression and not self.projects_every_gene and self.relu and self.start == "effect",
                 "model.relu=true with model.start=effect would cut negative values off the embeddings it starts from.",
             ),
             (

@@ -32,7 +32,7 @@ def normed_mlp(widths: Sequence[int], dropout: float) -> nn.Sequential:
 
 
 def gene_decoder(width: int, genes: int, hidden: Sequence[int], dropout: float) -> nn.Sequential:
-    """Predicted cells (…, width) to the expression of genes (…, genes), not negative."""
+    """Predicted cells (…, width) to the expression of genes (…, genes), log1p and not negative."""
     return normed_mlp([width, *hidden, genes], dropout)
 
 

@@ -23,9 +23,10 @@ class TransitionOutput(NamedTuple):
     Parameters
     ----------
     cells
-        Perturbed cells (B, S, G); rows of padding are meaningless.
+        Perturbed cells (B, S, G), or (B, S, every gene) where the projection gives every gene; rows of padding are
+        meaningless.
     genes
-        The gene decoder's expression of them, (B, S, decoded genes), log1p; None without a decoder.
+        The gene decoder's expression of them, (B, S, every gene), log1p; None without a decoder.
     batch_logits
         A logit a set and batch, (B, batches); None without a batch token.
     confidence
@@ -57,7 +58,7 @@ class TransitionModel(nn.Module):
         self.pert_encoder = mlp(c.features, c.hidden, c.hidden, c.encoder_layers, c.dropout)
         self.basal_encoder = mlp(c.genes, c.hidden, c.hidden, c.encoder_layers if c.basal_mlp else 1, c.dropout)
         self.transformer_backbone = SetTransformer(c.hidden, c.layers, c.heads, c.ffn, alone=c.mask_attn)
-        self.project_out = mlp(c.hidden, c.genes, c.hidden, c.decoder_layers, c.dropout)
+        self.project_out = mlp(c.hidden, c.width, c.hidden, c.decoder_layers, c.dropout)
         if c.bottleneck:
             narrow = c.genes // 8
             self.bottleneck = nn.Sequential(nn.Linear(c.genes, narrow), nn.GELU(), nn.Linear(narrow, c.genes))
@@ -68,18 +69,28 @@ class TransitionModel(nn.Module):
         if c.confidence_token:
             self.confidence_token = ConfidenceToken(c.hidden, c.dropout)
         if c.gene_decoder:
-            self.gene_decoder = gene_decoder(c.genes, c.gene_decoder, c.gene_decoder_widths, c.dropout)
+            self.gene_decoder = gene_decoder(c.genes, c.every_gene, c.gene_decoder_widths, c.dropout)
         if c.start == "effect":
             self.register_buffer("effect_down", torch.zeros(c.features, 0))
-            self.register_buffer("effect_up", torch.zeros(0, c.genes))
-            self.register_buffer("effect_intercept", torch.zeros(c.genes))
-            last = (self.bottleneck if c.bottleneck else self.project_out)[-1]
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            self.register_buffer("effect_up", torch.zeros(0, c.width))
+            self.register_buffer("effect_intercept", torch.zeros(c.width))
+            lasts = [(self.bottleneck if c.bottleneck else self.project_out)[-1]]
+            if c.gene_decoder:
+                self.register_buffer("gene_effect_up", torch.zeros(0, c.every_gene))
+                self.register_buffer("gene_effect_intercept", torch.zeros(c.every_gene))
+                self.gene_decoder = self.gene_decoder[:-1]  # what it adds may be negative
+                lasts.append(self.gene_decoder[-1])
+            for last in lasts:
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
 
     def set_start(self, down: Tensor, up: Tensor, intercept: Tensor) -> None:
         """Give the linear start: effect (G,) = features (F,) @ down (F, R) @ up (R, G) + intercept (G,), log1p."""
         self.effect_down, self.effect_up, self.effect_intercept = down, up, intercept
+
+    def set_gene_start(self, up: Tensor, intercept: Tensor) -> None:
+        """Give what the gene decoder adds to: effect of every gene = features @ down of `set_start` @ up + intercept."""
+        self.gene_effect_up, self.gene_effect_intercept = up, intercept
 
     def forward(self, batch: dict) -> TransitionOutput:
         """Perturbed cells for a batch, and what the model's heads give.
@@ -93,6 +104,7 @@ class TransitionModel(nn.Module):
             ``is_control``: (B,) true for sets that nobody perturbed, which have no linear start; absent where none is.
             ``ctrl_mean``: (B, G), the mean of the whole control population where a set is a part of one;
             absent, each set's own mean.
+            ``ctrl_cell_counts`` and ``ctrl_counts_mean``: the same of every gene, log1p, where `starts_from_genes`.
             ``batch``: with a batch encoder, each cell's batch: (B, S) or flat (B·S,), or one-hot (B·S, batches).
 
         Returns
@@ -113,10 +125,10 @@ class TransitionModel(nn.Module):
             h_BSH = h_BSH + self.batch_encoder(self.read_batches(batch))
         z_BTH = self.transformer_backbone(*self._with_tokens(h_BSH, mask_BS))
         z_BSH = z_BTH[:, 1:][:, : h_BSH.shape[1]] if c.batch_token else z_BTH[:, : h_BSH.shape[1]]
-        cells_BSG = self._from_start(batch, x_BSG, p_BF, mask_BS, self._project(z_BSH, basal_BSH, x_BSG))
+        cells_BSG = self._cells(batch, x_BSG, p_BF, mask_BS, self._project(z_BSH, basal_BSH, x_BSG))
         return TransitionOutput(
             cells_BSG,
-            self.gene_decoder(cells_BSG) if c.gene_decoder else None,
+            self._genes(batch, cells_BSG, p_BF, mask_BS) if c.gene_decoder else None,
             self.batch_token(z_BTH[:, 0]) if c.batch_token else None,
             self.confidence_token(z_BTH[:, -1]) if c.confidence_token else None,
         )
@@ -138,21 +150,44 @@ class TransitionModel(nn.Module):
             return self.bottleneck(self.project_out(z_BSH) + x_BSG)
         return self.project_out(z_BSH + basal_BSH if self.config.predict_residual else z_BSH)
 
-    def _from_start(self, batch: dict, x_BSG: Tensor, p_BF: Tensor, mask_BS: Tensor | None, out_BSG: Tensor) -> Tensor:
+    @property
+    def starts_from_genes(self) -> bool:
+        """Whether what it predicts is added to the control cells' expression of every gene."""
+        return self.config.start == "effect" and self.config.predicts_every_gene
+
+    def _cells(self, batch: dict, x_BSG: Tensor, p_BF: Tensor, mask_BS: Tensor | None, out_BSG: Tensor) -> Tensor:
         """What the network makes, on top of the linear start where there is one."""
-        if self.config.start == "effect":
-            effect_BG = p_BF @ self.effect_down @ self.effect_up + self.effect_intercept
-            if "is_control" in batch:
-                effect_BG = effect_BG * ~batch["is_control"][:, None]
-            if self.config.space == "embedding":
+        c = self.config
+        if c.start == "effect":
+            effect_BG = _unless_control(batch, p_BF @ self.effect_down @ self.effect_up + self.effect_intercept)
+            if c.projects_every_gene:
+                out_BSG = self._on_expression(batch, "counts", effect_BG, mask_BS, out_BSG)
+            elif c.space == "embedding":
                 return x_BSG + effect_BG[:, None, :] + out_BSG
-            mean_BG = batch["ctrl_mean"] if "ctrl_mean" in batch else masked_mean(x_BSG, mask_BS)
-            start_BSG = shift_population(x_BSG, effect_BG, mean_BG)
-            # a gene that is silent in a cell stays so: small additions to every zero would make cells
-            # that no sequencer gives, and thousands of genes differentially expressed
-            out_BSG = start_BSG + out_BSG.masked_fill_(start_BSG <= 0, 0)
-        # in place, here and above: at 18,080 genes another copy of the cells takes as long as the transformer
-        return out_BSG.relu_() if self.config.relu else out_BSG
+            else:
+                out_BSG = self._on_expression(batch, "emb", effect_BG, mask_BS, out_BSG)
+        # in place, here and below: at 18,080 genes another copy of the cells takes as long as the transformer
+        return out_BSG.relu_() if c.relu else out_BSG
+
+    def _genes(self, batch: dict, cells_BSG: Tensor, p_BF: Tensor, mask_BS: Tensor | None) -> Tensor:
+        """What the gene decoder makes of the predicted cells, on top of the linear start where there is one."""
+        decoded = self.gene_decoder(cells_BSG)
+        if self.config.start == "none":
+            return decoded
+        effect = p_BF @ self.effect_down @ self.gene_effect_up + self.gene_effect_intercept
+        return self._on_expression(batch, "counts", _unless_control(batch, effect), mask_BS, decoded).relu_()
+
+    def _on_expression(
+        self, batch: dict, of: str, effect_BG: Tensor, mask_BS: Tensor | None, out_BSG: Tensor
+    ) -> Tensor:
+        """Control cells shifted by an effect, and the network's addition where they are expressed then."""
+        x_BSG = self.read_batch(batch, f"ctrl_cell_{of}")[0]
+        mean = "ctrl_mean" if of == "emb" else "ctrl_counts_mean"
+        mean_BG = batch[mean] if mean in batch else masked_mean(x_BSG, mask_BS)
+        start_BSG = shift_population(x_BSG, effect_BG, mean_BG)
+        # a gene that is silent in a cell stays so: small additions to every zero would make cells
+        # that no sequencer gives, and thousands of genes differentially expressed
+        return start_BSG + out_BSG.masked_fill_(start_BSG <= 0, 0)
 
     def read_batch(self, batch: dict, cells: str = "ctrl_cell_emb") -> tuple[Tensor, Tensor, Tensor | None]:
         """Cells (B, S, G), features once a set (B, F), and the mask, from either layout of a batch.
@@ -162,6 +197,8 @@ class TransitionModel(nn.Module):
         StateshiftError
             A flat batch is no whole number of sets, or the features differ within a set.
         """
+        if cells not in batch:
+            raise StateshiftError(f"The model predicts every gene, and these cells carry no `{cells}`.")
         x, p, mask = batch[cells], batch["pert_emb"], batch.get("mask")
         if x.dim() == 2:
             S = min(self.config.set_size, len(x))
@@ -189,6 +226,11 @@ class TransitionModel(nn.Module):
         if labels.dim() == (2 if flat else 3):
             labels = labels.argmax(-1)
         return labels.long().view(-1, min(self.config.set_size, len(labels))) if flat else labels.long()
+
+
+def _unless_control(batch: dict, effect_BG: Tensor) -> Tensor:
+    """Effects (B, G), none for sets that nobody perturbed."""
+    return effect_BG * ~batch["is_control"][:, None] if "is_control" in batch else effect_BG
 
 
 def masked_mean(x_BSG: Tensor, mask_BS: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ import lightning
 from torch import Tensor
 
 from stateshift.transition.config import TransitionConfig
+from stateshift.transition.lora import merged_state
 from stateshift.transition.losses import Objective, Populations
 from stateshift.transition.losses.heads import with_heads
 from stateshift.transition.model import TransitionModel, TransitionOutput, masked_mean
@@ -52,29 +53,39 @@ class TransitionModule(lightning.LightningModule):
         -------
         tuple
             ``val_loss``, its terms and the Euclidean error of the mean ``val_shift_error``, (B,) each; and the
-            mean predicted cell minus the mean control, (B, G).
+            mean predicted cell minus the mean control, (B, G), of every gene where the network predicts it.
         """
         output = self.model(batch)
-        predicted = output.cells
-        measured, _, mask = self.model.read_batch(batch, "pert_cell_emb")
-        control, _, _ = self.model.read_batch(batch)
-        error = masked_mean(predicted, mask) - masked_mean(measured, mask)
         losses = {f"val_{name}": value for name, value in self._losses(batch, output).items()}
+        predicted, measured, control, mask = self._compared(batch, output)
+        error = masked_mean(predicted, mask) - masked_mean(measured, mask)
         shift_BG = masked_mean(predicted, mask) - masked_mean(control, mask)
         return {**losses, "val_shift_error": error.norm(dim=1)}, shift_BG
 
     def control_shifts(self, batch: dict) -> dict[str, Tensor]:
         """How far the model moves the mean of sets of control cells, (B,): 0 where it leaves them alone."""
-        predicted = self.model(batch).cells
-        control, _, mask = self.model.read_batch(batch)
+        predicted, _, control, mask = self._compared(batch, self.model(batch))
         return {"control_shift": (masked_mean(predicted, mask) - masked_mean(control, mask)).norm(dim=1)}
+
+    def _compared(self, batch: dict, output: TransitionOutput) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """What a prediction holds of the network, the same of measured and of control cells, and the mask."""
+        predicted = output.cells if output.genes is None else output.genes
+        of = "counts" if self.model.config.predicts_every_gene else "emb"
+        measured, _, mask = self.model.read_batch(batch, f"pert_cell_{of}")
+        return predicted, measured, self.model.read_batch(batch, f"ctrl_cell_{of}")[0], mask
 
     def _losses(self, batch: dict, output: TransitionOutput) -> dict[str, Tensor]:
         """The objective's terms and the heads' losses of each set, (B,), and under ``loss`` what is minimised."""
-        measured, features, mask = self.model.read_batch(batch, "pert_cell_emb")
-        control, _, _ = self.model.read_batch(batch)
+        of = "counts" if self.model.config.projects_every_gene else "emb"
+        measured, features, mask = self.model.read_batch(batch, f"pert_cell_{of}")
+        control, _, _ = self.model.read_batch(batch, f"ctrl_cell_{of}")
         of_cells = Populations(output.cells, measured, control, features, mask, batch.get("is_control"))
         return with_heads(self.objective(of_cells), output, self.model, batch, mask)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Weights that nothing resumes from are a whole model: adapters are added to what they adapt."""
+        if "optimizer_states" not in checkpoint:
+            checkpoint["state_dict"] = merged_state(self, checkpoint["state_dict"])
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW, and its rate set anew each step."""

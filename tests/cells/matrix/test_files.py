@@ -378,13 +378,13 @@ def test_labels_and_matrix_of_two_states_of_a_file_are_refused(screen, monkeypat
 
 def test_an_obsm_array_without_gene_names_is_told_and_takes_no_scale(screen):
     adata = ad.read_h5ad(screen.cells)
-    adata.obsm["X_mine"] = adata.X.toarray()[:, :3]
+    adata.obsm["X_hvg"] = adata.X.toarray()[:, :3]
     adata.write_h5ad(screen.cells)
-    screen.write_toml('[training]\nmade = "train"\n[columns]\nembedding = "X_mine"\n')
-    assert any("obsm `X_mine` names no genes" in note for note in check_experiment(screen.toml).notes)
-    with pytest.raises(StateshiftError, match="a scale is declared, and obsm `X_mine` names no genes"):
-        read_cells(screen.cells, {"embedding": "X_mine", "scale": "log1p"})
-    adata.uns["stateshift"] = {"embedding_genes": {"X_mine": ["GENE0", "GENE1"]}}
+    screen.write_toml('[training]\nmade = "train"\n[columns]\nembedding = "X_hvg"\n')
+    assert any("obsm `X_hvg` names no genes" in note for note in check_experiment(screen.toml).notes)
+    with pytest.raises(StateshiftError, match="a scale is declared, and obsm `X_hvg` names no genes"):
+        read_cells(screen.cells, {"embedding": "X_hvg", "scale": "log1p"})
+    adata.uns["stateshift"] = {"embedding_genes": {"X_hvg": ["GENE0", "GENE1"]}}
     adata.write_h5ad(screen.cells)
-    with pytest.raises(StateshiftError, match="names 2 genes of obsm `X_mine`, which has 3 columns"):
-        read_cells(screen.cells, {"embedding": "X_mine"})
+    with pytest.raises(StateshiftError, match="names 2 genes of obsm `X_hvg`, which has 3 columns"):
+        read_cells(screen.cells, {"embedding": "X_hvg"})

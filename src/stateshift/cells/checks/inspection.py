@@ -11,10 +11,10 @@ import pandas as pd
 
 from stateshift.cells.checks.coverage import SplitCoverage, coverage_by_split, coverage_problems
 from stateshift.cells.checks.labels import look_at_labels
-from stateshift.cells.every_gene import differences, looked_at, survey_every_gene
+from stateshift.cells.every_gene import differences, looked_at, scale_of_X, survey_every_gene
 from stateshift.cells.experiment import Experiment, parse_experiment
 from stateshift.cells.loading import IN_MEMORY, Storage, load_survey, scales_that_differ
-from stateshift.cells.matrix.scale import refuse_empty_cells
+from stateshift.cells.matrix.scale import log1p_of_counts, refuse_empty_cells
 from stateshift.cells.matrix.stored import opened, stored_matrix
 from stateshift.cells.population import Cells
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK, find_splits, seen_elsewhere, split_counts, split_groups
@@ -207,11 +207,11 @@ def _table(experiment: Experiment) -> FeatureTable | None:
 
 def _look_at_values(survey: Survey, experiment: Experiment) -> tuple[str, list[str]]:
     """The scale that the cells would have, and what is wrong with their values; none of them is kept."""
-    scale, values, problems = _look_at_matrices(survey, experiment)
-    whole = survey.every_gene
+    declared, whole = experiment.columns.get("scale"), survey.every_gene
+    scale, values, problems = _look_at_matrices(survey, declared)
     if whole is None or problems:
         return scale, problems
-    _, values_of_X, problems = _look_at_matrices(whole, experiment)
+    _, values_of_X, problems = _look_at_matrices(whole, scale_of_X(survey, declared))
     if scale == "embedding" or problems:
         return scale, problems
     places = pd.Index(whole.genes).get_indexer(survey.genes)
@@ -221,20 +221,20 @@ def _look_at_values(survey: Survey, experiment: Experiment) -> tuple[str, list[s
     return scale, problems
 
 
-def _look_at_matrices(survey: Survey, experiment: Experiment) -> tuple[str, list[np.ndarray], list[str]]:
+def _look_at_matrices(survey: Survey, declared: str | None) -> tuple[str, list[np.ndarray], list[str]]:
     """The scale that the files' matrices would have, a few rows of each as they would be, and what is wrong."""
     found_on, few, problems = {}, [], []
     for file in track(survey.files, "looking at values"):
         try:
             with opened(file.path) as group:
                 matrix, index = stored_matrix(group, file.path, file.embedding), gene_index(file, survey.genes)
-                facts = matrix.look(index)
-                rows = looked_at(len(file.obs))
-                values = matrix.some(rows) if survey.every_gene or survey is not None else None
+                facts, rows = matrix.look(index), looked_at(len(file.obs))
+                values = matrix.some(rows) if index is None else matrix.some(rows)[:, index]
             if file.is_expression:
-                found = facts.scale(file.uns, experiment.columns.get("scale"), matrix.where)
+                found = facts.scale(file.uns, declared, matrix.where)
                 if found == "counts":
                     refuse_empty_cells(facts.totals, matrix.where)
+                    values = log1p_of_counts(values, facts.totals[rows, None])
             else:
                 facts.refuse_bad_values(matrix.where)
                 found = "embedding"
@@ -242,5 +242,6 @@ def _look_at_matrices(survey: Survey, experiment: Experiment) -> tuple[str, list
             problems.append(str(error))
             continue
         found_on[file.name] = found
+        few.append(values)
     problems += scales_that_differ(survey, found_on)
-    return "log1p_1e4" if "counts" in found_on.values() else next(iter(found_on.values()), ""), problems
+    return "log1p_1e4" if "counts" in found_on.values() else next(iter(found_on.values()), ""), few, problems

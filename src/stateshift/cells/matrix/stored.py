@@ -154,6 +154,23 @@ class StoredMatrix:
             self._refuse_bad_places(rows, starts, self.shape[0])
             yield self.element["data"][start:stop], rows, columns
 
+    def some(self, rows: np.ndarray) -> np.ndarray:
+        """A few rows, dense."""
+        if self.kind == "dense":
+            return np.stack([self.element[int(r)] for r in rows])
+        out = np.zeros((len(rows), self.shape[1]), np.float32)
+        if self.kind == "csr":
+            indptr = self.indptr()
+            for i, r in enumerate(rows):
+                window = slice(int(indptr[r]), int(indptr[r + 1]))
+                out[i, self.element["indices"][window]] = self.element["data"][window]
+            return out
+        wanted = pd.Index(rows)
+        for values, at, column in self.columns():
+            place = wanted.get_indexer(at)
+            out[place[place >= 0], column[place >= 0]] = values[place >= 0]
+        return out
+
     def _refuse_bad_places(self, indices: np.ndarray, starts: np.ndarray, limit: int) -> None:
         """Indices outside the matrix, which would be values of other cells, or one place given two values."""
         if not len(indices):

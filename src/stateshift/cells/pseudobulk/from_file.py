@@ -72,7 +72,7 @@ def _read(
         if split is not None:
             raise StateshiftError(f"--split {split}: {source} has no splits, an experiment TOML has.")
         return read_cells(source, columns, storage=storage), None
-    _, cells, of_cell = read_all(source, columns, storage=storage)
+    _, cells, of_cell = read_all(source, columns, storage=storage, every_gene=False)
     if split is None:
         return cells, None
     if not (of_cell == split).any():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stateshift.errors import StateshiftError
 from stateshift.transition.losses.energy import energy_distance
 from stateshift.transition.model import TransitionModel, TransitionOutput
 
@@ -33,9 +32,7 @@ def with_heads(
     """
     heads, total = {}, losses["loss"]
     if output.genes is not None:
-        if "pert_cell_counts" not in batch:
-            raise StateshiftError("The gene decoder learns from `pert_cell_counts`, and these cells carry none.")
-        heads["genes"] = energy_distance(output.genes, batch["pert_cell_counts"].view_as(output.genes), mask_BS)
+        heads["genes"] = energy_distance(output.genes, model.read_batch(batch, "pert_cell_counts")[0], mask_BS)
         total = total + heads["genes"]
     if output.batch_logits is not None:
         heads["batch_token"] = batch_token_loss(output.batch_logits, model.read_batches(batch), mask_BS)
