@@ -14,7 +14,7 @@ from stateshift.features.sources import FeatureRequest
 from stateshift.files import sha256
 from stateshift.genes import GeneCoverage, GeneNames, proteins_of_genes
 from stateshift.proteins import ProteinModel, embed_proteins, load_esm2, read_fasta
-from stateshift.proteins.embed import MAX_RESIDUES, POOLING, WINDOWS
+from stateshift.proteins.batches import MAX_RESIDUES, WINDOWS
 from stateshift.proteins.esm2 import DEMO
 from stateshift.proteins.journal import VectorJournal
 
@@ -46,7 +46,7 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
         "model": esm.name,
         "model_sha256": esm.sha256,
         "layer": esm.layers,
-        "pooling": POOLING,
+        "pooling": "mean over residues, last layer",
         "windows": WINDOWS,
         "in_windows": [g for g, p in coverage.found.items() if len(p.sequence) > MAX_RESIDUES],
         "fasta": fasta.name,

@@ -1,7 +1,22 @@
 """Protein sequences in, protein embeddings out."""
 
-from stateshift.proteins.embed import embed_proteins
+from stateshift.proteins.embed import Rows, embed_proteins, embed_sequences
 from stateshift.proteins.esm2 import ProteinModel, load_esm2
 from stateshift.proteins.fasta import Protein, read_fasta
+from stateshift.proteins.pooling import POOLINGS, pool
+from stateshift.proteins.store import EmbeddingStore
+from stateshift.proteins.store_writer import StoreWriter
 
-__all__ = ["Protein", "ProteinModel", "embed_proteins", "load_esm2", "read_fasta"]
+__all__ = [
+    "POOLINGS",
+    "EmbeddingStore",
+    "Protein",
+    "ProteinModel",
+    "Rows",
+    "StoreWriter",
+    "embed_proteins",
+    "embed_sequences",
+    "load_esm2",
+    "pool",
+    "read_fasta",
+]

@@ -1,52 +1,54 @@
-"""Protein embeddings: one vector a protein, the mean over its residues in ESM2's last layer."""
+"""Protein embeddings: residue rows, and one vector a protein."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, suggestion
 from stateshift.progress import track
-from stateshift.proteins.esm2 import ProteinModel
+from stateshift.proteins.batches import TOKENS_PER_BATCH, Batch, plan
+from stateshift.proteins.esm2 import ProteinModel, checked_layer
+from stateshift.proteins.pooling import pool
 
-MAX_RESIDUES = 1022
-OVERLAP = 256
-POOLING = "mean over residues, last layer"
-WINDOWS = (
-    f"over {MAX_RESIDUES} residues: windows of {MAX_RESIDUES} every {MAX_RESIDUES - OVERLAP}, "
-    "the last one ends with the protein; window means averaged by window length"
-)
+LEVELS = ("residue", "protein", "both")
 
 
-def windows(length: int) -> list[tuple[int, int]]:
-    """Start and end of the windows that a protein of `length` residues is read in.
+@dataclass(frozen=True)
+class Rows:
+    """What the model says of one protein.
 
-    A window holds 1,022 residues (what ESM2 was trained on) and the next begins 766 later, so that
-    neighbours share 256; the last ends with the protein and may be shorter.
-
-    Examples
-    --------
-    >>> windows(1022)
-    [(0, 1022)]
-    >>> windows(2000)
-    [(0, 1022), (766, 1788), (1532, 2000)]
+    Parameters
+    ----------
+    residues
+        (L, D) float32.
+    bos, eos
+        (D,) float32, the rows of the tokens before the first and behind the last residue.
     """
-    spans = [(0, min(length, MAX_RESIDUES))]
-    while spans[-1][1] < length:
-        start = spans[-1][0] + MAX_RESIDUES - OVERLAP
-        spans.append((start, min(start + MAX_RESIDUES, length)))
-    return spans
+
+    residues: np.ndarray
+    bos: np.ndarray
+    eos: np.ndarray
+
+    def pooled(self, pooling: str = "mean", weights: np.ndarray | None = None) -> np.ndarray:
+        """One vector (D,); see `pool`."""
+        return pool(self.residues, pooling, bos=self.bos, eos=self.eos, weights=weights)
 
 
-def embed_proteins(
-    esm: ProteinModel, sequences: Mapping[str, str], tokens_per_batch: int = 2048
-) -> Iterator[tuple[str, np.ndarray]]:
+def embed_sequences(
+    esm: ProteinModel,
+    sequences: Mapping[str, str],
+    *,
+    layer: int = -1,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+) -> Iterator[tuple[str, Rows]]:
     """Embed proteins, the longest first, and hand on each as soon as it is done.
 
-    A protein's vector is the mean of the last layer's rows 1…L (no BOS, EOS or padding). A protein of
-    more than 1,022 residues is read in the overlapping `windows`; with n_w residues and mean m_w in
-    window w its vector is Σ n_w m_w / Σ n_w, so residues that two windows share count twice.
+    A protein of more than 1,022 residues is read in the overlapping `windows`. Each of its rows is the mean
+    over the windows that hold the residue; its BOS and EOS rows are the means over its windows, weighted
+    by their numbers of residues.
 
     Parameters
     ----------
@@ -54,67 +56,87 @@ def embed_proteins(
         The model.
     sequences
         Name → sequence, in the letters of the ESM alphabet (`read_fasta` sees to that).
+    layer
+        0 (the token embedding) to the model's last; negative ones count from the end. The last is taken
+        after the final layer norm.
     tokens_per_batch
         Most tokens in a batch, padding, BOS and EOS included; at least 1,024, one full window.
 
     Yields
     ------
-    tuple of str and numpy.ndarray
-        Name and vector (D,) float32.
+    tuple of str and Rows
+        Name, and its rows of that layer.
 
     Raises
     ------
     StateshiftError
-        A sequence is empty or the budget is under one window.
+        A sequence is empty, the model has no such layer, or the budget is under one window.
     """
-    if tokens_per_batch < MAX_RESIDUES + 2:
-        raise StateshiftError(f"A batch needs at least {MAX_RESIDUES + 2} tokens, not {tokens_per_batch}.")
+    layer = checked_layer(layer, esm.layers)
     empty = [name for name, sequence in sequences.items() if not sequence]
     if empty:
         raise StateshiftError(f"`{empty[0]}` has an empty sequence.")
-    batches = _batches(sequences, tokens_per_batch)
-    sums: dict[str, np.ndarray] = {}
-    weights: dict[str, int] = {}
-    whole = {name: sum(end - start for start, end in windows(len(s))) for name, s in sequences.items()}
-    for batch in track(batches, f"Embedding with {esm.name}", total=len(batches)):
-        means = window_means(esm, [sequences[name][start:end] for name, start, end in batch])
-        for (name, start, end), mean in zip(batch, means):
-            sums[name] = sums.get(name, 0.0) + (end - start) * mean.astype(np.float64)
-            weights[name] = weights.get(name, 0) + end - start
-            if weights[name] == whole[name]:
-                yield name, (sums.pop(name) / weights.pop(name)).astype(np.float32)
+    names = list(sequences)
+    groups = plan([len(sequences[name]) for name in names], tokens_per_batch)
+    texts = list(sequences.values())
+    for group in track(groups, f"Embedding with {esm.name}", total=len(groups)):
+        for number, rows in embed_group(esm, texts, group, layer):
+            yield names[number], rows
 
 
-def window_means(esm: ProteinModel, pieces: Sequence[str]) -> np.ndarray:
-    """Mean over the residues of each piece, (B, D) float32, in one forward pass."""
-    import torch
+def embed_proteins(
+    esm: ProteinModel,
+    sequences: Mapping[str, str],
+    *,
+    layer: int = -1,
+    pooling: str = "mean",
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """One vector (D,) float32 a protein: `embed_sequences`, pooled."""
+    for name, rows in embed_sequences(esm, sequences, layer=layer, tokens_per_batch=tokens_per_batch):
+        yield name, rows.pooled(pooling)
 
-    device = next(esm.model.parameters()).device
-    _, _, tokens = esm.alphabet.get_batch_converter()([("", piece) for piece in pieces])
-    with torch.no_grad():
-        rows = esm.model(tokens.to(device), repr_layers=[esm.layers])["representations"][esm.layers]
-    return np.stack([row[1 : len(piece) + 1].mean(0).float().cpu().numpy() for row, piece in zip(rows, pieces)])
 
+def checked_level(level: str) -> tuple[str, ...]:
+    """``residue``, ``protein`` or both of them.
 
-def _batches(sequences: Mapping[str, str], budget: int) -> list[list[tuple[str, int, int]]]:
-    """Batches of (name, start, end) within the budget.
-
-    Proteins that need windows get batches of their own, so that each is whole, and can be kept, before
-    the next begins; the others are sorted by length, which keeps padding low.
+    Examples
+    --------
+    >>> checked_level("both")
+    ('residue', 'protein')
     """
-    names = sorted(sequences, key=lambda name: (-len(sequences[name]), name))
-    long = [name for name in names if len(sequences[name]) > MAX_RESIDUES]
-    groups = [[(name, start, end) for start, end in windows(len(sequences[name]))] for name in long]
-    groups.append([(name, 0, len(sequences[name])) for name in names[len(long) :]])
-    batches: list[list[tuple[str, int, int]]] = []
-    for group in groups:
-        batch: list[tuple[str, int, int]] = []
-        for piece in group:
-            longest = max((end - start for _, start, end in [*batch, piece])) + 2
-            if batch and longest * (len(batch) + 1) > budget:
-                batches.append(batch)
-                batch = []
-            batch.append(piece)
-        if batch:
-            batches.append(batch)
-    return batches
+    if level not in LEVELS:
+        raise StateshiftError(f"`{level}` is no level{suggestion(level, LEVELS)}.")
+    return ("residue", "protein") if level == "both" else (level,)
+
+
+def embed_group(
+    esm: ProteinModel, sequences: Sequence[str], group: Sequence[Batch], layer: int
+) -> Iterator[tuple[int, Rows]]:
+    """Rows of every protein of a group of batches (`plan`), by its number; each is handed on once.
+
+    The group holds either whole proteins or all windows of a single one.
+    """
+    if len(group) == 1:
+        for piece, rows in zip(group[0], _batch_rows(esm, sequences, group[0], layer)):
+            yield piece.protein, Rows(rows[1:-1], rows[0], rows[-1])
+        return
+    number = group[0][0].protein
+    residues = np.zeros((len(sequences[number]), esm.width), dtype=np.float32)
+    held = np.zeros((len(residues), 1), dtype=np.float32)
+    ends = np.zeros((2, esm.width))
+    for batch in group:
+        for piece, rows in zip(batch, _batch_rows(esm, sequences, batch, layer)):
+            residues[piece.start : piece.end] += rows[1:-1]
+            held[piece.start : piece.end] += 1
+            ends += (piece.end - piece.start) * rows[[0, -1]].astype(np.float64)
+    bos, eos = (ends / held.sum(dtype=np.float64)).astype(np.float32)
+    yield number, Rows(residues / held, bos, eos)
+
+
+def _batch_rows(esm: ProteinModel, sequences: Sequence[str], batch: Batch, layer: int) -> Iterator[np.ndarray]:
+    """Rows (L + 2, D) of each piece, BOS and EOS at the ends, from one forward pass."""
+    tokens = esm.tokens([sequences[piece.protein][piece.start : piece.end] for piece in batch])
+    rows = esm.run(tokens, layers=(layer,)).rows[layer].float().cpu().numpy()
+    for piece, piece_rows in zip(batch, rows):
+        yield piece_rows[: piece.tokens]

@@ -1,19 +1,25 @@
-"""ESM2 checkpoints: loaded from a file, from fair-esm's hub, or from the package (the demo model)."""
+"""ESM2 models ready to run: from a file, by their published name, or from the package (the demo model)."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stateshift.errors import StateshiftError, some
+import numpy as np
+
+from stateshift.errors import StateshiftError, suggestion
 from stateshift.files import sha256
 
 if TYPE_CHECKING:
     import torch
-    from esm import Alphabet
+    from esm.data import Alphabet
+
+    from stateshift.proteins.network import Output, Shape
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +33,7 @@ PUBLISHED = (
     "esm2_t36_3B_UR50D",
     "esm2_t48_15B_UR50D",
 )
-HUB = "https://dl.fbaipublicfiles.com/fair-esm/models"
+ENGINES = ("stateshift", "fair-esm")
 
 
 @dataclass(frozen=True)
@@ -36,44 +42,106 @@ class ProteinModel:
 
     Parameters
     ----------
-    model
-        fair-esm's ``ESM2``, in evaluation mode.
+    network
+        `stateshift.proteins.network.ESM2`, or fair-esm's behind the same call, in evaluation mode.
     alphabet
-        Its alphabet.
+        fair-esm's alphabet.
     name
         The published name, the file's stem, or `DEMO`.
     layers, width
         Number of layers and D.
     sha256
-        Of the checkpoint file.
+        Of the checkpoint file; of the digests of all its shards where there are several.
+    engine, precision
+        One of `ENGINES`; ``fp32`` or ``bf16``.
     """
 
-    model: torch.nn.Module
+    network: torch.nn.Module
     alphabet: Alphabet
     name: str
     layers: int
     width: int
     sha256: str
+    engine: str
+    precision: str
 
     @property
     def is_demo(self) -> bool:
         """Whether this is the small model shipped for the demo, under whatever name it was loaded."""
         return self.sha256 == sha256(DEMO_FILE)
 
+    def tokens(self, sequences: Sequence[str]) -> torch.Tensor:
+        """Tokens (B, T) as fair-esm's batch converter makes them: BOS, residues, EOS, padding.
 
-def load_esm2(checkpoint: str | Path | None = None) -> ProteinModel:
-    """Load an ESM2 model without executing pickled code and without its contact regression.
+        Sequences hold letters of `LETTERS` only (`read_fasta` sees to that); T is the longest plus 2.
+        """
+        import torch
+
+        T = max(map(len, sequences)) + 2
+        tokens = np.full((len(sequences), T), self.alphabet.padding_idx)
+        tokens[:, 0] = self.alphabet.cls_idx
+        letters = np.full(256, self.alphabet.unk_idx)
+        for letter, index in self.alphabet.tok_to_idx.items():
+            if len(letter) == 1:
+                letters[ord(letter)] = index
+        for row, sequence in zip(tokens, sequences):
+            row[1 : len(sequence) + 1] = letters[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+            row[len(sequence) + 1] = self.alphabet.eos_idx
+        return torch.from_numpy(tokens)
+
+    def run(
+        self, tokens: torch.Tensor, layers: Collection[int] = (), logits: bool = False, contacts: bool = False
+    ) -> Output:
+        """One forward pass without gradients on the model's device.
+
+        Parameters
+        ----------
+        tokens
+            (B, T).
+        layers
+            Layers whose rows (B, T, D) are wanted, 0 to `layers`; negative ones count from the end.
+        logits
+            Whether the language-model head's (B, T, 33) are wanted.
+        contacts
+            Whether contact probabilities (B, T − 2, T − 2) are wanted.
+
+        Returns
+        -------
+        Output
+            ``rows`` by the layer's number as asked for, ``logits``, ``contacts``.
+        """
+        import torch
+
+        from stateshift.proteins.network import Output
+
+        meant = {layer: checked_layer(layer, self.layers) for layer in layers}
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            said = self.network(tokens.to(device), set(meant.values()), logits, contacts)
+        return Output({layer: said.rows[number] for layer, number in meant.items()}, said.logits, said.contacts)
+
+
+def load_esm2(
+    checkpoint: str | Path | None = None,
+    *,
+    engine: str = "stateshift",
+    precision: str = "auto",
+    device: str | None = None,
+) -> ProteinModel:
+    """Load an ESM2 model without executing pickled code.
 
     Parameters
     ----------
     checkpoint
-        A file in fair-esm's layout under any name, one of the `PUBLISHED` names (downloaded once into
-        torch's hub folder), or None for the demo model.
-
-    Returns
-    -------
-    ProteinModel
-        On the GPU where there is one.
+        A file in fair-esm's layout under any name; a Hugging Face folder, ``model.safetensors`` or
+        ``pytorch_model.bin``; one of the `PUBLISHED` names (fetched once through the catalogue); or None for the
+        demo model.
+    engine
+        ``stateshift``, or ``fair-esm`` for that package's own forward pass (fp32 only).
+    precision
+        ``fp32``, ``bf16``, or ``auto`` (`choose_precision`).
+    device
+        As torch names it; by default the GPU where there is one.
 
     Raises
     ------
@@ -81,26 +149,68 @@ def load_esm2(checkpoint: str | Path | None = None) -> ProteinModel:
         The name is unknown, the download fails, or the file is no ESM2 checkpoint.
     """
     import torch
+    from esm.data import Alphabet
 
+    from stateshift.proteins.checkpoint import files_of, read_checkpoint
+    from stateshift.proteins.precision import choose_precision
+
+    if engine not in ENGINES:
+        raise StateshiftError(f"`{engine}` is no engine{suggestion(engine, ENGINES)}.")
     name, path = _located(checkpoint)
-    model = _built(_read(path), path)
+    shape, weights = read_checkpoint(path)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if engine == "fair-esm":
+        from stateshift.proteins.fair_esm import FairESM
+
+        if precision == "bf16":
+            raise StateshiftError("The engine fair-esm runs in fp32: leave out bf16, or choose the engine stateshift.")
+        chosen, why = "fp32", "fair-esm's"
+        network = FairESM(shape, weights)
+    else:
+        chosen, why = choose_precision(precision, place, shape.width)
+        network = _network(shape, weights, chosen)
+    logger.info("%s: %d layers, %d wide, %s (%s), on %s.", name, shape.layers, shape.width, chosen, why, place)
     return ProteinModel(
-        model=model.eval().to("cuda" if torch.cuda.is_available() else "cpu"),
-        alphabet=model.alphabet,
+        network=network.eval().requires_grad_(False).to(place),
+        alphabet=Alphabet.from_architecture("ESM-1b"),
         name=name,
-        layers=model.num_layers,
-        width=model.embed_dim,
-        sha256=sha256(path),
+        layers=shape.layers,
+        width=shape.width,
+        sha256=_sha256_of([file for file in files_of(path) if _holds_weights(file)]),
+        engine=engine,
+        precision=chosen,
     )
 
 
+def checked_layer(layer: int, layers: int) -> int:
+    """The layer meant, 0 to `layers`.
+
+    Examples
+    --------
+    >>> checked_layer(-1, 33), checked_layer(0, 33)
+    (33, 0)
+    """
+    if not -layers - 1 <= layer <= layers:
+        raise StateshiftError(f"The model has layers 0 to {layers} (or −1 to {-layers - 1} from the end), not {layer}.")
+    return layer % (layers + 1)
+
+
+def _holds_weights(file: Path) -> bool:
+    return file.name != "config.json" and not file.name.endswith("-contact-regression.pt")
+
+
+def _sha256_of(files: Sequence[Path]) -> str:
+    digests = [sha256(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
 def _located(checkpoint: str | Path | None) -> tuple[str, Path]:
-    """Name and file of what the user asked for."""
+    """Name and file or folder of what the user asked for."""
     if checkpoint is None or str(checkpoint) == DEMO:
         return DEMO, DEMO_FILE
     path = Path(checkpoint).expanduser()
-    if path.is_file():
-        return path.stem, path
+    if path.exists():
+        return (path.resolve().name if path.is_dir() else path.stem), path
     if str(checkpoint) in PUBLISHED:
         return str(checkpoint), _downloaded(str(checkpoint))
     if path.suffix or len(path.parts) > 1:
@@ -130,64 +240,28 @@ def _published_near(name: str) -> str:
 
 
 def _downloaded(name: str) -> Path:
-    """The hub file of a published model, fetched where fair-esm itself would look for it."""
+    """The file of a published model: where fair-esm itself has put it, or through the catalogue."""
     import torch
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"
-    if not path.is_file():
-        url = f"{HUB}/{name}.pt"
-        logger.info("Fetching %s into %s.", url, path.parent)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:
-            raise StateshiftError(
-                f"{url} could not be fetched ({error}): fetch it elsewhere and pass the file as --checkpoint."
-            ) from error
-    return path
+    from stateshift.catalogue import get
+
+    fair_esm = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}.pt"
+    return fair_esm if fair_esm.is_file() else get(name)[0]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The checkpoint's content, read by torch's weights-only loader; a Namespace is let through, nothing else."""
-    import argparse
-
+def _network(shape: Shape, weights: dict[str, torch.Tensor], precision: str) -> torch.nn.Module:
+    """Our network with the weights; matrices of the blocks in the precision, all else in fp32."""
     import torch
 
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise StateshiftError(
-            f"{path} is not an ESM2 checkpoint that can be read safely: {str(error).splitlines()[0][:160]}"
-        ) from error
-    if isinstance(content, dict) and "args" in content:
-        raise StateshiftError(f"{path} is an ESM-1 checkpoint: an ESM2 model is needed ({', '.join(PUBLISHED)}).")
-    if not isinstance(content, dict) or not {"cfg", "model"} <= set(content):
-        raise StateshiftError(f"{path} is not in fair-esm's ESM2 layout: it needs the keys `cfg` and `model`.")
-    return content
+    from stateshift.proteins.network import ESM2, frequencies
 
-
-def _built(content: dict[str, Any], path: Path) -> torch.nn.Module:
-    """fair-esm's model with the checkpoint's weights, every one of them accounted for."""
-    from esm.model.esm2 import ESM2
-
-    try:
-        described = content["cfg"]["model"]
-        model = ESM2(
-            num_layers=described.encoder_layers,
-            embed_dim=described.encoder_embed_dim,
-            attention_heads=described.encoder_attention_heads,
-            token_dropout=described.token_dropout,
-        )
-        state = {re.sub(r"^encoder\.(sentence_encoder\.)?", "", k): v for k, v in content["model"].items()}
-        expected = {k for k in model.state_dict() if not k.startswith("contact_head.")}
-        found = {k for k in state if not k.startswith("contact_head.")}
-        if expected != found:
-            wrong = [f"lacks {some(sorted(expected - found), 3)}"] if expected - found else []
-            wrong += [f"also holds {some(sorted(found - expected), 3)}"] if found - expected else []
-            raise StateshiftError(f"{path} is not a whole ESM2 checkpoint: it {' and '.join(wrong)}.")
-        model.load_state_dict({k: state[k] for k in expected}, strict=False)
-    except (AttributeError, KeyError, TypeError, RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise StateshiftError(f"{path} is not a whole ESM2 checkpoint: {reason}") from error
-    return model
+    with torch.device("meta"):
+        expected = ESM2(shape).state_dict()
+        network = ESM2(shape, lacks=set(expected) - set(weights))
+    state = {"frequencies": frequencies(shape.width // shape.heads)} | weights
+    state |= {name: torch.zeros(expected[name].shape) for name in set(expected) - set(state)}
+    matrix = re.compile(r"blocks\.\d+\.(qkv|out|up|down)\.(weight|bias)")
+    half = torch.bfloat16 if precision == "bf16" else torch.float32
+    state = {name: weight.to(half if matrix.fullmatch(name) else torch.float32) for name, weight in state.items()}
+    network.load_state_dict(state, assign=True)
+    return network
