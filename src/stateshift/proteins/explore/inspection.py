@@ -1,0 +1,201 @@
+"""What a FASTA or a file of embeddings holds, and whether the two belong together."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.files import written_beside
+from stateshift.progress import track
+from stateshift.proteins.explore.stored import Embeddings, kind_of, read_embeddings
+from stateshift.proteins.fasta import read_fasta
+
+RARE = "XBZUO"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a file holds, one row a protein.
+
+    Parameters
+    ----------
+    where, kind
+        The file, and what it is.
+    columns, rows
+        The table.
+    facts
+        What holds of the whole file, a name and a value each.
+    notes, problems
+        A sentence each: worth knowing; wrong.
+    """
+
+    where: str
+    kind: str
+    columns: tuple[str, ...]
+    rows: list[tuple]
+    facts: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write the table; the file must not exist yet."""
+        with written_beside(path) as beside, beside.open("w", newline="", encoding="utf-8") as handle:
+            csv.writer(handle).writerows([self.columns, *self.rows])
+
+
+def inspect_proteins(path: str | Path, fasta: str | Path | None = None) -> Inspection:
+    """Look at a FASTA, or at stored embeddings and how they match one.
+
+    Parameters
+    ----------
+    path
+        FASTA, or embeddings as `read_embeddings` reads them.
+    fasta
+        The sequences that the embeddings should be of.
+
+    Raises
+    ------
+    StateshiftError
+        A file can't be read, or `fasta` is given for another FASTA.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StateshiftError(f"{path}: there is no such file.")
+    if kind_of(path) != "fasta":
+        return _look_at_embeddings(read_embeddings(path), fasta)
+    if fasta is not None:
+        raise StateshiftError(f"{path} is a FASTA itself: --fasta is compared with stored embeddings.")
+    return _look_at_fasta(path)
+
+
+def _look_at_fasta(path: Path) -> Inspection:
+    try:
+        proteins = read_fasta(path)
+    except InputProblems as error:
+        return Inspection(str(path), "FASTA", ("id", "length", "description"), [], problems=error.problems)
+    lengths = [len(p.sequence) for p in proteins]
+    letters = Counter("".join(p.sequence for p in proteins))
+    rare = {letter: letters[letter] for letter in RARE if letters[letter]}
+    facts = {
+        "proteins": f"{len(proteins):,}",
+        "residues": f"{sum(lengths):,}",
+        "length": f"{min(lengths):,} to {max(lengths):,}, median {np.median(lengths):,.0f}",
+        "rare letters": ", ".join(f"{letter} {count:,}" for letter, count in rare.items()) or "none",
+    }
+    notes = []
+    same = [ids for ids in _by_sequence(proteins).values() if len(ids) > 1]
+    if same:
+        notes.append(f"{len(same):,} sequences come under several ids: {some(['='.join(ids) for ids in same], 4)}.")
+    rows = [(p.id, len(p.sequence), p.description) for p in proteins]
+    return Inspection(str(path), "FASTA", ("id", "length", "description"), rows, facts, notes)
+
+
+def _by_sequence(proteins: Sequence) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for protein in proteins:
+        found.setdefault(protein.sequence, []).append(protein.id)
+    return found
+
+
+def _look_at_embeddings(held: Embeddings, fasta: str | Path | None) -> Inspection:
+    arrays = {"residue": held.residues, "protein": held.proteins}
+    shapes = {level: {id: tuple(a.shape) for id, a in arrays[level].items()} for level in held.levels}
+    widths = Counter(shape[-1] for by_id in shapes.values() for shape in by_id.values())
+    dtypes = {level: Counter(str(a.dtype) for a in arrays[level].values()) for level in held.levels}
+    facts = {"proteins": f"{len(held.ids):,}", "width": ", ".join(map(str, sorted(widths)))}
+    for level in held.levels:
+        facts[f"{level} level"] = f"{len(shapes[level]):,} ids, {', '.join(dtypes[level])}"
+    notes, problems = list(held.notes), []
+    if len(widths) > 1:
+        usual = widths.most_common(1)[0][0]
+        odd = [f"{id} ({s[-1]})" for by_id in shapes.values() for id, s in by_id.items() if s[-1] != usual]
+        problems.append(f"widths differ: most are {usual}, not those of {some(odd)}.")
+    for level in held.levels:
+        absent = [id for id in held.ids if id not in arrays[level]]
+        if absent:
+            problems.append(f"{len(absent):,} ids lack the {level} level: {some(absent)}.")
+    broken = [id for id in track(held.ids, "looking at values") if not _is_finite(held, id)]
+    if broken:
+        problems.append(f"{len(broken):,} ids hold values that are not finite: {some(broken)}.")
+    columns, lengths = ("id", "residue", "protein"), {}
+    if fasta is not None:
+        columns = (*columns, "length", "match")
+        lengths = {p.id: len(p.sequence) for p in read_fasta(fasta)}
+        found = match_fasta(held, lengths, str(fasta))
+        notes, problems = notes + found[0], problems + found[1]
+    rows = []
+    for id in held.ids:
+        row = (id, *(_written(shapes.get(level, {}).get(id)) for level in ("residue", "protein")))
+        rows.append((*row, lengths.get(id, ""), _match(shapes, id, lengths)) if fasta else row)
+    return Inspection(held.where, held.layout, columns, rows, facts, notes, problems)
+
+
+def match_fasta(held: Embeddings, lengths: dict[str, int], where: str) -> tuple[list[str], list[str]]:
+    """Notes and problems of embeddings beside the sequences that they should be of.
+
+    Parameters
+    ----------
+    held
+        The embeddings.
+    lengths
+        Id → L of the sequences.
+    where
+        Their file.
+    """
+    ids = set(held.ids)
+    missing = [id for id in lengths if id not in ids]
+    extra = [id for id in held.ids if id not in lengths]
+    if missing and len(missing) == len(lengths):
+        told = suggestion(missing[0], held.ids)
+        return [], [f"no id of {where} is in the file: ids there read {some(missing, 2)}, here {some(extra, 2)}{told}."]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing):,} of {len(lengths):,} ids of {where} have no embedding: {some(missing)}.")
+    if extra:
+        problems.append(f"{len(extra):,} ids are not in {where}: {some(extra)}.")
+    by_excess: dict[int, list[str]] = {}
+    for id, rows in held.residues.items():
+        if id in lengths:
+            by_excess.setdefault(rows.shape[0] - lengths[id], []).append(id)
+    notes = []
+    if by_excess.get(0):
+        notes.append(f"{len(by_excess[0]):,} ids have L rows, one a residue.")
+    if by_excess.get(2):
+        notes.append(
+            f"{len(by_excess[2]):,} ids have L + 2 rows: BOS and EOS were kept, residue i is row i (from 0) and not row i − 1."
+        )
+    wrong = [
+        f"{id} ({lengths[id] + n} rows, L = {lengths[id]})"
+        for n, them in by_excess.items()
+        if n not in (0, 2)
+        for id in them
+    ]
+    if wrong:
+        problems.append(f"{len(wrong):,} ids have neither L nor L + 2 rows: {some(wrong)}.")
+    if by_excess.get(0) and by_excess.get(2):
+        problems.append("some ids have L rows and others L + 2: positions can't be read alike.")
+    return notes, problems
+
+
+def _match(shapes: dict[str, dict[str, tuple[int, ...]]], id: str, lengths: dict[str, int]) -> str:
+    if id not in lengths:
+        return "extra"
+    rows = shapes.get("residue", {}).get(id)
+    if rows is None:
+        return "id"
+    return {0: "L", 2: "L + 2"}.get(rows[0] - lengths[id], "other length")
+
+
+def _is_finite(held: Embeddings, id: str) -> bool:
+    arrays = [of(id) for of, level in ((held.residue, held.residues), (held.protein, held.proteins)) if id in level]
+    return all(np.isfinite(array).all() for array in arrays)
+
+
+def _written(shape: tuple[int, ...] | None) -> str:
+    return " × ".join(map(str, shape)) if shape else ""

@@ -1,0 +1,321 @@
+"""Stored embeddings of any maker: pickle, torch, npz and HDF5 files, opened without running what they hold."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.proteins.explore.pickles import read_pickle
+from stateshift.proteins.store import FORMAT, EmbeddingStore
+
+ID_KEYS = ("ids", "id", "names", "labels", "label", "accessions", "genes")
+NO_EMBEDDING = re.compile(r"contact|attention|logit|token|mask|length", re.IGNORECASE)
+TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+"""What torch.save wrote first before it wrote zip files."""
+LEVELS = {1: "protein", 2: "residue"}
+"""Dimensions of an array and the level that it is."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings by id, at one level or both; arrays of HDF5 files are read when they are asked for.
+
+    Parameters
+    ----------
+    where
+        The file.
+    layout
+        How it holds them, in words.
+    residues
+        Id → (L, D), or (L + 2, D) where BOS and EOS were kept.
+    proteins
+        Id → (D,).
+    notes
+        What was passed over or chosen among several, a sentence each.
+    sequences
+        Id → sequence, where the file holds them.
+    """
+
+    where: str
+    layout: str
+    residues: Mapping[str, Any] = field(default_factory=dict)
+    proteins: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sequences: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids, in the order of the file."""
+        return list(dict.fromkeys([*self.residues, *self.proteins]))
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """``residue``, ``protein`` or both."""
+        return tuple(level for level, held in (("residue", self.residues), ("protein", self.proteins)) if held)
+
+    def residue(self, id: str) -> np.ndarray:
+        """A protein's residue rows, (L, D) float32, or (L + 2, D) where BOS and EOS were kept."""
+        return self._array(self.residues, id, "residue rows")
+
+    def protein(self, id: str) -> np.ndarray:
+        """A protein's vector, (D,) float32."""
+        return self._array(self.proteins, id, "protein vector")
+
+    def _array(self, held: Mapping[str, Any], id: str, what: str) -> np.ndarray:
+        if id not in held:
+            near = "" if id in self.ids else suggestion(id, self.ids)
+            raise StateshiftError(f"{self.where} holds no {what} of `{id}`{near}.")
+        return np.asarray(held[id][()], dtype=np.float32)
+
+
+def read_embeddings(path: str | Path) -> Embeddings:
+    """Open a file of stored embeddings; what it is shows from its content, not from its name.
+
+    Read are ``{id: {"residue": (L, D), "protein": (D,)}}``, ``{id: array}``, ids beside a matrix ``(N, D)``, and
+    fair-esm's file of one protein, all of them from pickle, ``.pt``, ``.npz`` and HDF5. An array of one dimension is a
+    protein vector, one of two dimensions residue rows; of several layers the last is taken and that is noted.
+
+    Raises
+    ------
+    StateshiftError
+        The file is missing, damaged, of another kind, holds code, or no embeddings.
+    InputProblems
+        Entries that can't be used, all of them named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StateshiftError(f"{path}: there is no such file of embeddings.")
+    kind = kind_of(path)
+    if kind not in READERS:
+        raise StateshiftError(f"{path} holds no embeddings: it is neither pickle, .pt, .npz nor HDF5.")
+    content = READERS[kind](path)
+    if kind == "hdf5" and content.attrs.get("format") == FORMAT:
+        content.close()
+        return _of_store(path)
+    return _at_levels(_by_id(content, path), path, kind)
+
+
+def kind_of(path: Path) -> str:
+    """``hdf5``, ``npz``, ``torch``, ``pickle``, ``fasta`` or ``unknown``, from a file's first bytes."""
+    with path.open("rb") as handle:
+        start = handle.read(64)
+    if start.startswith(b"\x89HDF\r\n"):
+        return "hdf5"
+    if start.startswith(b"PK"):
+        return _kind_of_zip(path)
+    if start.lstrip().startswith(b">") or start.startswith(b"\x1f\x8b"):
+        return "fasta"
+    if start.startswith(b"\x80"):
+        return "torch" if TORCH_MAGIC in start or path.suffix in (".pt", ".pth", ".bin") else "pickle"
+    return "pickle" if path.suffix in (".pkl", ".pickle", ".p") else "unknown"
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise StateshiftError(
+            f"{path} is damaged or cut short: its table of contents can't be read ({error})."
+        ) from error
+    if any(name.endswith("data.pkl") for name in names):
+        return "torch"
+    return "npz" if names and all(name.endswith(".npy") for name in names) else "unknown"
+
+
+def _from_torch(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split(". ")[0].split())[:160]
+        raise StateshiftError(
+            f"{path} can't be read safely: it is damaged, or holds more than tensors and plain values, of which nothing "
+            f"was run ({reason})."
+        ) from error
+
+
+def _from_npz(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                content[name] = archive[name]
+    except Exception as error:
+        if "Object arrays" in str(error):
+            raise StateshiftError(
+                f"{path}: array `{name}` holds Python objects, which are pickled code, and was not opened: save plain "
+                "arrays, as in np.savez(file, **{id: array})."
+            ) from error
+        raise StateshiftError(f"{path} is damaged or cut short: {' '.join(str(error).split())[:120]}.") from error
+    if content and all("/" in name for name in content):
+        nested: dict[str, dict[str, Any]] = {}
+        for name, array in content.items():
+            id, _, key = name.rpartition("/")
+            nested.setdefault(id, {})[key] = array
+        return nested
+    return content
+
+
+def _from_hdf5(path: Path) -> Mapping[str, Any]:
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise StateshiftError(f"{path} can't be opened as HDF5, it is damaged or cut short: {error}.") from error
+
+
+READERS = {"pickle": read_pickle, "torch": _from_torch, "npz": _from_npz, "hdf5": _from_hdf5}
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An array in a store, read when it is asked for."""
+
+    read: Callable[[str], np.ndarray]
+    id: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, _: tuple) -> np.ndarray:
+        return self.read(self.id)
+
+
+def _of_store(path: Path) -> Embeddings:
+    """A store that ``stateshift protein embed`` wrote."""
+    store = EmbeddingStore(path)
+    float32 = np.dtype(np.float32)
+    residues, proteins = {}, {}
+    if "residue" in store.levels:
+        dtype = store.residue(store.ids[0]).dtype
+        residues = {id: _Kept(store.residue, id, (store.length(id), store.width), dtype) for id in store.ids}
+    if "protein" in store.levels:
+        proteins = {id: _Kept(store.protein, id, (store.width,), float32) for id in store.ids}
+    told = (f"made with {store.model}: " + ", ".join(f"{key} {value}" for key, value in store.settings.items()) + ".",)
+    return Embeddings(
+        str(path), "store of stateshift", residues, proteins, told, {id: store.sequence(id) for id in store.ids}
+    )
+
+
+def _by_id(content: Any, path: Path) -> dict[str, Any]:
+    """Id → what the file holds of it."""
+    if isinstance(content, list) and content and all(isinstance(entry, Mapping) for entry in content):
+        key = next((key for key in ID_KEYS if all(key in entry for entry in content)), None)
+        if key is not None:
+            return {str(entry[key]): entry for entry in content}
+    if not isinstance(content, Mapping):
+        held = f"an array of shape {_shape(content)}" if _is_array(content) else f"a {type(content).__name__}"
+        raise StateshiftError(f"{path} holds {held} without ids: embeddings come as {{id: …}}, or ids beside a matrix.")
+    if isinstance(content.get("label"), str):
+        return {content["label"]: content}
+    ids_key = next((key for key in ID_KEYS if key in content and _is_list_of_names(content[key])), None)
+    if ids_key is not None:
+        return _rows_of_matrix(content, ids_key, path)
+    return {str(id): entry for id, entry in content.items()}
+
+
+def _rows_of_matrix(content: Mapping[str, Any], ids_key: str, path: Path) -> dict[str, Any]:
+    ids = (
+        [id.decode() if isinstance(id, bytes) else str(id) for id in content[ids_key][()]]
+        if _is_array(content[ids_key])
+        else content[ids_key]
+    )
+    matrices = {
+        key: value for key, value in content.items() if key != ids_key and _is_array(value) and len(_shape(value)) >= 2
+    }
+    if len(matrices) != 1:
+        raise StateshiftError(
+            f"{path} holds `{ids_key}` beside {len(matrices)} matrices ({some(matrices)}): one is needed."
+        )
+    key, matrix = next(iter(matrices.items()))
+    if len(ids) != _shape(matrix)[0]:
+        raise StateshiftError(
+            f"{path}: `{ids_key}` names {len(ids)} proteins, and `{key}` has {_shape(matrix)[0]} rows."
+        )
+    return {id: {key: row} for id, row in zip(ids, matrix[()])}
+
+
+def _at_levels(entries: Mapping[str, Any], path: Path, kind: str) -> Embeddings:
+    """Each entry's arrays sorted into residue rows and protein vectors."""
+    held: dict[str, dict[str, Any]] = {"residue": {}, "protein": {}}
+    notes: dict[str, int] = {}
+    problems = []
+    for id, entry in entries.items():
+        by_level: dict[str, dict[str, Any]] = {}
+        for key, array in _arrays(entry):
+            level = LEVELS.get(len(_shape(array)))
+            if level is None or NO_EMBEDDING.search(key):
+                told = f"`{key}` of shape {_shape(array)} is passed over"
+                notes[told] = notes.get(told, 0) + 1
+            else:
+                by_level.setdefault(level, {})[key] = array
+        for level, arrays in by_level.items():
+            key = _chosen(arrays, level)
+            if key is None:
+                problems.append(f"`{id}` holds several arrays that could be its {level} level ({some(arrays)}).")
+                continue
+            if len(arrays) > 1:
+                told = f"of {some(arrays)}, `{key}` is taken for the {level} level"
+                notes[told] = notes.get(told, 0) + 1
+            held[level][id] = arrays[key]
+        if not by_level:
+            problems.append(f"`{id}` holds no numeric array of one or two dimensions.")
+    if problems:
+        raise InputProblems(
+            str(path), problems[:20] + ([f"and {len(problems) - 20} more."] if len(problems) > 20 else [])
+        )
+    if not entries:
+        raise StateshiftError(f"{path} is empty: it holds no embeddings.")
+    told = tuple(f"{note} ({count:,} ids)." for note, count in notes.items())
+    return Embeddings(str(path), kind, held["residue"], held["protein"], told)
+
+
+def _arrays(entry: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The numeric arrays of an entry with their keys; a batch axis of one is taken off."""
+    if isinstance(entry, Mapping):
+        for key, value in entry.items():
+            yield from _arrays(value, f"{name}/{key}" if name else str(key))
+        return
+    if not _is_array(entry):
+        return
+    entry = entry.detach().float().numpy() if hasattr(entry, "detach") else entry
+    if entry.dtype.kind in "fiu" and len(entry.shape):
+        yield name, entry[0] if len(entry.shape) == 3 and entry.shape[0] == 1 else entry
+
+
+def _chosen(arrays: Mapping[str, Any], level: str) -> str | None:
+    """The key of an entry's array at a level: the only one, the one named so, or the mean's or last layer's."""
+    if len(arrays) == 1:
+        return next(iter(arrays))
+    named = [key for key in arrays if key.rpartition("/")[2] == level] or [k for k in arrays if k.startswith("mean")]
+    keys = named or list(arrays)
+    if len(keys) > 1:
+        layers = {key: key.rpartition("/")[2] for key in keys}
+        same = len({key.rpartition("/")[0] for key in keys}) == 1
+        if same and all(layer.isdigit() for layer in layers.values()):
+            return max(keys, key=lambda key: int(layers[key]))
+        return None
+    return keys[0]
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _shape(array: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in array.shape)
+
+
+def _is_list_of_names(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(name, str) for name in value)
+    return _is_array(value) and len(value.shape) == 1 and getattr(value.dtype, "kind", "") in "USO"

@@ -1,0 +1,92 @@
+"""What inspect says of a FASTA, of stored embeddings, and of both beside each other."""
+
+from __future__ import annotations
+
+import csv
+import pickle
+
+import numpy as np
+import pytest
+
+from stateshift.errors import StateshiftError
+from stateshift.proteins.explore.inspection import inspect_proteins
+
+
+def stored(path, content):
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+def test_a_fasta_shows_ids_lengths_rare_letters_and_sequences_that_come_twice(tmp_path):
+    (tmp_path / "x.fasta").write_text(">a one\nmkvXX\n>b\nMKU*\n>c\nMKU\n")
+    seen = inspect_proteins(tmp_path / "x.fasta")
+    assert seen.rows == [("a", 5, "one"), ("b", 3, ""), ("c", 3, "")]
+    assert seen.facts == {
+        "proteins": "3",
+        "residues": "11",
+        "length": "3 to 5, median 3",
+        "rare letters": "X 2, U 2",
+    }
+    assert seen.notes == ["1 sequences come under several ids: b=c."]
+
+
+def test_all_invalid_records_of_a_fasta_are_problems_not_an_end(tmp_path):
+    (tmp_path / "x.fasta").write_text(">good\nMKV\n>stop\nM*KV\n>gap\nM-KV\n>hollow\n>number\nM1\n")
+    told = "\n".join(inspect_proteins(tmp_path / "x.fasta").problems)
+    for id in ("stop", "gap", "hollow", "number"):
+        assert f"`{id}`" in told
+
+
+def test_a_store_shows_levels_shapes_and_how_it_was_made(store, fasta, tmp_path):
+    seen = inspect_proteins(store, fasta)
+    assert seen.kind == "store of stateshift"
+    assert seen.rows[0] == ("WT", "7 × 4", "4", 7, "L")
+    assert seen.facts["residue level"] == "4 ids, float32"
+    assert (seen.notes, seen.problems) == (["made with made: layer 4.", "4 ids have L rows, one a residue."], [])
+    seen.write_csv(tmp_path / "seen.csv")
+    with (tmp_path / "seen.csv").open(newline="", encoding="utf-8") as handle:
+        assert list(csv.reader(handle))[1] == ["WT", "7 × 4", "4", "7", "L"]
+
+
+def test_missing_extra_and_wrong_lengths_are_all_told(tmp_path, fasta, sequences, rows):
+    content = {"WT": rows["WT"], "M1_3": np.ones((9, 4), "f4"), "M2_6": np.ones((6, 4), "f4"), "other": rows["WT"]}
+    seen = inspect_proteins(stored(tmp_path / "x.pkl", content), fasta)
+    assert {row[0]: row[-1] for row in seen.rows} == {
+        "WT": "L",
+        "M1_3": "L + 2",
+        "M2_6": "other length",
+        "other": "extra",
+    }
+    assert seen.problems == [
+        f"1 of 4 ids of {fasta} have no embedding: sp|P1|A.",
+        f"1 ids are not in {fasta}: other.",
+        "1 ids have neither L nor L + 2 rows: M2_6 (6 rows, L = 7).",
+        "some ids have L rows and others L + 2: positions can't be read alike.",
+    ]
+
+
+def test_ids_that_share_nothing_with_the_fasta_are_one_problem(tmp_path, fasta):
+    seen = inspect_proteins(stored(tmp_path / "x.pkl", {"wt": np.ones(4), "Q1": np.ones(4)}), fasta)
+    assert seen.problems == [
+        f"no id of {fasta} is in the file: ids there read WT, M1_3 and 2 more, here wt, Q1 (did you mean `wt`?)."
+    ]
+
+
+def test_odd_widths_absent_levels_and_values_that_are_no_numbers_are_problems(tmp_path):
+    content = {
+        "a": {"residue": np.ones((3, 4), "f4"), "protein": np.ones(4, "f4")},
+        "b": {"protein": np.ones(5, "f2")},
+        "c": {"residue": np.full((2, 4), np.nan, "f4"), "protein": np.ones(4, "f4")},
+    }
+    seen = inspect_proteins(stored(tmp_path / "x.pkl", content))
+    assert seen.problems == [
+        "widths differ: most are 4, not those of b (5).",
+        "1 ids lack the residue level: b.",
+        "1 ids hold values that are not finite: c.",
+    ]
+    assert seen.facts["protein level"] == "3 ids, float32, float16"
+
+
+def test_a_fasta_is_not_compared_with_a_fasta(fasta):
+    with pytest.raises(StateshiftError, match="is a FASTA itself"):
+        inspect_proteins(fasta, fasta)

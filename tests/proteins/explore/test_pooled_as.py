@@ -1,0 +1,66 @@
+"""Which pooling a stored vector is, found by doing it again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stateshift.errors import StateshiftError
+from stateshift.proteins.explore.pooled_as import pooling_of
+from stateshift.proteins.explore.stored import Embeddings, read_embeddings
+
+LENGTHS = {"a": 8, "b": 30}
+
+
+def held(pooling, extra=0, dtype=np.float32):
+    rng = np.random.default_rng(1)
+    rows = {id: rng.standard_normal((length + extra, 6)).astype(dtype) for id, length in LENGTHS.items()}
+    return Embeddings("x.h5", "made", rows, {id: pooling(r.astype(np.float64)).astype(dtype) for id, r in rows.items()})
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize(
+    ("pooling", "extra", "name"),
+    [
+        (lambda r: r.mean(0), 0, "mean"),
+        (lambda r: r.max(0), 0, "max"),
+        (lambda r: r.sum(0), 0, "sum"),
+        (lambda r: r.mean(0) / np.linalg.norm(r.mean(0)), 0, "mean, unit length"),
+        (lambda r: r[1:-1].mean(0), 2, "mean"),
+        (lambda r: r.mean(0), 2, "mean with BOS and EOS"),
+        (lambda r: r[0], 2, "CLS, the BOS row"),
+        (lambda r: r[-1], 2, "the EOS row"),
+    ],
+)
+def test_each_pooling_is_recognised_and_no_other_comes_near(pooling, extra, name, dtype):
+    report = pooling_of(held(pooling, extra, dtype), LENGTHS)
+    assert report.pooling == name
+    first, second = list(report.differences.values())[:2]
+    assert first <= report.tolerance < second
+    assert report.n_proteins == 2
+
+
+def test_without_lengths_both_readings_of_the_rows_are_tried_and_named():
+    assert pooling_of(held(lambda r: r.mean(0))).pooling == "mean (if rows are residues)"
+    assert pooling_of(held(lambda r: r[1:-1].mean(0), 2)).pooling == "mean (if the rows hold BOS and EOS)"
+
+
+def test_what_is_no_pooling_of_the_rows_is_said_with_the_nearest_and_how_far_off_it_is():
+    made = held(lambda r: r.mean(0))
+    made.proteins["b"] = made.proteins["b"] + np.float32(0.25)
+    report = pooling_of(made, LENGTHS)
+    assert report.pooling is None
+    assert next(iter(report.differences.items())) == ("mean", pytest.approx(0.25, abs=1e-6))
+    assert report.at["mean"] == "b"
+
+
+def test_a_store_brings_its_own_lengths(store):
+    assert pooling_of(read_embeddings(store)).pooling == "mean"
+
+
+def test_one_level_alone_and_lengths_that_fit_neither_way_are_refused():
+    made = held(lambda r: r.mean(0))
+    with pytest.raises(StateshiftError, match="holds the residue level alone"):
+        pooling_of(Embeddings("x.h5", "made", made.residues))
+    with pytest.raises(StateshiftError, match=r"1 ids have neither L nor L \+ 2 rows \(a\)"):
+        pooling_of(made, {"a": 9, "b": 30})

@@ -1,0 +1,213 @@
+"""Stored embeddings of every layout read alike, and what is damaged or holds code is refused and not run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from stateshift.errors import InputProblems, StateshiftError
+from stateshift.proteins.explore.stored import kind_of, read_embeddings
+
+LENGTHS = {"WT": 5, "M1_1": 5, "sp|P1|A": 7}
+
+
+@pytest.fixture
+def made():
+    rng = np.random.default_rng(0)
+    rows = {id: rng.standard_normal((length, 4)).astype(np.float32) for id, length in LENGTHS.items()}
+    return {id: {"residue": r, "protein": r.mean(0)} for id, r in rows.items()}
+
+
+def write(path, made):
+    """The same embeddings in the layout that the file's name says."""
+    flat = {f"{id}/{level}": array for id, levels in made.items() for level, array in levels.items()}
+    tensors = {id: {level: torch.tensor(array) for level, array in levels.items()} for id, levels in made.items()}
+    match path.suffix:
+        case ".pkl":
+            path.write_bytes(pickle.dumps(made))
+        case ".pt":
+            torch.save(tensors, path)
+        case ".npz":
+            np.savez(path, **flat)
+        case ".h5":
+            with h5py.File(path, "w") as file:
+                for name, array in flat.items():
+                    file[name] = array
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pt", ".npz", ".h5"])
+def test_both_levels_come_back_as_they_were_whatever_the_file_is_called(tmp_path, made, suffix):
+    path = write(tmp_path / f"x{suffix}", made)
+    if suffix != ".pt":
+        path = path.rename(tmp_path / "renamed")
+    read = read_embeddings(path)
+    assert sorted(read.ids) == sorted(LENGTHS)
+    assert read.levels == ("residue", "protein")
+    for id, levels in made.items():
+        np.testing.assert_array_equal(read.residue(id), levels["residue"])
+        np.testing.assert_array_equal(read.protein(id), levels["protein"])
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_of_every_protocol_order_and_byte_order_read_alike(tmp_path, protocol):
+    rows = np.arange(12.0).reshape(4, 3)
+    made = {
+        "a": np.asfortranarray(rows),
+        "b": rows.astype(">f4"),
+        "c": torch.tensor(rows).half(),
+        "d": rows.astype("<f2"),
+    }
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(made, protocol=protocol))
+    read = read_embeddings(tmp_path / "x.pkl")
+    for id in made:
+        np.testing.assert_array_equal(read.residue(id), rows)
+
+
+def test_a_tensor_file_of_the_old_format_is_told_from_a_pickle_by_its_content(tmp_path, made):
+    torch.save({"a": torch.ones(3)}, tmp_path / "x.dat", _use_new_zipfile_serialization=False)
+    assert kind_of(tmp_path / "x.dat") == "torch"
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "x.dat").protein("a"), np.ones(3))
+
+
+def test_other_makers_layouts_are_understood(tmp_path):
+    matrix = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    np.savez(tmp_path / "matrix.npz", ids=np.array(["a", "b"]), embeddings=matrix)
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "matrix.npz").protein("b"), matrix[1])
+    with h5py.File(tmp_path / "matrix.h5", "w") as file:
+        file["ids"], file["x"] = ["a", "b"], matrix
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "matrix.h5").protein("a"), matrix[0])
+    rows = torch.arange(8.0).reshape(4, 2)
+    torch.save(
+        {"label": "P1", "representations": {6: rows, 33: rows + 1}, "mean_representations": {33: rows.mean(0)}},
+        tmp_path / "P1.pt",
+    )
+    read = read_embeddings(tmp_path / "P1.pt")
+    np.testing.assert_array_equal(read.residue("P1"), rows + 1)
+    np.testing.assert_array_equal(read.protein("P1"), [3.0, 4.0])
+    assert read.notes == (
+        "of representations/6, representations/33, `representations/33` is taken for the residue level (1 ids).",
+    )
+    (tmp_path / "list.pkl").write_bytes(pickle.dumps([{"id": "a", "residue": matrix[None]}]))
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "list.pkl").residue("a"), matrix)
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, call, *words):
+        self.call, self.words = call, words
+
+    def __reduce__(self):
+        return self.call, self.words
+
+
+@pytest.mark.parametrize("kind", ["pkl", "pt", "old pt", "npz"])
+@pytest.mark.parametrize("call", ["os.system", "exec", "open"])
+def test_code_in_a_file_is_refused_and_never_run(tmp_path, made, kind, call):
+    touched = tmp_path / "touched"
+    payload = {
+        "os.system": Payload(os.system, f"touch {touched}"),
+        "exec": Payload(exec, f"open({str(touched)!r}, 'w')"),
+        "open": Payload(open, str(touched), "w"),
+    }[call]
+    content = {**made, "evil": {"residue": payload}}
+    path = tmp_path / "x"
+    if kind == "npz":
+        with path.open("wb") as handle:
+            np.savez(handle, evil=np.array([payload], dtype=object))
+    elif kind == "pkl":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "pt")
+    with pytest.raises(
+        StateshiftError, match="nothing in it was run|nothing was run|was not opened|Nothing in it was run"
+    ):
+        read_embeddings(path)
+    assert not touched.exists()
+    if kind == "pkl":
+        pickle.loads(path.read_bytes())
+        assert touched.exists()
+
+
+def test_code_behind_an_allowed_name_is_refused_too(tmp_path):
+    touched = tmp_path / "touched"
+    inner = Payload(os.system, f"touch {touched}")
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(inner, buffer)
+    outer = Payload(torch.storage._load_from_bytes, buffer.getvalue())
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": outer}))
+    with pytest.raises(StateshiftError):
+        read_embeddings(tmp_path / "x.pkl")
+    assert not touched.exists()
+
+
+def test_raw_memory_is_never_taken_for_objects(tmp_path):
+    forged = [
+        Payload(np.ndarray, (1,), "O", b"\x41" * 8),
+        Payload(np._core.numeric._frombuffer, b"\x41" * 8, np.dtype("O"), (1,), "C"),
+        np.array([{"a": 1}], dtype=object),
+    ]
+    for content in forged:
+        (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": content}))
+        with pytest.raises(StateshiftError):
+            read_embeddings(tmp_path / "x.pkl")
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pt", ".npz", ".h5"])
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_file_cut_short_is_refused_in_one_sentence(tmp_path, made, suffix, share):
+    path = write(tmp_path / f"x{suffix}", made)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(StateshiftError, match=r"damaged|cut short") as caught:
+        read_embeddings(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (np.ones((3, 4), "f4"), r"holds an array of shape \(3, 4\) without ids"),
+        ("text", "holds a str without ids"),
+        ({}, "is empty"),
+        ({"ids": ["a", "b"], "x": np.ones((3, 4), "f4")}, "`ids` names 2 proteins, and `x` has 3 rows"),
+        ({"ids": ["a", "b"], "x": np.ones((2, 4)), "y": np.ones((2, 4))}, "beside 2 matrices"),
+    ],
+)
+def test_what_holds_no_embeddings_is_told_apart(tmp_path, content, told):
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(StateshiftError, match=told):
+        read_embeddings(tmp_path / "x.pkl")
+
+
+def test_all_unusable_entries_are_named_at_once(tmp_path):
+    rows = np.ones((2, 3), "f4")
+    content = {"good": rows, "words": "text", "twice": {"x": rows, "y": rows}, "none": {}}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(InputProblems) as caught:
+        read_embeddings(tmp_path / "x.pkl")
+    assert caught.value.problems == [
+        "`words` holds no numeric array of one or two dimensions.",
+        "`twice` holds several arrays that could be its residue level (x, y).",
+        "`none` holds no numeric array of one or two dimensions.",
+    ]
+
+
+def test_absent_files_and_ids_are_named_with_near_misses(tmp_path, made):
+    with pytest.raises(StateshiftError, match="no such file of embeddings"):
+        read_embeddings(tmp_path / "absent.h5")
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(StateshiftError, match="neither pickle"):
+        read_embeddings(tmp_path / "notes.txt")
+    read = read_embeddings(write(tmp_path / "x.pkl", made))
+    with pytest.raises(StateshiftError, match=r"no protein vector of `M1_2` \(did you mean `M1_1`\?\)"):
+        read.protein("M1_2")
