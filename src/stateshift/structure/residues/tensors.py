@@ -1,0 +1,46 @@
+"""Residue tensors on disk: one (L, D) tensor a chain, ours and those that the RCSB tool wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stateshift.errors import StateshiftError, suggestion
+from stateshift.files import written_beside
+
+
+def read_residues(path: str | Path) -> Tensor:
+    """Residue rows (L, D) float32 of a ``.pt`` file, without running pickled code.
+
+    Rows stand as they were written: the RCSB tool's begin and end with ESM3's BOS and EOS.
+
+    Raises
+    ------
+    StateshiftError
+        The file is missing, damaged, holds anything but one 2-D tensor, or NaN.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = suggestion(path.name, [f.name for f in path.parent.glob("*.pt")]) if path.parent.is_dir() else ""
+        raise StateshiftError(f"{path}: there is no such residue tensor{near}.")
+    try:
+        rows = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise StateshiftError(
+            f"{path} is no tensor that can be read safely: it is damaged or holds objects."
+        ) from error
+    if not isinstance(rows, Tensor) or rows.ndim != 2 or not len(rows) or not rows.is_floating_point():
+        shape = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else f"a {type(rows).__name__}"
+        raise StateshiftError(f"{path} holds {shape}: residue rows are one tensor (residues, width).")
+    if not torch.isfinite(rows).all():
+        raise StateshiftError(f"{path} holds NaN or infinity.")
+    return rows.float()
+
+
+def write_residues(rows: Tensor, path: str | Path, overwrite: bool = False) -> Path:
+    """Write residue rows (L, D) as `read_residues` takes them."""
+    with written_beside(path, overwrite) as part:
+        torch.save(rows.detach().cpu().clone(), part)
+    return Path(path)
