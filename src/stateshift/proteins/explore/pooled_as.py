@@ -87,7 +87,7 @@ def pooling_of(held: Embeddings, lengths: dict[str, int] | None = None) -> Pooli
             difference = float(np.abs(vector - stored).max())
             if name not in largest or difference > largest[name][0]:
                 largest[name] = (difference, id)
-    ordered = dict(sorted(largest.items(), key=lambda item: item[1][0])))
+    ordered = dict(sorted(largest.items(), key=lambda item: item[1][0]))
     coarsest = max(np.finfo(_float(a.dtype)).eps for level in (held.residues, held.proteins) for a in level.values())
     return PoolingReport(
         {name: difference for name, (difference, _) in ordered.items()},
