@@ -117,7 +117,7 @@ def embed_group(
 
     The group holds either whole proteins or all windows of a single one.
     """
-    if len(group) == 1:
+    if len(group) == 1 and len({piece.protein for piece in group[0]}) == len(group[0]):
         for piece, rows in zip(group[0], _batch_rows(esm, sequences, group[0], layer)):
             yield piece.protein, Rows(rows[1:-1], rows[0], rows[-1])
         return
