@@ -26,8 +26,8 @@ def test_dihedrals_are_gemmi_s_and_undefined_at_the_ends(shared_data):
     assert len(chain) == 136
     got = np.column_stack(dihedrals(chain))
     for i in range(1, len(chain) - 1):
-        phi, psi = gemmi.calc_phi_psi(residues[i - 1], residues[i], residues[i + 1])
-        omega = gemmi.calc_omega(residues[i - 1], residues[i])
+        phi, psi = gemmi.calculate_phi_psi(residues[i - 1], residues[i], residues[i + 1])
+        omega = gemmi.calculate_omega(residues[i - 1], residues[i])
         expected = [f(angle) for angle in (phi, psi, omega) for f in (np.sin, np.cos)]
         np.testing.assert_allclose(got[i], expected, atol=1e-4)
     assert (got[0, :2] == 0).all()
