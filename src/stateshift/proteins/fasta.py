@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def read_fasta(path: str | Path) -> list[Protein]:
     StateshiftError
         The file is missing, empty, damaged or no FASTA.
     InputProblems
-        Records without residues or with letters that are no amino acids, every one of them named.
+        Records without residues, with letters that are no amino acids, or of DNA, every one of them named.
     """
     path = Path(path)
     proteins: list[Protein] = []
@@ -73,6 +73,8 @@ def read_fasta(path: str | Path) -> list[Protein]:
         elif strange:
             hint = " (gaps of an alignment? remove them)" if {"-", "."} & set(strange) else ""
             problems.append(f"record `{name}` holds {some(map(repr, strange))}, no amino acid{hint}.")
+        elif reads_like_dna(sequence):
+            problems.append(f"record `{name}` reads like DNA or RNA: translate it to protein first.")
         else:
             proteins.append(Protein(name, description.strip(), sequence))
     if problems:
@@ -84,6 +86,51 @@ def read_fasta(path: str | Path) -> list[Protein]:
     if replaced:
         logger.warning("%s: %d residues J (leucine or isoleucine) are read as X.", path, replaced)
     return proteins
+
+
+def sequences_by_id(proteins: Sequence[Protein], where: str) -> dict[str, str]:
+    """Id → sequence; a record that is there twice counts once.
+
+    Parameters
+    ----------
+    proteins
+        FASTA records.
+    where
+        What they were read from, for messages.
+
+    Raises
+    ------
+    InputProblems
+        Ids that stand for different sequences.
+    """
+    found: dict[str, str] = {}
+    doubled, repeated = [], 0
+    for protein in proteins:
+        if protein.id not in found:
+            found[protein.id] = protein.sequence
+        elif found[protein.id] == protein.sequence:
+            repeated += 1
+        else:
+            doubled.append(f"`{protein.id}` names two different sequences: give each an id of its own.")
+    if doubled:
+        doubled = list(dict.fromkeys(doubled))
+        raise InputProblems(where, doubled[:20] + ([f"and {len(doubled) - 20} ids more."] if len(doubled) > 20 else []))
+    if repeated:
+        logger.warning("%s: %d records are there twice, sequence and all, and count once.", where, repeated)
+    return found
+
+
+def reads_like_dna(sequence: str) -> bool:
+    """Whether a sequence of 20 letters or more has all four bases and no other letter but N.
+
+    Examples
+    --------
+    >>> reads_like_dna("ATGGCCTTAGACCGTATTGCCN"), reads_like_dna("MKVLAAGGWERTSPQHNCAATG")
+    (True, False)
+    """
+    letters = set(sequence)
+    bases = (letters <= set("ACGTN") and letters >= set("ACGT")) or (letters <= set("ACGUN") and letters >= set("ACGU"))
+    return bases and len(sequence) >= 20
 
 
 def _records(path: Path) -> Iterator[tuple[str, str]]:

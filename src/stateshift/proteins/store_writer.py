@@ -69,7 +69,7 @@ class StoreWriter:
         half: bool = False,
         alone: bool = True,
     ):
-        self.path = Path(path)
+        self.path, self.alone = Path(path), alone
         self.texts = list(dict.fromkeys(sequences.values()))
         self._levels, self._digest = tuple(levels), digest_of(settings)
         dtypes = {"residue": "<f2" if half else "<f4", "protein": "<f4"}
@@ -94,6 +94,10 @@ class StoreWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, as it is."""
         self._handle.close()
 
     def add(self, number: int, values: Mapping[str, np.ndarray]) -> None:
@@ -113,9 +117,13 @@ class StoreWriter:
         self.done[number] = True
 
     def finish(self, output: str | Path) -> None:
-        """Give the whole store its final name, once it is on the disk for sure."""
+        """Give the store its final name, once all of it is there and on the disk for sure."""
+        if not self.done.all():
+            raise StateshiftError(
+                f"{self.path} lacks {(~self.done).sum()} sequences: the command that began it goes on."
+            )
         os.fsync(self._handle.fileno())
-        self._handle.close()
+        self.close()
         os.replace(self.path, output)
 
     def _names(self) -> list[str]:
