@@ -1,4 +1,4 @@
-"""``stateshift evaluate`` and ``report``."""
+"""``stateshift evaluate``, ``compare`` and ``report``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command()(evaluate)
+    app.command()(compare)
     app.command()(report)
 
 
@@ -52,6 +53,24 @@ def evaluate(
         console.print(official_table(result))
     for sentence in (*sentences(result), *result.notes):
         console.print(sentence, highlight=False, soft_wrap=True)
+
+
+def compare(
+    sweep: Annotated[Path, typer.Argument(help="The folder of a sweep (stateshift train EXPERIMENT --multirun …).")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A CSV file for the rows.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """The table of a sweep: one row a combination, mean ± deviation over its seeds."""
+    from rich.console import Console
+
+    from stateshift.evaluation import compare as compare_runs
+    from stateshift.evaluation import comparison_table
+
+    comparison = compare_runs(sweep, output=output, overwrite=overwrite)
+    console = Console()
+    console.print(comparison_table(comparison))
+    for note in comparison.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def report(

@@ -74,10 +74,14 @@ def train(
     output_dir: Annotated[Path | None, typer.Option(help="Where the run's folder goes; default runs.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; default EXPERIMENT_MODEL.")] = None,
     resume: Annotated[Path | None, typer.Option(help="A run to go on with, instead of an EXPERIMENT.")] = None,
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="A run for every combination: seed=0,1,2 features=onehot,esm2 …")
+    ] = False,
 ) -> None:
     """Train the transition model and fit the effect models of an experiment."""
     from stateshift.errors import StateshiftError
     from stateshift.training import resume as resume_run
+    from stateshift.training import sweep
     from stateshift.training import train as train_experiment
 
     words = list(overrides or [])
@@ -93,7 +97,7 @@ def train(
             "--output-dir": output_dir,
             "--name": name,
         }
-        unused = [flag for flag, value in given.items() if value is not None]
+        unused = [flag for flag, value in given.items() if value is not None] + ["--multirun"] * multirun
         if unused:
             raise StateshiftError(f"--resume goes on with what the run was trained on: leave out {', '.join(unused)}.")
         if experiment is not None and "=" not in str(experiment):
@@ -104,7 +108,8 @@ def train(
     elif experiment is None:
         raise StateshiftError("Name an EXPERIMENT.toml to train, or a run to --resume.")
     else:
-        run = train_experiment(
+        start = sweep if multirun else train_experiment
+        run = start(
             experiment,
             words,
             pert_features=pert_features,
@@ -119,4 +124,7 @@ def train(
             output_dir=output_dir,
             name=name,
         )
+    if multirun:
+        typer.echo(f"The sweep is {run}. Next: stateshift compare {run}")
+        return
     typer.echo(f"The run is {run}. Next: stateshift predict {run} --cells CELLS.h5ad --perturb GENES -o predicted.h5ad")

@@ -1,6 +1,7 @@
-"""An experiment in, a run out: features read, effects fitted, the transition model trained."""
+"""An experiment in, a run out: features read, effects fitted, the transition model trained, swept."""
 
 from stateshift.training.config import compose_config
+from stateshift.training.sweep import sweep
 from stateshift.training.train import experiment_config, resume, train
 
-__all__ = ["compose_config", "experiment_config", "resume", "train"]
+__all__ = ["compose_config", "experiment_config", "resume", "sweep", "train"]
