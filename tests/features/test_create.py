@@ -17,8 +17,7 @@ from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features import create_features, read_gene_list
 from stateshift.files import sha256
-from stateshift.proteins import load_esm2
-from stateshift.proteins.embed import embed_proteins
+from stateshift.proteins import Recipe, StoreWriter, embed_proteins, embed_sequences, load_esm2
 from stateshift.proteins.esm2 import DEMO, DEMO_FILE
 
 SEQUENCES = {
@@ -60,7 +59,7 @@ def test_the_provenance_tells_model_pooling_windows_fasta_and_versions(job):
     told = provenance(job["output"])
     assert told["source"] == "esm2"
     assert (told["model"], told["model_sha256"], told["demo"]) == (DEMO, sha256(DEMO_FILE), True)
-    assert (told["layer"], told["pooling"]) == (4, "mean over residues, last layer")
+    assert (told["layer"], told["pooling"]) == (4, "mean")
     assert told["windows"].startswith("over 1022 residues: windows of 1022 every 766")
     assert told["in_windows"] == ["DDD4"]
     assert (told["fasta"], told["fasta_sha256"]) == ("proteins.fasta", sha256(job["fasta"]))
@@ -161,18 +160,19 @@ def test_an_output_that_lacks_a_gene_or_is_no_table_is_refused_and_replaced_when
 
 
 def test_a_run_killed_midway_goes_on_with_the_rest_alone(job, monkeypatch):
-    import stateshift.features.esm2 as source
+    import stateshift.proteins.fill as filling
+    from stateshift.proteins.embed import embed_group
 
     embedded = []
 
-    def one_at_a_time(esm, sequences, die_after):
-        for number, (name, vector) in enumerate(embed_proteins(esm, sequences, tokens_per_batch=1024)):
-            if number == die_after:
+    def one_at_a_time(esm, texts, group, layer, die_after):
+        for number, rows in embed_group(esm, texts, group, layer):
+            if len(embedded) == die_after:
                 raise KeyboardInterrupt
-            embedded.append(name)
-            yield name, vector
+            embedded.append(texts[number])
+            yield number, rows
 
-    monkeypatch.setattr(source, "embed_proteins", lambda e, s: one_at_a_time(e, s, die_after=2))
+    monkeypatch.setattr(filling, "embed_group", lambda *given: one_at_a_time(*given, die_after=2))
     with pytest.raises(KeyboardInterrupt):
         create_features(**job)
     assert not job["output"].exists()
@@ -180,7 +180,7 @@ def test_a_run_killed_midway_goes_on_with_the_rest_alone(job, monkeypatch):
     assert len(first) == 2
 
     embedded.clear()
-    monkeypatch.setattr(source, "embed_proteins", lambda e, s: one_at_a_time(e, s, die_after=99))
+    monkeypatch.setattr(filling, "embed_group", lambda *given: one_at_a_time(*given, die_after=99))
     resumed = create_features(**job)
     assert sorted(first + embedded) == sorted(SEQUENCES.values())
     assert list(job["output"].parent.glob("*resume*")) == []
@@ -189,7 +189,6 @@ def test_a_run_killed_midway_goes_on_with_the_rest_alone(job, monkeypatch):
 
 
 def test_another_checkpoint_does_not_take_up_the_demo_models_embeddings(job, tmp_path):
-    torch.manual_seed(0)
     from argparse import Namespace
 
     with torch.serialization.safe_globals([Namespace]):
@@ -197,14 +196,21 @@ def test_another_checkpoint_does_not_take_up_the_demo_models_embeddings(job, tmp
     content["model"] = {k: v + 0.01 for k, v in content["model"].items()}
     torch.save(content, tmp_path / "other.pt")
     job["output"].parent.mkdir()
-    from stateshift.proteins.journal import VectorJournal
-
-    journal = VectorJournal(job["output"].with_name("f.pt.resume"), load_esm2().sha256, 128)
-    journal.add(SEQUENCES["AAA1"], np.full(128, 7.0))
+    unfinished, demo = job["output"].with_name("f.pt.resume"), load_esm2()
+    with StoreWriter(unfinished, SEQUENCES, Recipe().settings(demo), model=DEMO, width=128) as store:
+        store.add(0, {"protein": np.full(128, 7.0)})
     table = create_features(**job, checkpoint=str(tmp_path / "other.pt"))
     assert not np.allclose(table.matrix(["AAA1"]), 7.0)
     assert "demo" not in provenance(job["output"])
     assert provenance(job["output"])["model"] == "other"
+
+
+def test_layer_and_pooling_are_the_ones_asked_for(job):
+    table = create_features(**job, layer=2, pooling="max")
+    rows = dict(embed_sequences(load_esm2(engine="fair-esm"), SEQUENCES, layer=2))
+    for gene in SEQUENCES:
+        np.testing.assert_allclose(table.matrix([gene])[0], rows[gene].residues.max(0), atol=1e-5)
+    assert (provenance(job["output"])["layer"], provenance(job["output"])["pooling"]) == (2, "max")
 
 
 def test_without_a_fasta_one_sentence_names_the_flags(job):
@@ -243,6 +249,9 @@ def test_arguments_that_contradict_each_other_are_refused(job, tmp_path):
         ({"gene_list": tmp_path / "absent.txt"}, "no such list of genes"),
         ({"fasta": tmp_path / "absent.fasta"}, "no such FASTA"),
         ({"checkpoint": "esm2_650M"}, "esm2_t33_650M_UR50D"),
+        ({"layer": 5}, "layers 0 to 4"),
+        ({"pooling": "maen"}, "did you mean `mean`"),
+        ({"pooling": "weighted"}, "table of weights"),
     ]
     for changed, told in cases:
         with pytest.raises(StateshiftError, match=told):

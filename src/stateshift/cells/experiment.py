@@ -13,7 +13,7 @@ from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 
 TABLES = ("datasets", "training", "zeroshot", "fewshot", "columns", "features", "run")
 COLUMN_KEYS = ("perturbation", "cell_type", "batch", "control", "scale", "embedding", "genes")
-FEATURE_KEYS = ("source", "table", "fasta", "checkpoint", "aliases", "missing")
+FEATURE_KEYS = ("source", "table", "fasta", "checkpoint", "layer", "pooling", "aliases", "missing")
 RUN_KEYS = ("model", "overrides", "name", "output_dir")
 SPLITS = ("train", "val", "test")
 
@@ -51,7 +51,7 @@ class Experiment:
     zeroshot: dict[tuple[str, str], str]
     fewshot: dict[tuple[str, str], dict[str, list[str]]]
     columns: dict[str, str] = field(default_factory=dict)
-    features: dict[str, str] = field(default_factory=dict)
+    features: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     beside_only: bool = False
     spare: list[str] = field(default_factory=list)
@@ -212,6 +212,9 @@ def _unknown_keys(raw: dict[str, Any]) -> list[str]:
             elif key == "overrides":
                 if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
                     problems.append('[run] overrides needs a list of texts, as in  ["training.max_steps=500"].')
+            elif key == "layer":
+                if not isinstance(value, int) or isinstance(value, bool):
+                    problems.append(f"[features] layer = {value}: a whole number is needed, as in  layer = -1.")
             elif not isinstance(value, str):
                 problems.append(f'[{table}] {key} = {value}: a text is needed, as in  {key} = "…".')
     for name, value in raw.get("datasets", {}).items():

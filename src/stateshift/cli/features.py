@@ -18,8 +18,10 @@ def create(
     source: Annotated[str, typer.Option(help="esm2, onehot, table, or another package's source.")] = "esm2",
     fasta: Annotated[Path | None, typer.Option(help="Protein sequences with GN= symbols.")] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="An ESM2 name or .pt file; default the embedded demo model.")
+        str | None, typer.Option(help="An ESM2 name, .pt file or Hugging Face folder; default the embedded demo model.")
     ] = None,
+    layer: Annotated[int, typer.Option(help="ESM2's layer; negative ones count from the end.")] = -1,
+    pooling: Annotated[str, typer.Option(help="Of ESM2's residues: mean, mean_bos_eos, cls or max.")] = "mean",
     lookup: Annotated[Path | None, typer.Option(help="An existing table to take the vectors from.")] = None,
     aliases: Annotated[
         Path | None, typer.Option(help="HGNC's table, for aliases, old symbols and Ensembl ids.")
@@ -30,7 +32,7 @@ def create(
     missing: Annotated[str, typer.Option(help="Genes without a vector: error, zero, mean or drop.")] = "error",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
-    """Make the table of perturbation features (ESM2: mean over the protein's residues)."""
+    """Make the table of perturbation features (ESM2: by default the mean over the protein's residues)."""
     from stateshift.features import create_features
 
     table = create_features(
@@ -39,6 +41,8 @@ def create(
         source=source,
         fasta=fasta,
         checkpoint=checkpoint,
+        layer=layer,
+        pooling=pooling,
         lookup=lookup,
         aliases=aliases,
         coverage=coverage,

@@ -27,6 +27,8 @@ def create_features(
     source: str = "esm2",
     fasta: Path | None = None,
     checkpoint: str | None = None,
+    layer: int = -1,
+    pooling: str = "mean",
     lookup: Path | None = None,
     aliases: Path | None = None,
     coverage: Path | None = None,
@@ -48,6 +50,10 @@ def create_features(
         Protein sequences with ``GN=`` symbols, for ``esm2``; default: the downloaded human proteome.
     checkpoint
         A published ESM2 name or a checkpoint file; default: the embedded demo model.
+    layer
+        ESM2's layer, for ``esm2``: 0 (the token embedding) to the last; negative ones count from the end.
+    pooling
+        How a protein's residues give one vector, for ``esm2``: ``mean``, ``mean_bos_eos``, ``cls`` or ``max``.
     lookup
         An existing table (.pt, .csv, .tsv) to take the vectors from.
     aliases
@@ -77,6 +83,10 @@ def create_features(
     """
     output = Path(output)
     lookup_leaves_out = {"--fasta": fasta, "--checkpoint": checkpoint, "--aliases": aliases, "--coverage": coverage}
+    lookup_leaves_out |= {
+        "--layer": None if layer == -1 else layer,
+        "--pooling": None if pooling == "mean" else pooling,
+    }
     source = _checked(source, lookup, lookup_leaves_out, missing, output)
     feature_source(source)
     genes = _wanted_genes(from_toml, gene_list)
@@ -87,6 +97,8 @@ def create_features(
         output=output,
         fasta=Path(fasta) if fasta else None,
         checkpoint=checkpoint,
+        layer=layer,
+        pooling=pooling,
         lookup=Path(lookup) if lookup else None,
         aliases=Path(aliases) if aliases else None,
         coverage=Path(coverage) if coverage else None,

@@ -13,10 +13,10 @@ from stateshift.feature_table import FeatureTable
 from stateshift.features.sources import FeatureRequest
 from stateshift.files import sha256
 from stateshift.genes import GeneCoverage, GeneNames, proteins_of_genes
-from stateshift.proteins import ProteinModel, embed_proteins, load_esm2, read_fasta
+from stateshift.proteins import EmbeddingStore, Recipe, fill_store, load_esm2, read_fasta
 from stateshift.proteins.batches import MAX_RESIDUES, WINDOWS
-from stateshift.proteins.esm2 import DEMO
-from stateshift.proteins.journal import VectorJournal
+from stateshift.proteins.esm2 import DEMO, checked_layer
+from stateshift.proteins.store_writer import is_of
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +24,17 @@ logger = logging.getLogger(__name__)
 def esm2_features(request: FeatureRequest) -> FeatureTable:
     """Embed the genes' proteins with ESM2.
 
-    Unfinished work is kept in ``OUTPUT.resume`` beside the output, with the model's checksum, and a
-    later run embeds only the rest; `create_features` removes it once the table is written.
+    A vector is taken from ``request.layer`` by ``request.pooling`` (`POOLINGS`, without ``weighted``). Unfinished
+    work is kept in ``OUTPUT.resume`` beside the output, and a later run of the same settings embeds only the
+    rest; `create_features` removes it once the table is written.
 
     Raises
     ------
     StateshiftError
-        No FASTA is at hand, the model can't be loaded, or genes have no protein and the policy is ``error``.
+        No FASTA is at hand, the model can't be loaded or has no such layer, or genes have no protein and the
+        policy is ``error``.
     """
+    recipe = Recipe(layer=request.layer, pooling=request.pooling)
     fasta = request.fasta or downloaded_proteome()
     if fasta is None:
         raise StateshiftError(
@@ -45,8 +48,9 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
         "source": "esm2",
         "model": esm.name,
         "model_sha256": esm.sha256,
-        "layer": esm.layers,
-        "pooling": "mean over residues, last layer",
+        "layer": checked_layer(request.layer, esm.layers),
+        "pooling": request.pooling,
+        "precision": esm.precision,
         "windows": WINDOWS,
         "in_windows": [g for g, p in coverage.found.items() if len(p.sequence) > MAX_RESIDUES],
         "fasta": fasta.name,
@@ -64,8 +68,16 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
             DEMO,
             esm.width,
         )
-    vectors = _embedded(esm, coverage, resume_file(request.output))
-    return FeatureTable(list(coverage.found), vectors, provenance)
+    sequences = {gene: protein.sequence for gene, protein in coverage.found.items()}
+    if not sequences:
+        return FeatureTable([], np.zeros((0, esm.width), dtype=np.float32), provenance)
+    unfinished = resume_file(request.output)
+    if unfinished.exists() and not is_of(unfinished, recipe.settings(esm)):
+        logger.info("%s holds vectors of another model or other settings and is begun anew.", unfinished)
+        unfinished.unlink()
+    fill_store(esm, unfinished, sequences, recipe).close()
+    with EmbeddingStore(unfinished) as store:
+        return FeatureTable(store.ids, store.proteins(), provenance)
 
 
 def resume_file(output: Path) -> Path:
@@ -97,17 +109,3 @@ def _covered(request: FeatureRequest, fasta: Path) -> GeneCoverage:
     if request.coverage:
         coverage.write_csv(request.coverage)
     return coverage
-
-
-def _embedded(esm: ProteinModel, coverage: GeneCoverage, resume: Path) -> np.ndarray:
-    """Vectors (P, D) of the genes found, those that an earlier run left behind taken from its journal."""
-    sequence_of = {gene: protein.sequence for gene, protein in coverage.found.items()}
-    journal = VectorJournal(resume, esm.sha256, esm.width)
-    to_do = {s: s for s in sequence_of.values() if journal.get(s) is None}
-    kept = len(set(sequence_of.values())) - len(to_do)
-    if kept:
-        logger.info("%d embeddings of an unfinished run are taken up from %s.", kept, resume.name)
-    for sequence, vector in embed_proteins(esm, to_do):
-        journal.add(sequence, vector)
-    rows = [journal.get(sequence) for sequence in sequence_of.values()]
-    return np.stack(rows) if rows else np.zeros((0, esm.width), dtype=np.float32)

@@ -31,6 +31,8 @@ class FeatureRequest:
         The table's final name; a source may keep unfinished work beside it.
     fasta, checkpoint, lookup, aliases
         What the user named; a source uses what it needs.
+    layer, pooling
+        Of a protein language model: which layer, and how one vector comes of its residues.
     coverage
         Where a source that looks genes up writes what it found for each.
     missing
@@ -43,6 +45,8 @@ class FeatureRequest:
     checkpoint: str | None = None
     lookup: Path | None = None
     aliases: Path | None = None
+    layer: int = -1
+    pooling: str = "mean"
     coverage: Path | None = None
     missing: str = "error"
 

@@ -169,6 +169,15 @@ def _lock(handle: Any, path: Path, alone: bool) -> None:
             raise StateshiftError(f"{path} is being written by another process: wait for it.") from error
 
 
+def is_of(path: str | Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a file is a store, unfinished or not, of these settings."""
+    try:
+        with opened(Path(path)) as file:
+            return json.loads(file.attrs["settings"]) == settings
+    except StateshiftError:
+        return False
+
+
 def differences(path: Path, settings: Mapping[str, Any], dtypes: Mapping[str, np.dtype]) -> list[str]:
     """How a store was made otherwise than it is wanted, a clause each."""
     with opened(path) as file:
