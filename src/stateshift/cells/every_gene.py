@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -57,13 +58,13 @@ def survey_every_gene(experiment: Experiment, survey: Survey) -> Survey | None:
     return whole
 
 
-def scale_of_X(survey: Survey, declared: str | None) -> str | None:
-    """The declared scale as far as it is said of ``X`` too: beside a log1p array, ``X`` may hold counts."""
-    first = survey.every_gene.files[0]
-    if declared in (None, "counts") or not survey.files[0].is_expression:
+def scale_of_X(path: Path, declared: str | None) -> str | None:
+    """The scale declared of an array of genes as far as it is said of ``X`` too, which may hold counts beside it."""
+    if declared in (None, "counts"):
         return declared
-    with opened(first.path) as group:
-        values = stored_matrix(group, first.path).some(looked_at(len(first.obs)))
+    with opened(path) as group:
+        X = stored_matrix(group, path)
+        values = X.some(looked_at(X.shape[0]))
     return None if (values == np.rint(values)).all() else declared
 
 
@@ -80,13 +81,23 @@ def other_values(survey: Survey, cells: Cells) -> list[str]:
     if cells.scale == "embedding":
         return []
     problems, start = [], 0
-    places = pd.Index(cells.every_gene.genes).get_indexer(cells.genes)
     for file in survey.files:
-        rows = looked_at(len(file.obs))
-        array, X = cells.X.dense(start + rows), cells.every_gene.X.dense(start + rows)[:, places]
-        problems += differences(array, X, rows, cells.genes, f"{file.path}: obsm `{file.embedding}`")
+        here = np.arange(start, start + len(file.obs))
+        problems += _other_values(cells, cells.every_gene, here, f"{file.path}: obsm `{file.embedding}`")
         start += len(file.obs)
     return problems
+
+
+def refuse_other_values(array: Cells, X: Cells, where: str) -> None:
+    """A StateshiftError where the array of one file isn't what its ``X`` holds of the array's genes."""
+    for sentence in _other_values(array, X, np.arange(len(array)), where):
+        raise StateshiftError(sentence)
+
+
+def _other_values(array: Cells, X: Cells, rows: np.ndarray, where: str) -> list[str]:
+    few = looked_at(len(rows))
+    places = pd.Index(X.genes).get_indexer(array.genes)
+    return differences(array.X.dense(rows[few]), X.X.dense(rows[few])[:, places], few, array.genes, where)
 
 
 def looked_at(n_cells: int) -> np.ndarray:

@@ -161,7 +161,9 @@ def load_survey(survey: Survey, scale: str | None, storage: Storage) -> tuple[Ce
     if cells is None or survey.every_gene is None:
         return cells, problems
     left = replace(storage, memory_gb=max(0.0, storage.memory_gb - survey.loaded_bytes / GIGABYTE))
-    cells.every_gene, problems = _load_matrices(survey.every_gene, scale_of_X(survey, scale), left)
+    first = survey.files[0]
+    of_X = scale_of_X(first.path, scale) if first.is_expression else scale
+    cells.every_gene, problems = _load_matrices(survey.every_gene, of_X, left)
     problems = problems or other_values(survey, cells)
     return None if problems else cells, problems
 

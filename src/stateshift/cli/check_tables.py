@@ -23,6 +23,7 @@ def check_tables(found: ExperimentCheck) -> Iterator[Table]:
         ("cells", f"{found.n_cells:,}"),
         ("control cells", f"{found.n_controls:,}"),
         ("genes measured" if found.files[0].is_expression else "dimensions", f"{found.n_genes:,}"),
+        *((("genes of X", f"{found.n_every_gene:,}"),) if found.n_every_gene else ()),
         ("genes perturbed", f"{len(found.genes):,}"),
         ("scale", found.scale),
     )

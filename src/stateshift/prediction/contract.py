@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from stateshift.cells import Cells, EffectTable
 from stateshift.errors import StateshiftError
+from stateshift.prediction.network import Predicted
 from stateshift.prediction.requests import Request
 
 if TYPE_CHECKING:
@@ -20,18 +21,21 @@ if TYPE_CHECKING:
 def assemble(
     cells: Cells,
     requests: list[Request],
-    predicted: Iterable[np.ndarray],
+    predicted: Iterable[Predicted],
     routes: list[str],
     train: EffectTable | None,
 ) -> AnnData:
-    """Predicted cells and the untouched controls as one AnnData; without `train`, no sources are counted."""
+    """Predicted cells and the untouched controls as one AnnData; without `train`, no sources are counted.
+
+    A predicted embedding lies in ``obsm["X_predicted"]``, with the controls' own.
+    """
     import anndata as ad
 
-    matrices, frames = [], []
-    barcodes = cells.obs.index
-    for request, cells_SG, route in zip(requests, predicted, routes):
-        control = cells.X.csr(request.controls)
-        matrix = csr_matrix(cells_SG.astype(np.float32))
+    matrices, embeddings, frames = [], [], []
+    barcodes, output = cells.obs.index, cells.every_gene or cells
+    for request, made, route in zip(requests, predicted, routes):
+        control = output.X.csr(request.controls)
+        matrix = csr_matrix(made.genes.astype(np.float32))
         if (matrix != control).nnz == 0:
             raise StateshiftError(
                 f"The prediction for {request.perturbation} in {request.context} equals its control cells: nothing was "
@@ -41,15 +45,21 @@ def assemble(
         sources = {c for c, p in trained if p == request.perturbation}
         names = request.perturbation + ":" + barcodes[request.controls]
         matrices.append(matrix)
+        if made.embedding is not None:
+            embeddings.append(made.embedding)
         frames.append(_obs(names, request.perturbation, request.context, False, route, len(sources)))
     for context in sorted({r.context for r in requests}):
         rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
-        matrices.append(cells.X.csr(rows))
+        matrices.append(output.X.csr(rows))
+        if embeddings:
+            embeddings.append(cells.X.dense(rows))
         frames.append(_obs(barcodes[rows], cells.control, context, True, "control", 0))
     obs = pd.concat(frames)
     for column in ("target_gene", "context", "route"):
         obs[column] = obs[column].astype("category")
-    adata = ad.AnnData(vstack(matrices, format="csr"), obs=obs, var=pd.DataFrame(index=pd.Index(cells.genes)))
+    adata = ad.AnnData(vstack(matrices, format="csr"), obs=obs, var=pd.DataFrame(index=pd.Index(output.genes)))
+    if embeddings:
+        adata.obsm["X_predicted"] = np.concatenate(embeddings)
     adata.obs_names_make_unique()
     return adata
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +12,15 @@ import numpy as np
 import pandas as pd
 
 from stateshift import __version__
-from stateshift.cells import Cells, EffectTable, Expression, read_cells
+from stateshift.cells import Cells, EffectTable
 from stateshift.effects import EFFECT_MODELS, EffectModel, fit_effect_models
-from stateshift.effects.shift import shift_population
-from stateshift.errors import InputProblems, StateshiftError, suggestion
-from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.errors import StateshiftError, suggestion
+from stateshift.feature_table import genes_of
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
+from stateshift.prediction.cells import read_population
 from stateshift.prediction.contract import assemble
-from stateshift.prediction.requests import Request, make_requests, read_perturbations, requested_pairs, split_pairs
+from stateshift.prediction.network import Predicted, by_transition, modelled_by, refuse_unmodelled, shifted
+from stateshift.prediction.requests import make_requests, read_perturbations, requested_pairs, split_pairs
 from stateshift.prediction.vectors import apply_policy, find_vectors
 from stateshift.progress import track
 from stateshift.run import RunDirectory
@@ -50,6 +50,10 @@ def predict(
     overwrite: bool = False,
 ) -> Path:
     """Predict perturbations of the control cells of an AnnData file.
+
+    All genes of the training files are predicted. ``var["modelled_by"]`` says how each came about: ``network``;
+    ``decoder``, the network's gene decoder; or ``effect``: the control cells moved by ridge effects of the training
+    cells, as where the network was trained on ``obsm["X_hvg"]`` alone, or by the effect model that was named.
 
     Parameters
     ----------
@@ -88,8 +92,9 @@ def predict(
     -------
     Path
         `output`: an AnnData by the prediction contract (``docs/contracts.md``). It reads ``X``, the columns
-        of ``obs``; it writes obs ``target_gene``, ``context``, ``is_control``, ``route``, ``n_sources``,
-        ``interval`` and ``uns["stateshift"]``.
+        of ``obs``, and ``obsm`` where the run was trained on an array there; it writes obs ``target_gene``,
+        ``context``, ``is_control``, ``route``, ``n_sources``, ``interval``, var ``modelled_by`` and
+        ``uns["stateshift"]``.
 
     Raises
     ------
@@ -144,13 +149,16 @@ def _predict(
     seed: int,
 ) -> AnnData:
     """The prediction, by `predict`'s parameters."""
+    from stateshift.transition.checkpoint import config_of
+
     if directory.imported_from and (model != "transition" or missing == "fallback"):
         raise StateshiftError(
             f"The run comes from {directory.imported_from} and holds no effects of its training cells, which "
             f"{'--missing fallback' if model == 'transition' else f'--model {model}'} needs: predict with transition, "
             "and --missing error or drop."
         )
-    population, scale = _cells(directory, cells, columns)
+    population = read_population(directory, cells, columns)
+    output = population.every_gene or population
     if split is not None:
         pairs = split_pairs(directory.splits(), split, contexts)
     else:
@@ -162,25 +170,30 @@ def _predict(
     fallback = {p for _, p in pairs if any(g in unknown for g in genes_of(p))}
 
     train, effect_models, effects = None, {}, {}
+    by = np.full(len(output.genes), "effect", dtype=object)
+    if model == "transition":
+        by = modelled_by(config_of(directory, table.width), population.genes, directory.every_gene())
     if directory.imported_from:
         logger.warning("a run of %s holds no effects of its training cells: no baselines", directory.imported_from)
     else:
         train = EffectTable.load(directory.effects_file)
+        refuse_unmodelled(output.genes, by, train, directory)
         effect_models = fit_effect_models(train, table, seed=seed)
-        effects = _baseline_effects(effect_models, pairs, fallback, population)
+        effects = _baseline_effects(effect_models, pairs, fallback, output)
     if model == "transition":
-        predicted = _by_transition(directory, population, requests, table, fallback, effects.get("mean"), seed)
+        predicted = by_transition(directory, population, requests, table, fallback, effects, seed)
         routes = ["fallback" if r.perturbation in fallback else "neural" for r in requests]
     else:
-        shifted = (_shifted(population, r, effect) for r, effect in zip(requests, effects[model]))
-        predicted = track(shifted, f"predicting with {model}", len(requests))
+        moved = (Predicted(shifted(population, r, effect)) for r, effect in zip(requests, effects[model]))
+        predicted = track(moved, f"predicting with {model}", len(requests))
         routes = [
             "fallback" if r.perturbation in fallback else effect_models[model].routes([r.perturbation], [r.context])[0]
             for r in requests
         ]
     adata = assemble(population, requests, predicted, routes, train)
+    adata.var["modelled_by"] = pd.Categorical(by)
     about = {
-        "scale": scale,
+        "scale": output.scale,
         "control": population.control,
         "model": directory.config()["model"]["name"] if model == "transition" else model,
         "version": __version__,
@@ -190,66 +203,13 @@ def _predict(
         about["baselines"] = {
             "context": np.array([c for c, _ in pairs], dtype=object),
             "target_gene": np.array([p for _, p in pairs], dtype=object),
-            "genes": np.array(population.genes, dtype=object),
+            "genes": np.array(output.genes, dtype=object),
             "effects": effects,
         }
     if population.simulated:
         about["simulated"] = True
     adata.uns["stateshift"] = about
     return adata
-
-
-def _cells(run: RunDirectory, path: str | Path, columns: Mapping[str, str] | None) -> tuple[Cells, str]:
-    """The control cells' file on the run's gene axis and scale."""
-    import toml
-
-    declared = toml.load(run.experiment_file).get("columns", {})
-    given = {k: v for k, v in (columns or {}).items() if v is not None}
-    try:
-        cells = _on_genes(path, {**declared, **given}, run)
-    except InputProblems as error:
-        # cells from elsewhere may name their columns otherwise than the training files did
-        theirs = {role: declared.get(role) for role in ("scale", "embedding")}
-        try:
-            cells = _on_genes(path, {**theirs, **given}, run)
-        except StateshiftError:
-            flags = "--pert-col, --cell-type-key and --control-pert name the columns of these cells."
-            raise InputProblems(error.where, [*error.problems, flags]) from None
-        logger.warning("%s: the experiment's columns are not there; those of conventional names are used", path)
-    trained = run.config()["scale"]
-    if run.imported_from and "embedding" not in (cells.scale, trained):
-        return cells, cells.scale  # arc-state does not say which of the log1p scales it was trained on
-    if cells.scale != trained:
-        raise StateshiftError(
-            f"{path} is on scale {cells.scale} and the run was trained on {trained}: normalise the cells likewise, "
-            f'or declare it by uns["stateshift"] = {{"scale": "{trained}"}} if it is so.'
-        )
-    return cells, trained
-
-
-def _on_genes(path: str | Path, columns: Mapping[str, str | None], run: RunDirectory) -> Cells:
-    """A file's cells on the run's genes.
-
-    A run on an array of ``obsm`` reads the same genes from ``X`` where a file's own array has others or is not there:
-    normalised over all genes first, as that array was.
-    """
-    genes = run.genes()
-    if columns.get("embedding") is None:
-        return read_cells(path, columns, genes=genes)
-    try:
-        return read_cells(path, columns, genes=genes)
-    except InputProblems:
-        raise
-    except StateshiftError:
-        if run.config()["scale"] == "embedding":
-            raise
-        cells = read_cells(path, {**columns, "embedding": None})
-        absent = [g for g in genes if g not in set(cells.genes)]
-        if absent:
-            raise
-    logger.info("%s: the run's genes are not those of its obsm `%s`: they are read from X", path, columns["embedding"])
-    index = pd.Index(cells.genes).get_indexer(genes)
-    return replace(cells, X=Expression([cells.X.csr()[:, index]]), genes=genes)
 
 
 def _baseline_effects(
@@ -277,74 +237,3 @@ def _control_mean(cells: Cells, context: str) -> np.ndarray:
     """Mean of a context's control cells, (G,)."""
     rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
     return cells.X.mean(rows).astype(np.float32)
-
-
-def _by_transition(
-    run: RunDirectory,
-    cells: Cells,
-    requests: list[Request],
-    table: FeatureTable,
-    fallback: set[str],
-    mean_effects: np.ndarray | None,
-    seed: int,
-) -> Iterator[np.ndarray]:
-    """Predicted cells (n, G) of each request, in sets of the size trained on.
-
-    The controls are dealt to sets at random; the last set is filled up with controls that sit in other sets
-    already, whose second predictions are dropped. Only a request of fewer controls than a set makes a
-    smaller one, padded and masked as in training.
-    """
-    import torch
-
-    from stateshift.transition.checkpoint import load_transition
-
-    model = load_transition(run, table.width)
-    if model.config.gene_decoder:
-        raise StateshiftError(
-            f"{run.path} decodes its predictions to {model.config.gene_decoder:,} genes, which predict can't write yet."
-        )
-    batches = _batch_numbers(run, cells) if model.config.batch_encoder else None
-    S = model.config.set_size
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-    for i, request in track(list(enumerate(requests)), "predicting cells"):
-        if request.perturbation in fallback:
-            yield _shifted(cells, request, mean_effects[i])
-            continue
-        n = len(request.controls)
-        x = torch.from_numpy(cells.X.dense(request.controls))
-        order = torch.from_numpy(np.random.default_rng(seed).permutation(n))
-        dealt = torch.cat([order, order[: -n % S]]) if n >= S else order
-        sets = x[dealt].view(-1, min(S, n), x.shape[1])
-        p = torch.from_numpy(table.matrix([request.perturbation]))
-        batch = {
-            "ctrl_cell_emb": sets,
-            "pert_emb": p.expand(len(sets), -1),
-            "ctrl_mean": x.mean(0).expand(len(sets), -1),
-        }
-        if batches is not None:
-            batch["batch"] = torch.from_numpy(batches[request.controls])[dealt].view(len(sets), -1)
-        with torch.inference_mode():
-            out = model({k: v.to(device) for k, v in batch.items()}).cells.reshape(len(dealt), -1)[:n].cpu()
-        predicted = torch.empty_like(x)
-        predicted[order] = out
-        yield predicted.numpy()
-
-
-def _batch_numbers(run: RunDirectory, cells: Cells) -> np.ndarray:
-    """Each cell's batch as the model numbers them, (n,)."""
-    known = run.batches()
-    labels = cells.obs["batch"].to_numpy()
-    strange = sorted(set(labels[cells.is_control]) - set(known))
-    if strange:
-        raise StateshiftError(
-            f"The run tells batches apart, and the control cells are of batch `{strange[0]}`, which it was not trained "
-            f"on{suggestion(strange[0], known)}."
-        )
-    return pd.Index(known).get_indexer(labels)
-
-
-def _shifted(cells: Cells, request: Request, effect: np.ndarray) -> np.ndarray:
-    """Control cells moved by a mean effect."""
-    x = cells.X.dense(request.controls)
-    return x + effect if cells.scale == "embedding" else shift_population(x, effect, x.mean(axis=0))

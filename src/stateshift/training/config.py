@@ -12,7 +12,7 @@ from stateshift.training.settings import DataSettings, TrainingSettings, read_gr
 
 GROUPS = ("model", "loss", "training", "data")
 TOP_KEYS = ("name", "output_dir", "seed", "features")
-RUN_KEYS = ("scale", "feature_table", "init_from", "imported_from")
+RUN_KEYS = ("scale", "every_gene_scale", "feature_table", "init_from", "imported_from")
 """What a run's config holds besides."""
 ENERGY_ALONE = {"energy": 1.0}
 """The loss of runs whose config names none."""

@@ -25,12 +25,31 @@ DRIFT_SETS = 4
 
 @dataclass
 class TrainingData:
-    """An experiment read, split and joined with its features."""
+    """An experiment read, split and joined with its features.
+
+    Parameters
+    ----------
+    cells, split
+        The cells, and the split of each (n,).
+    features
+        Vectors of the perturbed genes.
+    effects
+        Of the training cells, on the axis of ``cells``.
+    every_gene
+        The same effects on every gene of the files, where the cells are an ``obsm`` array with a part of them or an
+        embedding and `Cells.every_gene` was read; else None.
+    """
 
     cells: Cells
     split: np.ndarray
     features: FeatureTable
     effects: EffectTable
+    every_gene: EffectTable | None = None
+
+    @property
+    def predicted(self) -> EffectTable:
+        """The training effects of all that a run predicts, which it keeps for its baselines."""
+        return self.effects if self.every_gene is None else self.every_gene
 
 
 def with_features(experiment: Experiment, choice: str | None) -> Experiment:
@@ -108,7 +127,9 @@ def prepare(
     filled = [g for g in genes if g in table.provenance.get("missing_policy", {})]
     if filled:
         logger.warning("no vector of their own, filled in when the table was made: %s", some(filled, 20))
-    return TrainingData(cells, split, table.subset(genes), estimate_effects(cells, split == "train"))
+    effects = estimate_effects(cells, split == "train")
+    whole = None if cells.every_gene is None else estimate_effects(cells.every_gene, split == "train")
+    return TrainingData(cells, split, table.subset(genes), effects, whole)
 
 
 def _features(experiment: Experiment, pert_features: str | Path | None, genes: list[str], policy: str) -> FeatureTable:
@@ -192,7 +213,7 @@ def _shape(config: dict[str, Any], data: TrainingData) -> dict[str, Any]:
     return {
         "set_size": config["model"]["set_size"], "seed": config["seed"],
         "batch_size": config["data"]["batch_size"], "by_batch": config["data"]["by_batch"],
-        "batch_names": batch_names(config, data),
+        "batch_names": batch_names(config, data), "every_gene": data.cells.every_gene is not None,
     }  # fmt: skip
 
 

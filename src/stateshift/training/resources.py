@@ -27,7 +27,8 @@ class RunNeeds:
     Parameters
     ----------
     matrix_bytes, in_memory
-        Of the cells, and whether they stay in memory (``data.memory_gb``) or are read from the cache.
+        Of the cells, and whether they stay in memory (``data.memory_gb``) or are read from the cache; beside an
+        ``obsm`` array, ``X`` with every gene counts among them.
     feature_bytes
         Of the feature table.
     n_parameters, model_bytes
@@ -70,9 +71,10 @@ def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
     n_sets = _training_sets(found, config)
     batch_size, steps = config["data"]["batch_size"], config["training"]["max_steps"]
     device = "cuda" if torch.cuda.is_available() and config["training"]["accelerator"] != "cpu" else "cpu"
+    matrix_bytes = found.loaded_bytes + found.every_gene_bytes
     needs = RunNeeds(
-        found.loaded_bytes,
-        found.loaded_bytes <= config["data"]["memory_gb"] * GIGABYTE,
+        matrix_bytes,
+        matrix_bytes <= config["data"]["memory_gb"] * GIGABYTE,
         None, None, None, None,
         n_sets, -(-n_sets // batch_size), steps, None, device,
     )  # fmt: skip
@@ -125,7 +127,7 @@ def _step(
     from stateshift.transition.checkpoint import config_from
 
     batches = {batch for file in found.files for batch in file.obs["batch"].unique()} - {""}
-    shape = config_from(config["model"], found.n_genes, width, found.scale, len(batches))
+    shape = config_from(config["model"], found.n_genes, width, found.scale, len(batches), found.n_every_gene)
     kept: dict[int, int] = {}
 
     def remember(tensor: torch.Tensor) -> torch.Tensor:
@@ -137,21 +139,27 @@ def _step(
         cells = torch.rand(n_sets, shape.set_size, found.n_genes)
         batch = {"ctrl_cell_emb": cells, "pert_emb": torch.rand(n_sets, width)}
         batch["batch"] = torch.zeros(n_sets, shape.set_size, dtype=torch.long)
-        measured = torch.rand_like(cells)
+        if shape.predicts_every_gene:
+            batch["ctrl_cell_counts"] = torch.rand(n_sets, shape.set_size, shape.every_gene)
     optimiser = torch.optim.Adam(model.parameters())
     start = time.perf_counter()
     with (
         FlopCounterMode(display=False) as counter,
         torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor),
     ):
-        predicted = model(batch).cells
-        # counting needs a backward pass, of any loss; measuring takes the one that a default training has
-        loss = (predicted - measured).square() if device == "meta" else energy_distance(predicted, measured)
-        loss.mean().backward()
+        output, loss = model(batch), 0
+        for predicted in filter(lambda made: made is not None, (output.cells, output.genes)):
+            # counting needs a backward pass, of any loss; measuring takes the one that a default training has
+            measured = torch.rand_like(predicted)
+            loss = (
+                loss
+                + ((predicted - measured).square() if device == "meta" else energy_distance(predicted, measured)).mean()
+            )
+        loss.backward()
     optimiser.step()
     if device == "cuda":
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     n_parameters = sum(p.numel() for p in model.parameters())
-    step_bytes = sum(kept.values()) + 2 * cells.nbytes
+    step_bytes = sum(kept.values()) + 2 * sum(t.nbytes for name, t in batch.items() if name.startswith("ctrl_cell"))
     return n_parameters, step_bytes, counter.get_total_flops(), seconds

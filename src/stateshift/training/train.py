@@ -10,10 +10,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from stateshift.cells import Experiment, read_all, seen_elsewhere, split_counts
+from stateshift.cells import EffectTable, Experiment, read_all, seen_elsewhere, split_counts
 from stateshift.cells.experiment import parse_experiment
 from stateshift.effects import ridge_map
 from stateshift.errors import StateshiftError, suggestion
+from stateshift.feature_table import FeatureTable
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
 from stateshift.training.config import ENERGY_ALONE, check_config, compose_config, training_settings
 from stateshift.training.data import TrainingData, batch_names, prepare, storage_of, with_features
@@ -92,7 +93,11 @@ def train(
         logger.info("%s", sentence)
     data = prepare(read, cells, split, pert_features=pert_features, missing=missing, seed=config["seed"])
     config |= {"name": name, "output_dir": ".", "scale": cells.scale}
+    if cells.every_gene is not None:
+        config["every_gene_scale"] = cells.every_gene.scale
     module = _module(config, data)
+    if not module.model.config.predicts_every_gene:
+        cells.every_gene = None  # its effects are kept, and training reads it no more
     table = pert_features or read.features.get("table")
     if table is not None:
         config["feature_table"] = os.path.relpath(read.resolve(table), folder)
@@ -129,6 +134,7 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     import yaml
 
     from stateshift.training.loop.fit import fit
+    from stateshift.transition.checkpoint import config_of
 
     run = open_run(run_path)
     config = run.config()
@@ -138,10 +144,15 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     settings = training_settings(config)
     refuse_absent(settings.loggers)
     done = _refuse_finished(run, settings)
-    read, cells, split = read_all(run.experiment_file, beside_only=True, storage=storage_of(config))
+    shape = config_of(run, FeatureTable.load(run.features_file).width)
+    read, cells, split = read_all(
+        run.experiment_file, beside_only=True, storage=storage_of(config), every_gene=shape.predicts_every_gene
+    )
     data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", seed=config["seed"])
-    if cells.genes != run.genes():
-        raise StateshiftError(f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt.")
+    if cells.genes != run.genes() or (cells.every_gene and cells.every_gene.genes != run.every_gene()):
+        raise StateshiftError(
+            f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt and every_gene.txt."
+        )
     if batch_names(config, data) != run.batches():
         raise StateshiftError(f"{run.experiment_file}: the training cells' batches are no longer those of batches.txt.")
     module = _module(config, data)
@@ -160,16 +171,24 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
     from stateshift.transition.optimiser import Optimiser
 
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
+    every_gene = 0 if data.every_gene is None else len(data.every_gene.genes)
     shape = config_from(
-        config["model"], len(data.cells.genes), data.features.width, data.cells.scale, len(batch_names(config, data))
-    )
+        config["model"], len(data.cells.genes), data.features.width, data.cells.scale, len(batch_names(config, data)),
+        every_gene,
+    )  # fmt: skip
     settings = training_settings(config)
     optimiser = Optimiser(**{f.name: getattr(settings, f.name) for f in fields(Optimiser)})
     module = TransitionModule(shape, optimiser, config.get("loss", ENERGY_ALONE))
     if shape.start == "effect":
         import torch
 
-        module.model.set_start(*map(torch.from_numpy, ridge_map(data.effects, data.features, config["seed"])))
+        def start_of(effects: EffectTable) -> list[torch.Tensor]:
+            return [torch.from_numpy(part) for part in ridge_map(effects, data.features, config["seed"])]
+
+        module.model.set_start(*start_of(data.every_gene if shape.projects_every_gene else data.effects))
+        if shape.gene_decoder:
+            _, up, intercept = start_of(data.every_gene)  # the same features lead to the same factors
+            module.model.set_gene_start(up, intercept)
     return module
 
 
@@ -247,9 +266,11 @@ def _write_inputs(run: RunDirectory, experiment: Experiment, config: dict[str, A
     stored = {**config, "data": {**config["data"], "cache": None}}
     run.write_text("config.yaml", yaml.safe_dump(stored, sort_keys=False))
     run.write_genes(data.cells.genes)
+    if data.every_gene is not None:
+        run.write_every_gene(data.every_gene.genes)
     if batches := batch_names(config, data):
         run.write_batches(batches)
     data.features.save(run.features_file)
     run.write_splits(split_counts(data.cells, data.split))
     run.write_versions()
-    data.effects.save(run.effects_file)
+    data.predicted.save(run.effects_file)

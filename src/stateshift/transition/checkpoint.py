@@ -30,6 +30,14 @@ def config_from(
     )
 
 
+def config_of(run: RunDirectory, features: int) -> TransitionConfig:
+    """The shape of a run's model, with F features."""
+    config = run.config()
+    return config_from(
+        config["model"], len(run.genes()), features, config["scale"], len(run.batches()), len(run.every_gene())
+    )
+
+
 def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = None) -> TransitionModel:
     """A model of a run, in evaluation mode.
 
@@ -61,12 +69,7 @@ def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = 
         raise StateshiftError(f"{checkpoint} can't be read: {str(error).splitlines()[0][:160]}") from error
     if any(".lora_" in name for name in state):
         raise StateshiftError(f"{checkpoint} holds LoRA's adapters apart from the weights: take {run.best}.")
-    config = run.config()
-    model = TransitionModel(
-        config_from(
-            config["model"], len(run.genes()), features, config["scale"], len(run.batches()), len(run.every_gene())
-        )
-    )
+    model = TransitionModel(config_of(run, features))
     try:
         if model.config.start == "effect":
             model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])

@@ -211,7 +211,9 @@ def _look_at_values(survey: Survey, experiment: Experiment) -> tuple[str, list[s
     scale, values, problems = _look_at_matrices(survey, declared)
     if whole is None or problems:
         return scale, problems
-    _, values_of_X, problems = _look_at_matrices(whole, scale_of_X(survey, declared))
+    first = survey.files[0]
+    of_X = scale_of_X(first.path, declared) if first.is_expression else declared
+    _, values_of_X, problems = _look_at_matrices(whole, of_X)
     if scale == "embedding" or problems:
         return scale, problems
     places = pd.Index(whole.genes).get_indexer(survey.genes)

@@ -47,7 +47,8 @@ def fit(
     average = WeightAverage(settings.ema) if settings.ema is not None else None
     with _quiet_lightning():
         trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
-        validator = Validator(*validation_loaders(config, data), estimate_effects(data.cells, data.split == "val"))
+        measured = estimate_effects(data.cells.every_gene or data.cells, data.split == "val")
+        validator = Validator(*validation_loaders(config, data), measured)
         recorder = RunRecorder(run, validator, settings, average)
         trainer.callbacks.extend([RandomState(), *([average] if average else []), recorder])
         module.model.transformer_backbone.checkpointing = settings.gradient_checkpointing
