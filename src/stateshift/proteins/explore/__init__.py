@@ -1,7 +1,17 @@
-"""Embeddings looked at: files of any maker, poolings, mutations, a map."""
+"""Embeddings looked at: files of any maker, poolings, mutants, a map; and a toy set to learn on."""
 
-from stateshift.proteins.explore.inspection import Inspection, inspect_proteins
-from stateshift.proteins.explore.pooled_as import PoolingReport, pooling_of
-from stateshift.proteins.explore.stored import Embeddings, read_embeddings
+from stateshift.proteins.explore.projection import Projection, project
+from stateshift.proteins.explore.reports import map_proteins, mutations, scan
+from stateshift.proteins.explore.stored import Embeddings, inspect_proteins, pooling_of, read_embeddings
 
-__all__ = ["Embeddings", "Inspection", "PoolingReport", "inspect_proteins", "pooling_of", "read_embeddings"]
+__all__ = [
+    "Embeddings",
+    "Projection",
+    "inspect_proteins",
+    "map_proteins",
+    "mutations",
+    "pooling_of",
+    "project",
+    "read_embeddings",
+    "scan",
+]

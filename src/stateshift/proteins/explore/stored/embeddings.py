@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
-from stateshift.proteins.explore.pickles import read_pickle
+from stateshift.proteins.explore.stored.pickles import read_pickle
 from stateshift.proteins.store import FORMAT, EmbeddingStore
 
 ID_KEYS = ("ids", "id", "names", "labels", "label", "accessions", "genes")

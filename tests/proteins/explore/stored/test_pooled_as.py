@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.explore.pooled_as import pooling_of
-from stateshift.proteins.explore.stored import Embeddings, read_embeddings
+from stateshift.proteins.explore.stored.embeddings import Embeddings, read_embeddings
+from stateshift.proteins.explore.stored.pooled_as import pooling_of
 
 LENGTHS = {"a": 8, "b": 30}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from functools import cache
 
-from stateshift.proteins.explore.alignment import EXTEND, MATCH, MISMATCH, OPEN, _aligned, align
+from stateshift.proteins.explore.mutants.alignment import EXTEND, MATCH, MISMATCH, OPEN, _aligned, align
 
 
 def best_score(a: str, b: str) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stateshift.errors import StateshiftError, some
 from stateshift.progress import track
-from stateshift.proteins.explore.stored import Embeddings
+from stateshift.proteins.explore.stored.embeddings import Embeddings
 
 ROUNDING = 16
 """How many units in the last place of the coarser type a recomputed vector may be off, relative to its largest row."""

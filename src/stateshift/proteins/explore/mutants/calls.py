@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from stateshift.proteins.explore.alignment import align
+from stateshift.proteins.explore.mutants.alignment import align
 
 LETTERS = "ARNDCQEGHILKMFPSTWYVUOBZX"
 NAMES = "AlaArgAsnAspCysGlnGluGlyHisIleLeuLysMetPheProSerThrTrpTyrValSecPylAsxGlxXaa"

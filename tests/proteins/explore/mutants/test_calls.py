@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from stateshift.proteins.explore.calls import THREE_LETTERS, Change, call_mutant
+from stateshift.proteins.explore.mutants.calls import THREE_LETTERS, Change, call_mutant
 
 WT = "MSTNPKPQRKLAAAGWERYV"
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"

@@ -13,7 +13,7 @@ import numpy as np
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.files import written_beside
 from stateshift.progress import track
-from stateshift.proteins.explore.stored import Embeddings, kind_of, read_embeddings
+from stateshift.proteins.explore.stored.embeddings import Embeddings, kind_of, read_embeddings
 from stateshift.proteins.fasta import read_fasta
 
 RARE = "XBZUO"

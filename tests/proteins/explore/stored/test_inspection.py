@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.explore.inspection import inspect_proteins
+from stateshift.proteins.explore.stored.inspection import inspect_proteins
 
 
 def stored(path, content):

@@ -1,0 +1,170 @@
+"""Pictures of mutations, of a scan and of a map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from stateshift.files import written_beside
+from stateshift.proteins.explore.mutants.comparison import THIRDS, Mutations
+from stateshift.proteins.explore.mutants.scan import as_matrix
+from stateshift.proteins.explore.projection import Projection
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_LABELS = 60
+MOST_COLOURS = 20
+"""Above that many texts a column of a table says nothing as colours."""
+
+
+def mutations_figure(seen: Mutations) -> Figure:
+    """How far each mutant moved by its position, and where along the sequence its residues changed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 6 if seen.profiles else 3.2), layout="constrained")
+    axes = figure.subplots(2 if seen.profiles else 1, 1, squeeze=False)[:, 0]
+    single = seen.table[seen.table["kind"] == "substitution"].sort_values("position")
+    for i, third in enumerate(THIRDS):
+        here = single[single["third"] == third]
+        axes[0].vlines(here["position"].astype(float), 0, 1 - here["cosine"], color=f"C{i}", alpha=0.5)
+        axes[0].plot(here["position"].astype(float), 1 - here["cosine"], "o", color=f"C{i}", label=third)
+    if len(single) <= MOST_LABELS:
+        for row in single.itertuples():
+            axes[0].annotate(row.id, (row.position, 1 - row.cosine), fontsize=6, ha="center", va="bottom")
+    axes[0].set(
+        xlabel="mutated residue", ylabel=f"1 − cosine to {seen.wt}", title="Proteins: how far each mutant moved"
+    )
+    if len(single):
+        axes[0].legend(title="third", frameon=False)
+    if seen.profiles:
+        _profiles(axes[1], seen, [*single["id"], *seen.table.loc[seen.table["kind"] != "substitution", "id"]])
+    return figure
+
+
+def _profiles(axes, seen: Mutations, order: list[str]) -> None:
+    ids = [id for id in order if id in seen.profiles]
+    rows = np.stack([seen.profiles[id] for id in ids])
+    image = axes.imshow(rows, aspect="auto", cmap="viridis", extent=(0.5, rows.shape[1] + 0.5, len(ids) - 0.5, -0.5))
+    axes.figure.colorbar(image, ax=axes, label="1 − cosine")
+    if len(ids) <= MOST_LABELS:
+        axes.set_yticks(range(len(ids)), ids, fontsize=5)
+    axes.set(xlabel="residue", ylabel="mutant", title="Residues: change along the sequence")
+
+
+def scan_figure(table: pd.DataFrame, sequence: str, column: str = "cosine") -> Figure:
+    """Every single mutant as a heat map, amino acids by positions; dots mark the wild type.
+
+    Parameters
+    ----------
+    table
+        Of `scan_mutants`.
+    sequence
+        The wild type.
+    column
+        ``cosine`` (drawn as 1 − cosine), ``distance`` or ``score``.
+    """
+    from matplotlib.figure import Figure
+
+    matrix = as_matrix(table, column)
+    values = 1 - matrix if column == "cosine" else matrix
+    figure = Figure(figsize=(min(60, max(6, 0.14 * len(sequence) + 2)), 4.2), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(
+        values.to_numpy(dtype=float),
+        aspect="auto",
+        cmap="coolwarm_r" if column == "score" else "viridis",
+        extent=(0.5, len(sequence) + 0.5, len(values) - 0.5, -0.5),
+        **(_about_zero(values) if column == "score" else {}),
+    )
+    letters = list(values.index)
+    marked = [(i, letters.index(residue)) for i, residue in enumerate(sequence, start=1) if residue in letters]
+    axes.plot([x for x, _ in marked], [y for _, y in marked], "k.", markersize=3)
+    axes.set_yticks(range(len(letters)), letters, fontsize=7)
+    label = {
+        "cosine": "1 − cosine to the wild type",
+        "distance": "L2 distance",
+        "score": "log p(mutant) − log p(wild type)",
+    }
+    figure.colorbar(image, ax=axes, label=label[column])
+    axes.set(xlabel="residue", ylabel="stands in its place", title="Every single mutant (dots: wild type)")
+    return figure
+
+
+def _about_zero(values: pd.DataFrame) -> dict[str, float]:
+    most = float(np.nanmax(np.abs(values.to_numpy(dtype=float))))
+    return {"vmin": -most, "vmax": most}
+
+
+def map_figure(found: Projection, color: str | None = None) -> Figure:
+    """Proteins by their first two components, labelled by id where there are few, coloured by a column."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    table = found.table
+    groups = _groups(table, color)
+    if groups is not None:
+        for i, (name, rows) in enumerate(groups):
+            axes.plot(
+                rows["PC1"], rows["PC2"], "o", color=f"C{i}" if len(groups) <= 10 else None, label=str(name), alpha=0.8
+            )
+        axes.legend(title=color, frameon=False, fontsize=7)
+    else:
+        image = axes.scatter(table["PC1"], table["PC2"], c=None if color is None else table[color], cmap="viridis")
+        if color is not None:
+            figure.colorbar(image, ax=axes, label=color)
+    if len(table) <= MOST_LABELS:
+        for row in table.itertuples():
+            axes.annotate(row.id, (row.PC1, row.PC2), fontsize=6, xytext=(2, 2), textcoords="offset points")
+    axes.set(xlabel=axis_label(found, 0), ylabel=axis_label(found, 1))
+    return figure
+
+
+def map_page(found: Projection, color: str | None = None) -> str:
+    """The map as a page of its own: points tell their id and every column of the table."""
+    import plotly.express as px
+
+    groups = _groups(found.table, color)
+    table = found.table if groups is None else found.table.assign(**{color: _texts(found.table[color])})
+    drawn = px.scatter(
+        table,
+        x="PC1",
+        y="PC2",
+        color=color,
+        text="id" if len(table) <= MOST_LABELS else None,
+        hover_name="id",
+        hover_data=list(table.columns[1:]),
+        labels={"PC1": axis_label(found, 0), "PC2": axis_label(found, 1)},
+        template="plotly_white",
+    )
+    drawn.update_traces(textposition="top center", textfont_size=9)
+    return drawn.to_html(include_plotlyjs=True, full_html=True)
+
+
+def axis_label(found: Projection, component: int) -> str:
+    """As ``PC1 (63.1 % of variance)``."""
+    return f"PC{component + 1} ({100 * found.explained[component]:.1f} % of variance)"
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure; the file must not exist yet."""
+    with written_beside(path) as beside:
+        figure.savefig(beside, dpi=150)
+
+
+def _groups(table: pd.DataFrame, color: str | None) -> list[tuple[str, pd.DataFrame]] | None:
+    """The proteins by the texts of a column; None where it is absent or holds numbers."""
+    if color is None or pd.api.types.is_numeric_dtype(table[color]):
+        return None
+    return list(table.groupby(_texts(table[color])))
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    """A column's texts: blanks named, and all but the most frequent together."""
+    texts = column.astype(object).where(column.notna(), "(not in the table)").astype(str)
+    kept = texts.value_counts().index[:MOST_COLOURS]
+    return texts.where(texts.isin(kept), "(others)")
