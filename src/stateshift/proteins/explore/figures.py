@@ -34,13 +34,15 @@ def mutations_figure(seen: Mutations) -> Figure:
         axes[0].plot(here["position"].astype(float), 1 - here["cosine"], "o", color=f"C{i}", label=third)
     if len(single) <= MOST_LABELS:
         for row in single.itertuples():
-            axes[0].annotate(row.id, (row.position, 1 - row.cosine), fontsize=6, ha="center", va="bottom")
+            axes[0].annotate(row.id, (row.position, 1 - row.cosine), fontsize=6, rotation=90, ha="center", va="bottom")
     axes[0].set(
         xlabel="mutated residue", ylabel=f"1 − cosine to {seen.wt}", title="Proteins: how far each mutant moved"
     )
     if len(single):
-        axes[0].legend(title="third", frameon=False)
+        axes[0].legend(title="third", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes[0].margins(y=0.15)
     if seen.profiles:
+        axes[0].set_xlim(0.5, max(map(len, seen.profiles.values())) + 0.5)
         _profiles(axes[1], seen, [*single["id"], *seen.table.loc[seen.table["kind"] != "substitution", "id"]])
     return figure
 

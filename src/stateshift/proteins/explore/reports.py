@@ -62,8 +62,8 @@ def mutations(
     require_mutants(sequences, wt)
     held = read_embeddings(embeddings) if embeddings is not None else None
     seen = compare_mutants(sequences, wt, held) if held else None
-    output = _folder(output, "mutations.csv", "thirds.csv", "mutations.png")
     esm = load_esm2(checkpoint, precision="fp32") if seen is None or score else None
+    output = _folder(output, "mutations.csv", "thirds.csv", "mutations.png")
     if seen is None:
         store = output / "embeddings.h5"
         embed_once(esm, store, sequences, ("residue", "protein"), tokens_per_batch).close()
@@ -117,9 +117,9 @@ def scan(
         wt = next(iter(sequences))
     if wt not in sequences:
         raise StateshiftError(f"{fasta} holds no `{wt}`{suggestion(wt, sequences)}: name the wild type with --wt.")
+    esm = load_esm2(checkpoint, precision="fp32")
     pictures = {"scan.png": "cosine"} | ({"score.png": "score"} if score else {})
     output = _folder(output, "scan.csv", *pictures)
-    esm = load_esm2(checkpoint, precision="fp32")
     table = scan_mutants(esm, sequences[wt], output / "scan.h5", score=score, tokens_per_batch=tokens_per_batch)
     for name, column in pictures.items():
         save(scan_figure(table, sequences[wt], column), output / name)

@@ -34,28 +34,31 @@ def held(pooling, extra=0, dtype=np.float32):
 )
 def test_each_pooling_is_recognised_and_no_other_comes_near(pooling, extra, name, dtype):
     report = pooling_of(held(pooling, extra, dtype), LENGTHS)
-    assert report.pooling == name
+    assert report.fitting == [name]
     first, second = list(report.differences.values())[:2]
     assert first <= report.tolerance < second
     assert report.n_proteins == 2
 
 
 def test_without_lengths_both_readings_of_the_rows_are_tried_and_named():
-    assert pooling_of(held(lambda r: r.mean(0))).pooling == "mean (if rows are residues)"
-    assert pooling_of(held(lambda r: r[1:-1].mean(0), 2)).pooling == "mean (if the rows hold BOS and EOS)"
+    assert pooling_of(held(lambda r: r.mean(0))).fitting == [
+        "mean (if rows are residues)",
+        "mean with BOS and EOS (if the rows hold BOS and EOS)",
+    ]
+    assert pooling_of(held(lambda r: r[1:-1].mean(0), 2)).fitting == ["mean (if the rows hold BOS and EOS)"]
 
 
 def test_what_is_no_pooling_of_the_rows_is_said_with_the_nearest_and_how_far_off_it_is():
     made = held(lambda r: r.mean(0))
     made.proteins["b"] = made.proteins["b"] + np.float32(0.25)
     report = pooling_of(made, LENGTHS)
-    assert report.pooling is None
+    assert report.fitting == []
     assert next(iter(report.differences.items())) == ("mean", pytest.approx(0.25, abs=1e-6))
     assert report.at["mean"] == "b"
 
 
 def test_a_store_brings_its_own_lengths(store):
-    assert pooling_of(read_embeddings(store)).pooling == "mean"
+    assert pooling_of(read_embeddings(store)).fitting == ["mean"]
 
 
 def test_one_level_alone_and_lengths_that_fit_neither_way_are_refused():

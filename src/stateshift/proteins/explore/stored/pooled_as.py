@@ -36,10 +36,9 @@ class PoolingReport:
     n_proteins: int
 
     @property
-    def pooling(self) -> str | None:
-        """The pooling that the stored vectors are, None where it is none of those tried."""
-        name, least = next(iter(self.differences.items()))
-        return name if least <= self.tolerance else None
+    def fitting(self) -> list[str]:
+        """The poolings that the stored vectors may be: one, or several that give the same, or none of those tried."""
+        return [name for name, difference in self.differences.items() if difference <= self.tolerance]
 
 
 def pooling_of(held: Embeddings, lengths: dict[str, int] | None = None) -> PoolingReport:

@@ -1,0 +1,115 @@
+"""What the commands mutations and map leave on the disk, on the toy set that is shipped."""
+
+from __future__ import annotations
+
+import pickle
+import re
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from stateshift.errors import InputProblems, StateshiftError
+from stateshift.proteins.explore import map_proteins, mutations, read_embeddings, scan
+from stateshift.proteins.explore.figures import map_figure, mutations_figure, scan_figure
+from stateshift.proteins.explore.projection import project
+from stateshift.proteins.explore.toy import EMBEDDINGS, FASTA
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy") / "made"
+    return folder, mutations(FASTA, folder, score=True)
+
+
+def test_embeddings_made_here_and_those_shipped_say_the_same(seen, tmp_path):
+    folder, made = seen
+    stored = mutations(FASTA, tmp_path / "stored", embeddings=EMBEDDINGS)
+    for column in ("cosine", "distance", "cosine_at_site"):
+        np.testing.assert_allclose(made.table[column], stored.table[column], rtol=1e-3, atol=1e-5)
+    assert sorted(p.name for p in folder.iterdir()) == ["embeddings.h5", "mutations.csv", "mutations.png", "thirds.csv"]
+    assert not (tmp_path / "stored" / "embeddings.h5").exists()
+
+
+def test_the_tables_on_disk_are_those_returned(seen):
+    folder, made = seen
+    table = pd.read_csv(folder / "mutations.csv")
+    assert table["id"].tolist() == [f"M{i}_{i}" for i in range(1, 37)]
+    assert table["position"].tolist() == list(range(1, 37))
+    assert table["third"].value_counts().to_dict() == {"start": 12, "middle": 12, "end": 12}
+    assert table["score"].between(-5, 5).all()
+    np.testing.assert_allclose(table["cosine"], made.table["cosine"])
+    assert pd.read_csv(folder / "thirds.csv")["mutants"].tolist() == [12, 12, 12]
+
+
+def test_the_picture_shows_each_mutant_at_its_position_and_the_change_along_the_sequence(seen):
+    folder, made = seen
+    proteins, residues = mutations_figure(made).axes[:2]
+    points = np.concatenate([line.get_xydata() for line in proteins.lines])
+    np.testing.assert_allclose(points[:, 0], range(1, 37))
+    np.testing.assert_allclose(points[:, 1], 1 - made.table["cosine"])
+    drawn = residues.images[0].get_array()
+    assert drawn.shape == (36, 36)
+    assert (drawn.argmax(axis=1) == np.arange(36)).all()
+    assert matplotlib.image.imread(folder / "mutations.png").std() > 0.05
+
+
+def test_a_scan_writes_every_mutant_and_two_pictures(tmp_path):
+    (tmp_path / "one.fasta").write_text(">only\nMKTAY\n")
+    table = scan(tmp_path / "one.fasta", tmp_path / "scan", score=True)
+    assert sorted(p.name for p in (tmp_path / "scan").iterdir()) == ["scan.csv", "scan.h5", "scan.png", "score.png"]
+    assert len(pd.read_csv(tmp_path / "scan" / "scan.csv")) == len(table) == 95
+    drawn = scan_figure(table, "MKTAY", "cosine").axes[0]
+    image = np.asarray(drawn.images[0].get_array(), dtype=float)
+    assert image.shape == (20, 5)
+    column = drawn.get_yticklabels()
+    at = [label.get_text() for label in column].index("W")
+    assert image[at, 2] == pytest.approx(1 - table.set_index("id").loc["T3W", "cosine"])
+    with pytest.raises(StateshiftError, match=r"scan holds scan.csv, scan.png, score.png already"):
+        scan(tmp_path / "one.fasta", tmp_path / "scan", score=True)
+
+
+def test_a_map_comes_as_table_picture_and_a_page_that_needs_no_network(tmp_path, seen):
+    found = map_proteins(EMBEDDINGS, tmp_path / "map", table=seen[0] / "mutations.csv", color="third")
+    table = pd.read_csv(tmp_path / "map" / "map.csv")
+    assert len(table) == 37
+    assert table.loc[table["id"] == "M5_5", "third"].item() == "start"
+    assert 0 < found.explained[1] < found.explained[0] < 1
+    page = (tmp_path / "map" / "map.html").read_text()
+    assert re.findall(r"<(?:script|link)[^>]+(?:src|href)=", page) == []
+    assert "M36_36" in page
+    assert "PC1 (" in page
+    labels = {text.get_text() for text in map_figure(found, "third").axes[0].texts}
+    assert {"WT", "M1_1", "M36_36"} <= labels
+
+
+def test_numbers_colour_a_map_by_a_scale_and_texts_by_groups(seen, tmp_path):
+    table = pd.read_csv(seen[0] / "mutations.csv").set_index("id")
+    found = project(read_embeddings(EMBEDDINGS), table)
+    assert len(map_figure(found, "cosine").axes) == 2
+    legend = map_figure(found, "third").axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["(not in the table)", "end", "middle", "start"]
+
+
+def test_mistakes_are_refused_before_anything_is_written(tmp_path):
+    broken = {id: np.ones((9, 4), "f4") for id in ("WT", "M1_1")}
+    (tmp_path / "other.pkl").write_bytes(pickle.dumps(broken))
+    (tmp_path / "alone.fasta").write_text(">WT\nMKTAY\n")
+    out = tmp_path / "out"
+    cases = [
+        (lambda: mutations(FASTA, out, wt="wt"), r"No sequence is called `wt` \(did you mean `WT`\?\)"),
+        (lambda: scan(FASTA, out, wt="wt"), r"holds no `wt` \(did you mean `WT`\?\)"),
+        (lambda: mutations(tmp_path / "alone.fasta", out), "`WT` is alone"),
+        (lambda: mutations(FASTA, out, embeddings=EMBEDDINGS, checkpoint="esm2_t6_8M_UR50D"), "need no --checkpoint"),
+        (
+            lambda: mutations(FASTA, out, embeddings=tmp_path / "other.pkl"),
+            r"neither L nor L \+ 2: WT \(9 rows, L = 36\)",
+        ),
+        (lambda: mutations(FASTA, out, checkpoint="esm2_650M"), "esm2_t33_650M_UR50D"),
+        (lambda: map_proteins(EMBEDDINGS, out, color="third"), "name its file with --table"),
+    ]
+    for call, told in cases:
+        with pytest.raises((StateshiftError, InputProblems), match=told):
+            call()
+        assert not out.exists()
