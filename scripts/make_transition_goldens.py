@@ -6,7 +6,8 @@ ARC_ENVIRONMENT is a virtual environment with arc-state installed (its bin/pytho
 (no pickles: weights under "weight:…", inputs under "input:…", outputs under "output:…") and an entry of cases.json
 with arc-state's own keyword arguments; versions.json says what made them. The weights are random, nobody's training.
 arc_run/ is a run directory as `state tx train` leaves it after six steps on made cells, its checkpoint without the
-trainer's state; arc_run.npz holds the cells and what arc-state predicts from them.
+trainer's state; arc_run.npz holds the cells and what arc-state predicts from them. arc_run_all/ and arc_run_all.npz are
+the same of a run on obsm X_hvg that decodes every gene of X.
 """
 
 from __future__ import annotations
@@ -69,6 +70,14 @@ RUN_OPTIONS = (
     "+model.kwargs.transformer_backbone_kwargs.vocab_size=32", "training.max_steps=6", "training.val_freq=3",
     "training.batch_size=2", "use_wandb=false", "output_dir=.", "name=run",
 )  # fmt: skip
+RUNS = {
+    "arc_run": (),
+    "arc_run_all": (
+        "data.kwargs.embed_key=X_hvg", "data.kwargs.output_space=all", "model.kwargs.batch_encoder=false",
+        "training.lr=0.03", "training.max_steps=40",
+    ),
+}  # fmt: skip
+"""What each run says beside `RUN_OPTIONS`."""
 RUN_FILES = (
     "config.yaml", "data_module.torch", "pert_onehot_map.pt", "batch_onehot_map.torch", "cell_type_onehot_map.torch",
     "var_dims.pkl",
@@ -80,14 +89,22 @@ def make_in(environment: Path, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     python = environment / "bin" / "python"
     subprocess.run([python, __file__, "--in-arc", output], check=True)
+    for name in RUNS:
+        make_run(environment, output, name)
+
+
+def make_run(environment: Path, output: Path, name: str) -> None:
+    """One of `RUNS`, trained and predicted with by arc-state."""
     with tempfile.TemporaryDirectory() as folder:
-        write_cells(Path(folder))
-        subprocess.run([environment / "bin" / "state", "tx", "train", *RUN_OPTIONS], cwd=folder, check=True)
-        subprocess.run([python, Path(__file__).resolve(), "--run-in-arc", output.resolve()], cwd=folder, check=True)
+        write_cells(Path(folder), genes=20 if name == "arc_run_all" else 12)
+        state = environment / "bin" / "state"
+        subprocess.run([state, "tx", "train", *RUN_OPTIONS, *RUNS[name]], cwd=folder, check=True)
+        script = [environment / "bin" / "python", Path(__file__).resolve()]
+        subprocess.run([*script, "--run-in-arc", output.resolve(), name], cwd=folder, check=True)
 
 
-def write_cells(folder: Path) -> None:
-    """Made cells, eight controls a context and so one set of them, and an experiment."""
+def write_cells(folder: Path, genes: int) -> None:
+    """Made cells, eight controls a context and so one set of them, the last twelve genes in X_hvg; an experiment."""
     import anndata as ad
     import numpy as np
     import pandas as pd
@@ -101,49 +118,49 @@ def write_cells(folder: Path) -> None:
     ]
     obs = pd.DataFrame(rows, columns=["cell_type", "target_gene", "batch"], dtype="category")
     obs.index = [f"cell{i}" for i in range(len(obs))]
-    genes = [f"GENE{i}" for i in range(12)]
-    X = rng.normal(1.5, 0.7, (len(obs), len(genes))).clip(0).astype(np.float32)
-    var = pd.DataFrame({"gene_name": genes}, index=genes)
-    ad.AnnData(X, obs=obs, var=var, uns={"log1p": {}}, obsm={"X_hvg": X}).write_h5ad(folder / "cells.h5ad")
+    names = [f"GENE{i}" for i in range(genes)]
+    X = rng.normal(1.5, 0.7, (len(obs), genes)).clip(0).astype(np.float32)
+    var = pd.DataFrame({"gene_name": names}, index=names)
+    ad.AnnData(X, obs=obs, var=var, uns={"log1p": {}}, obsm={"X_hvg": X[:, -12:]}).write_h5ad(folder / "cells.h5ad")
     (folder / "experiment.toml").write_text(
         '[datasets]\nmade = "."\n[training]\nmade = "train"\n[fewshot."made.K562"]\nval = ["G2"]\ntest = ["G3"]\n'
     )
 
 
-def keep_run(output: Path) -> None:
+def keep_run(output: Path, name: str) -> None:
     """Copy what a run needs, and predict from it; arc-state is imported here alone."""
     import anndata as ad
     import numpy as np
     import torch
     from state.tx.models.state_transition import StateTransitionPerturbationModel
 
-    shutil.rmtree(output / "arc_run", ignore_errors=True)
-    (output / "arc_run" / "checkpoints").mkdir(parents=True)
-    for name in RUN_FILES:
-        shutil.copyfile(Path("run") / name, output / "arc_run" / name)
+    shutil.rmtree(output / name, ignore_errors=True)
+    (output / name / "checkpoints").mkdir(parents=True)
+    for file in RUN_FILES:
+        shutil.copyfile(Path("run") / file, output / name / file)
     trained = Path("run/checkpoints/final.ckpt")
     stored = torch.load(trained, weights_only=False)
     for trainers in ("callbacks", "loops", "optimizer_states", "lr_schedulers"):
         stored.pop(trainers)
-    torch.save(stored, output / "arc_run" / "checkpoints" / "final.ckpt")
+    torch.save(stored, output / name / "checkpoints" / "final.ckpt")
 
     model = StateTransitionPerturbationModel.load_from_checkpoint(trained).eval()
     vectors = torch.load("run/pert_onehot_map.pt", weights_only=False)
     cells = ad.read_h5ad("cells.h5ad")
-    kept = {name: cells.obs[name].to_numpy().astype(str) for name in cells.obs} | {"X": cells.X}
+    kept = {column: cells.obs[column].to_numpy().astype(str) for column in cells.obs} | {"X": cells.X}
     for context in ("A549", "K562"):
         controls = cells[(cells.obs["cell_type"] == context) & (cells.obs["target_gene"] == "non-targeting")]
         for perturbation in ("G1", "G3"):
             batch = {
-                "ctrl_cell_emb": torch.from_numpy(np.asarray(controls.X)),
+                "ctrl_cell_emb": torch.from_numpy(np.asarray(controls.obsm["X_hvg"])),
                 "pert_emb": vectors[perturbation].float().repeat(len(controls), 1),
-                "batch": torch.tensor([int(name[1:]) for name in controls.obs["batch"]]),
+                "batch": torch.tensor([int(batch[1:]) for batch in controls.obs["batch"]]),
             }
             with torch.no_grad():
-                kept[f"predicted:{context}:{perturbation}"] = model.predict_step(batch, 0, padded=False)[
-                    "preds"
-                ].numpy()
-    np.savez_compressed(output / "arc_run.npz", **kept)
+                made = model.predict_step(batch, 0, padded=False)
+            genes = made["pert_cell_counts_preds" if model.output_space == "all" else "preds"]
+            kept[f"predicted:{context}:{perturbation}"] = genes.numpy()
+    np.savez_compressed(output / f"{name}.npz", **kept)
 
 
 def arc_arguments(case: dict) -> dict:
@@ -222,6 +239,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "--in-arc":
         make_here(Path(sys.argv[2]))
     elif sys.argv[1] == "--run-in-arc":
-        keep_run(Path(sys.argv[2]))
+        keep_run(Path(sys.argv[2]), sys.argv[3])
     else:
         make_in(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else DEFAULT)

@@ -71,13 +71,16 @@ def _read(path: str | Path, columns: Mapping[str, str | None], run: RunDirectory
         array = _read_array(path, columns, run)
     except InputProblems:
         raise
-    except StateshiftError:
-        if run.config()["scale"] == "embedding":
+    except StateshiftError as error:
+        if run.config()["scale"] == "embedding" or _numbered(genes, key):
             raise
         X = X or read_cells(path, without_array)
         places = pd.Index(X.genes).get_indexer(genes)
-        if (places < 0).any():
-            raise
+        absent = [gene for gene, place in zip(genes, places) if place < 0]
+        if absent:
+            raise StateshiftError(
+                f"{str(error).rstrip('.')}; and X lacks {len(absent):,} of the run's {len(genes):,} genes: {some(absent)}."
+            ) from error
         logger.info("%s: the run's genes are not those of its obsm `%s`: they are read from X", path, key)
         array = replace(X, X=Expression([X.X.csr()[:, places]]), genes=genes)
         # with every gene, the scale of X is the one that decides
@@ -92,7 +95,7 @@ def _read_array(path: str | Path, columns: Mapping[str, str | None], run: RunDir
     genes, key = run.genes(), columns["embedding"]
     if run.imported_from is None or run.config()["scale"] == "embedding":
         return read_cells(path, columns, genes=genes)
-    if genes != [f"{key}_{i}" for i in range(len(genes))]:
+    if not _numbered(genes, key):
         return read_cells(path, columns, genes=genes, array_genes=genes)
     array = read_cells(path, columns, array_genes=genes)
     if len(array.genes) != len(genes):
@@ -104,6 +107,11 @@ def _read_array(path: str | Path, columns: Mapping[str, str | None], run: RunDir
         "%s: the run doesn't name the genes of obsm `%s`: its columns are taken in their order%s", path, key, named
     )
     return replace(array, genes=genes)
+
+
+def _numbered(genes: list[str], key: str) -> bool:
+    """Whether the columns of an array go by their numbers, for want of names."""
+    return genes == [f"{key}_{i}" for i in range(len(genes))]
 
 
 def _refuse_other_scale(cells: Cells, trained: str, path: str | Path, imported: bool) -> None:

@@ -78,11 +78,13 @@ def import_arc_run(source: str | Path, output: str | Path) -> Path:
 
     arc = read_arc_run(source)
     config = arc.model.config
-    genes, table = gene_names(arc), perturbation_vectors(arc)
+    genes, every_gene, table = gene_names(arc), every_gene_names(arc), perturbation_vectors(arc)
     batches = batch_names(arc) if config.batches else []
     run = new_run(output)
     try:
         run.write_genes(genes)
+        if every_gene:
+            run.write_every_gene(every_gene)
         if batches:
             run.write_batches(batches)
         table.save(run.features_file)
@@ -97,6 +99,9 @@ def import_arc_run(source: str | Path, output: str | Path) -> Path:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     logger.info("%s: read as %s", arc.checkpoint, config)
+    if arc.options.get("embed_key") is not None and not every_gene:
+        alone = "the embedding" if config.space == "embedding" else f"its {config.genes:,} genes"
+        logger.warning("%s: it models %s alone, and stores no effects: no other gene is predicted", arc.folder, alone)
     return run.path
 
 
@@ -181,19 +186,33 @@ def _plain(options: Any) -> dict[str, Any]:
 
 
 def gene_names(arc: ArcRun) -> list[str]:
-    """Names of what the model predicts: genes, or dimensions of its embedding."""
+    """Names of what the model's cells are: genes, or dimensions of an embedding.
+
+    Beside a decoder to every gene, arc-state doesn't store which genes the columns of its ``X_hvg`` are: they go
+    by their numbers, as an embedding's.
+    """
     config, key = arc.model.config, arc.options.get("embed_key")
-    if config.space == "embedding":
+    if config.space == "embedding" or config.gene_decoder:
         return [f"{key}_{i}" for i in range(config.genes)]
+    return _stored_names(arc, config.genes, "predicts")
+
+
+def every_gene_names(arc: ArcRun) -> list[str]:
+    """Names of the genes that the model decodes; none without a decoder."""
+    config = arc.model.config
+    return _stored_names(arc, config.every_gene, "decodes") if config.gene_decoder else []
+
+
+def _stored_names(arc: ArcRun, n: int, does: str) -> list[str]:
     names = arc.options.get("gene_names")
     if names is None and (arc.folder / "var_dims.pkl").is_file():
         names = read_pickled(arc.folder / "var_dims.pkl").get("gene_names")
     if names is None:
         raise StateshiftError(f"{arc.checkpoint} names no genes, and no var_dims.pkl lies in {arc.folder}.")
     names = [str(name) for name in names]
-    if len(names) != config.genes:
+    if len(names) != n:
         raise StateshiftError(
-            f"{arc.folder} names {len(names):,} genes and {arc.checkpoint.name} predicts {config.genes:,}: which they are "
+            f"{arc.folder} names {len(names):,} genes and {arc.checkpoint.name} {does} {n:,}: which they are "
             "isn't stored, or the checkpoint is another run's."
         )
     if len(set(names)) < len(names):
@@ -256,6 +275,7 @@ def _config(arc: ArcRun) -> dict[str, Any]:
         "output_dir": ".",
         "seed": int(arc.options.get("train_seed", 0)),
         "scale": "embedding" if config.space == "embedding" else "log1p",
+        **({"every_gene_scale": "log1p"} if config.every_gene else {}),
         "imported_from": "arc-state",
     }
 
@@ -266,6 +286,6 @@ def _columns(options: Mapping[str, Any]) -> str:
 
     theirs = {"perturbation": "pert_col", "cell_type": "cell_type_key", "batch": "batch_col", "control": "control_pert"}
     columns = {ours: str(options[name]) for ours, name in theirs.items() if options.get(name) is not None}
-    if options.get("embed_key") not in (None, "X_hvg"):
+    if options.get("embed_key") is not None:
         columns["embedding"] = options["embed_key"]
     return toml.dumps({"columns": columns})

@@ -8,7 +8,14 @@ from pathlib import Path
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.run import RunDirectory, open_run
-from stateshift.transition.arc_run import ArcRun, batch_names, gene_names, perturbation_vectors, read_arc_run
+from stateshift.transition.arc_run import (
+    ArcRun,
+    batch_names,
+    every_gene_names,
+    gene_names,
+    perturbation_vectors,
+    read_arc_run,
+)
 from stateshift.transition.checkpoint import load_transition
 from stateshift.transition.model import TransitionModel
 
@@ -29,8 +36,9 @@ class Source:
         Of the model.
     scale
         Of its cells: ``log1p_1e4``, ``embedding``, …; ``log1p`` where that is all there is to know.
-    genes, batches
-        In the order of its weights; None where a checkpoint alone doesn't name them.
+    genes, every_gene, batches
+        In the order of its weights; None where a checkpoint alone doesn't name them. ``every_gene`` are those of its
+        training files, where ``genes`` are a part of them or an embedding; else none.
     features
         Its perturbations' vectors; None where they aren't beside it.
     """
@@ -41,6 +49,7 @@ class Source:
     name: str
     scale: str
     genes: list[str] | None
+    every_gene: list[str] | None
     batches: list[str] | None
     features: FeatureTable | None
 
@@ -82,18 +91,20 @@ def _ours(path: Path, run: RunDirectory) -> Source:
     checkpoint = path if path.is_file() else run.best
     return Source(
         path, checkpoint, load_transition(run, features.width, checkpoint), config["model"]["name"], config["scale"],
-        run.genes(), run.batches(), features,
+        run.genes(), run.every_gene(), run.batches(), features,
     )  # fmt: skip
 
 
 def _arc(path: Path, arc: ArcRun) -> Source:
     """A checkpoint without its run's files still says all but names."""
     beside, embedding = arc.folder, arc.model.config.space == "embedding"
-    named = embedding or arc.options.get("gene_names") is not None or (beside / "var_dims.pkl").is_file()
+    stored = arc.options.get("gene_names") is not None or (beside / "var_dims.pkl").is_file()
+    named = embedding or (stored and not arc.model.config.gene_decoder)
     batches = arc.model.config.batches and (beside / "batch_onehot_map.torch").is_file()
     return Source(
         path, arc.checkpoint, arc.model, "arc_state", "embedding" if embedding else "log1p",
         gene_names(arc) if named else None,
+        every_gene_names(arc) if stored else None,
         batch_names(arc) if batches else None,
         perturbation_vectors(arc) if (beside / "pert_onehot_map.pt").is_file() else None,
     )  # fmt: skip
