@@ -62,7 +62,7 @@ def read_fasta(path: str | Path) -> list[Protein]:
     proteins: list[Protein] = []
     problems: list[str] = []
     replaced = 0
-    for header, raw in _records(path):
+    for header, raw in raw_records(path):
         name, _, description = header.partition(" ")
         sequence = raw.upper().removesuffix("*")
         replaced += sequence.count("J")
@@ -133,8 +133,8 @@ def reads_like_dna(sequence: str) -> bool:
     return bases and len(sequence) >= 20
 
 
-def _records(path: Path) -> Iterator[tuple[str, str]]:
-    """Header and raw sequence of every record."""
+def raw_records(path: Path) -> Iterator[tuple[str, str]]:
+    """Header and sequence of every record as they stand in the file, unchecked."""
     header: str | None = None
     parts: list[str] = []
     for number, line in enumerate(_lines(path), start=1):

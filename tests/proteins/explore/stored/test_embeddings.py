@@ -206,7 +206,7 @@ def test_absent_files_and_ids_are_named_with_near_misses(tmp_path, made):
     with pytest.raises(StateshiftError, match="no such file of embeddings"):
         read_embeddings(tmp_path / "absent.h5")
     (tmp_path / "notes.txt").write_text("notes")
-    with pytest.raises(StateshiftError, match="neither pickle"):
+    with pytest.raises(StateshiftError, match="is no pickle, .pt, .npz or HDF5 file"):
         read_embeddings(tmp_path / "notes.txt")
     read = read_embeddings(write(tmp_path / "x.pkl", made))
     with pytest.raises(StateshiftError, match=r"no protein vector of `M1_2` \(did you mean `M1_1`\?\)"):

@@ -22,7 +22,7 @@ def test_a_fasta_shows_ids_lengths_rare_letters_and_sequences_that_come_twice(tm
     seen = inspect_proteins(tmp_path / "x.fasta")
     assert seen.rows == [("a", 5, "one"), ("b", 3, ""), ("c", 3, "")]
     assert seen.facts == {
-        "proteins": "3",
+        "records": "3",
         "residues": "11",
         "length": "3 to 5, median 3",
         "rare letters": "X 2, U 2",
@@ -30,11 +30,27 @@ def test_a_fasta_shows_ids_lengths_rare_letters_and_sequences_that_come_twice(tm
     assert seen.notes == ["1 sequences come under several ids: b=c."]
 
 
-def test_all_invalid_records_of_a_fasta_are_problems_not_an_end(tmp_path):
-    (tmp_path / "x.fasta").write_text(">good\nMKV\n>stop\nM*KV\n>gap\nM-KV\n>hollow\n>number\nM1\n")
-    told = "\n".join(inspect_proteins(tmp_path / "x.fasta").problems)
-    for id in ("stop", "gap", "hollow", "number"):
-        assert f"`{id}`" in told
+def test_invalid_records_of_a_fasta_are_shown_and_are_all_problems(tmp_path):
+    (tmp_path / "x.fasta").write_text(">good\nMKJ\n>stop\nM*KV\n>gap\nM-KV\n>hollow\n>number\nM1\n")
+    seen = inspect_proteins(tmp_path / "x.fasta")
+    assert [row[:2] for row in seen.rows] == [("good", 3), ("stop", 4), ("gap", 4), ("hollow", 0), ("number", 2)]
+    assert seen.notes == ["J (leucine or isoleucine) is read as X: ESM2 has no such letter."]
+    assert len(seen.problems) == 4
+    for id, problem in zip(("stop", "gap", "hollow", "number"), seen.problems):
+        assert f"`{id}`" in problem
+
+
+def test_one_id_of_two_sequences_is_a_problem_and_a_file_without_records_an_error(tmp_path):
+    (tmp_path / "x.fasta").write_text(">a\nMKV\n>a\nMKL\n")
+    assert inspect_proteins(tmp_path / "x.fasta").problems == [
+        "`a` names two different sequences: give each an id of its own."
+    ]
+    (tmp_path / "empty.fasta").touch()
+    with pytest.raises(StateshiftError, match="holds no FASTA record"):
+        inspect_proteins(tmp_path / "empty.fasta")
+    (tmp_path / "cut.fasta").write_text(">")
+    with pytest.raises(StateshiftError, match="a record without a name"):
+        inspect_proteins(tmp_path / "cut.fasta")
 
 
 def test_a_store_shows_levels_shapes_and_how_it_was_made(store, fasta, tmp_path):

@@ -94,7 +94,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
         raise StateshiftError(f"{path}: there is no such file of embeddings.")
     kind = kind_of(path)
     if kind not in READERS:
-        raise StateshiftError(f"{path} holds no embeddings: it is neither pickle, .pt, .npz nor HDF5.")
+        raise StateshiftError(f"{path} holds no embeddings: it is no pickle, .pt, .npz or HDF5 file.")
     content = READERS[kind](path)
     if kind == "hdf5" and content.attrs.get("format") == FORMAT:
         content.close()

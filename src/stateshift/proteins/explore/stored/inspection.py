@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.files import written_beside
 from stateshift.progress import track
 from stateshift.proteins.explore.stored.embeddings import Embeddings, kind_of, read_embeddings
-from stateshift.proteins.fasta import read_fasta
+from stateshift.proteins.fasta import raw_records, read_fasta, sequences_by_id
 
-RARE = "XBZUO"
+FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas")
+RARE = "XBZUOJ"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def inspect_proteins(path: str | Path, fasta: str | Path | None = None) -> Inspe
     path = Path(path)
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such file.")
-    if kind_of(path) != "fasta":
+    kind = kind_of(path)
+    if kind != "fasta" and not (kind == "unknown" and path.suffix.lower() in FASTA_SUFFIXES):
         return _look_at_embeddings(read_embeddings(path), fasta)
     if fasta is not None:
         raise StateshiftError(f"{path} is a FASTA itself: --fasta is compared with stored embeddings.")
@@ -75,32 +76,31 @@ def inspect_proteins(path: str | Path, fasta: str | Path | None = None) -> Inspe
 
 
 def _look_at_fasta(path: Path) -> Inspection:
+    """Every record, the invalid ones too, with what `read_fasta` would refuse among the problems."""
+    records = [(header.partition(" "), raw.upper().removesuffix("*")) for header, raw in raw_records(path)]
+    problems = []
     try:
-        proteins = read_fasta(path)
+        sequences_by_id(read_fasta(path), str(path))
     except InputProblems as error:
-        return Inspection(str(path), "FASTA", ("id", "length", "description"), [], problems=error.problems)
-    lengths = [len(p.sequence) for p in proteins]
-    letters = Counter("".join(p.sequence for p in proteins))
+        problems = error.problems
+    lengths = [len(sequence) for _, sequence in records]
+    letters = Counter("".join(sequence for _, sequence in records))
     rare = {letter: letters[letter] for letter in RARE if letters[letter]}
     facts = {
-        "proteins": f"{len(proteins):,}",
+        "records": f"{len(records):,}",
         "residues": f"{sum(lengths):,}",
         "length": f"{min(lengths):,} to {max(lengths):,}, median {np.median(lengths):,.0f}",
         "rare letters": ", ".join(f"{letter} {count:,}" for letter, count in rare.items()) or "none",
     }
-    notes = []
-    same = [ids for ids in _by_sequence(proteins).values() if len(ids) > 1]
+    notes = ["J (leucine or isoleucine) is read as X: ESM2 has no such letter."] if "J" in rare else []
+    ids: dict[str, list[str]] = {}
+    for (id, _, _), sequence in records:
+        ids.setdefault(sequence, []).append(id)
+    same = ["=".join(named) for named in ids.values() if len(set(named)) > 1]
     if same:
-        notes.append(f"{len(same):,} sequences come under several ids: {some(['='.join(ids) for ids in same], 4)}.")
-    rows = [(p.id, len(p.sequence), p.description) for p in proteins]
-    return Inspection(str(path), "FASTA", ("id", "length", "description"), rows, facts, notes)
-
-
-def _by_sequence(proteins: Sequence) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for protein in proteins:
-        found.setdefault(protein.sequence, []).append(protein.id)
-    return found
+        notes.append(f"{len(same):,} sequences come under several ids: {some(same, 4)}.")
+    rows = [(id, len(sequence), description.strip()) for (id, _, description), sequence in records]
+    return Inspection(str(path), "FASTA", ("id", "length", "description"), rows, facts, notes, problems)
 
 
 def _look_at_embeddings(held: Embeddings, fasta: str | Path | None) -> Inspection:
