@@ -104,20 +104,25 @@ def read_checkpoint(path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
     """
     files = files_of(path)
     content = _read(files[0])
-    if "cfg" in content or "args" in content or ("model" in content and isinstance(content["model"], Mapping)):
-        shape, weights, names = *_fair_esm(content, path), FAIR_ESM
-        if len(files) > 1 and files[1].name.endswith("-contact-regression.pt"):
-            weights |= _read(files[1]).get("model", {})
-    else:
-        for shard in files[1:-1]:
-            content |= _read(shard)
-        shape, names = _hugging_face_shape(files[-1], path), HUGGING_FACE
-        # files of transformers 5 keep the names of an older norm
-        weights = {
-            re.sub(r"^esm\.", "", name).replace(".gamma", ".weight").replace(".beta", ".bias"): weight
-            for name, weight in content.items()
-        }
-    return shape, _checked(_fused(_renamed(weights, names, path), path), shape, path)
+    if "cfg" in content or "args" in content or isinstance(content.get("model"), Mapping):
+        if len(files) > 1 and isinstance(content.get("model"), dict):
+            content["model"] = content["model"] | _read(files[1]).get("model", {})
+        return from_fair_esm(content, path)
+    for shard in files[1:-1]:
+        content |= _read(shard)
+    shape = _hugging_face_shape(files[-1], path)
+    # files of transformers 5 keep the names of an older norm
+    weights = {
+        re.sub(r"^esm\.", "", name).replace(".gamma", ".weight").replace(".beta", ".bias"): weight
+        for name, weight in content.items()
+    }
+    return shape, _checked(_fused(_renamed(weights, HUGGING_FACE, path), path), shape, path)
+
+
+def from_fair_esm(content: Mapping[str, Any], path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
+    """`read_checkpoint` of the content of a file in fair-esm's layout."""
+    shape, weights = _fair_esm(content, path)
+    return shape, _checked(_fused(_renamed(weights, FAIR_ESM, path), path), shape, path)
 
 
 def _wants(path: Path, beside: Path) -> bool:
@@ -149,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _fair_esm(content: dict[str, Any], path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
+def _fair_esm(content: Mapping[str, Any], path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
     from stateshift.proteins.network import Shape
 
     if "args" in content:

@@ -152,13 +152,16 @@ def load_esm2(
     from esm.data import Alphabet
 
     from stateshift.proteins.checkpoint import files_of, read_checkpoint
-    from stateshift.proteins.precision import choose_precision
+    from stateshift.proteins.memory import keep_freed_memory
+    from stateshift.proteins.precision import attention_precision, choose_precision
 
     if engine not in ENGINES:
         raise StateshiftError(f"`{engine}` is no engine{suggestion(engine, ENGINES)}.")
     name, path = _located(checkpoint)
     shape, weights = read_checkpoint(path)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if place.type == "cpu":
+        keep_freed_memory()
     if engine == "fair-esm":
         from stateshift.proteins.fair_esm import FairESM
 
@@ -168,7 +171,7 @@ def load_esm2(
         network = FairESM(shape, weights)
     else:
         chosen, why = choose_precision(precision, place, shape.width)
-        network = _network(shape, weights, chosen)
+        network = _network(shape, weights, chosen, attention_precision(chosen, place))
     logger.info("%s: %d layers, %d wide, %s (%s), on %s.", name, shape.layers, shape.width, chosen, why, place)
     return ProteinModel(
         network=network.eval().requires_grad_(False).to(place),
@@ -249,19 +252,21 @@ def _downloaded(name: str) -> Path:
     return fair_esm if fair_esm.is_file() else get(name)[0]
 
 
-def _network(shape: Shape, weights: dict[str, torch.Tensor], precision: str) -> torch.nn.Module:
+def _network(shape: Shape, weights: dict[str, torch.Tensor], precision: str, attention: str) -> torch.nn.Module:
     """Our network with the weights; matrices of the blocks in the precision, all else in fp32."""
     import torch
 
-    from stateshift.proteins.network import ESM2, frequencies
+    from stateshift.proteins.network import ESM2, frequencies, paired
 
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     with torch.device("meta"):
         expected = ESM2(shape).state_dict()
-        network = ESM2(shape, lacks=set(expected) - set(weights))
+        network = ESM2(shape, lacks=set(expected) - set(weights), attention=dtypes[attention])
     state = {"frequencies": frequencies(shape.width // shape.heads)} | weights
     state |= {name: torch.zeros(expected[name].shape) for name in set(expected) - set(state)}
-    matrix = re.compile(r"blocks\.\d+\.(qkv|out|up|down)\.(weight|bias)")
-    half = torch.bfloat16 if precision == "bf16" else torch.float32
-    state = {name: weight.to(half if matrix.fullmatch(name) else torch.float32) for name, weight in state.items()}
+    for name, weight in state.items():
+        is_matrix = re.fullmatch(r"blocks\.\d+\.(qkv|out|up|down)\.(weight|bias)", name)
+        weight = paired(weight, shape.heads) if ".qkv." in name else weight
+        state[name] = weight.to(dtypes[precision] if is_matrix else torch.float32)
     network.load_state_dict(state, assign=True)
     return network

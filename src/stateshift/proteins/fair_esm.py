@@ -10,7 +10,7 @@ from esm.model.esm2 import ESM2
 from torch import nn
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.network import Output, Shape
+from stateshift.proteins.network import Output, Shape, frequencies
 
 # our name → fair-esm's
 NAMES = {
@@ -45,9 +45,14 @@ class FairESM(nn.Module):
                 "fair-esm can't run this checkpoint: it lacks the language-model head or fair-esm's norms."
             )
         self.lacks = frozenset({"contact_weight", "contact_bias"} - set(weights))
-        self.theirs = ESM2(shape.layers, shape.width, shape.heads, token_dropout=shape.token_dropout)
-        state = _their_state(weights, shape.layers)
-        self.theirs.load_state_dict(state | {"lm_head.weight": state["embed_tokens.weight"]}, strict=False)
+        with torch.device("meta"):
+            self.theirs = ESM2(shape.layers, shape.width, shape.heads, token_dropout=shape.token_dropout)
+        given = {"frequencies": frequencies(shape.width // shape.heads)} | weights
+        state = {name: weight.float() for name, weight in _their_state(given, shape.layers).items()}
+        state["lm_head.weight"] = state["embed_tokens.weight"]
+        for name, weight in self.theirs.contact_head.state_dict(prefix="contact_head.").items():
+            state.setdefault(name, torch.zeros(weight.shape))
+        self.theirs.load_state_dict(state, assign=True)
 
     def forward(
         self, tokens: torch.Tensor, layers: Collection[int] = (), logits: bool = False, contacts: bool = False

@@ -57,6 +57,17 @@ def frequencies(d: int) -> torch.Tensor:
     return 1.0 / 10000 ** (torch.arange(0, d, 2).float() / d)
 
 
+def paired(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of a fused matrix (3 D, …) in the order that the network has them.
+
+    A head turns its value i against its value i + d/2 by one angle. Here the two are neighbours, so that the turn is
+    a product of complex numbers; the order is the same in queries and keys, and their products don't change.
+    """
+    q, k, v = weight.unflatten(0, (3, heads, -1))
+    q, k = (part.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2) for part in (q, k))
+    return torch.stack([q, k, v]).flatten(0, 2)
+
+
 class Norm(nn.Module):
     """Layer norm over D in single precision."""
 
@@ -82,39 +93,64 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(D, 4 * D), nn.Linear(4 * D, D)
 
     def forward(
-        self,
-        x: torch.Tensor,
-        rotation: tuple[torch.Tensor, torch.Tensor],
-        hidden: torch.Tensor | None,
-        need_attention: bool = False,
+        self, x: torch.Tensor, rotation: torch.Tensor, seen: Seen, need_attention: bool = False
     ) -> torch.Tensor | None:
-        """Change x (B, T, D) in place; return the attention maps (B, H, T, T) where they are needed.
-
-        `hidden` (B, 1, 1, T) is −∞ at padding and 0 elsewhere.
-        """
+        """Change x (B, T, D) in place; return the attention maps (B, H, T, T) where they are needed."""
         dtype = self.qkv.weight.dtype
-        q, k, v = self._queries_keys_values(self.attention_norm(x).to(dtype), rotation)
+        q, k, v = self._queries_keys_values(self.attention_norm(x).to(dtype), rotation, seen.dtype)
         maps = None
         if need_attention:
             scores = q.float() @ k.float().transpose(-1, -2) * q.shape[-1] ** -0.5
-            maps = (scores if hidden is None else scores + hidden.float()).softmax(-1)
-            attended = maps.to(dtype) @ v
+            maps = (scores + seen.hidden).softmax(-1)
+            attended = (maps @ v.float()).transpose(1, 2)
         else:
-            attended = scaled_dot_product_attention(q, k, v, attn_mask=hidden)
-        x += self.out(attended.transpose(1, 2).flatten(2))
+            attended = seen.attended(q, k, v)
+        x += self.out(attended.flatten(2).to(dtype))
         x += self.down(gelu(self.up(self.mlp_norm(x).to(dtype))))
         return maps
 
     def _queries_keys_values(
-        self, x: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]
+        self, x: torch.Tensor, rotation: torch.Tensor, dtype: torch.dtype
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(B, H, T, d) each; queries and keys turned by their positions, one half of d against the other."""
-        qkv = self.qkv(x).unflatten(-1, (3 * self.heads, -1))
-        cosine, sine = rotation
-        first, second = qkv[:, :, : 2 * self.heads].chunk(2, dim=-1)
-        turned = torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
-        q, k = turned.chunk(2, dim=2)
-        return q.transpose(1, 2), k.transpose(1, 2), qkv[:, :, 2 * self.heads :].transpose(1, 2)
+        """(B, H, T, d) each; the neighbouring values of queries and keys (`paired`) turned as complex numbers."""
+        D = x.shape[-1]
+        qkv = self.qkv(x)
+        pairs = torch.view_as_complex(qkv[..., : 2 * D].float().unflatten(-1, (D, 2)))
+        pairs *= rotation
+        turned = torch.view_as_real(pairs).flatten(-2).to(dtype)
+        parts = turned[..., :D], turned[..., D:], qkv[..., 2 * D :].to(dtype)
+        return tuple(part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+
+
+class Seen:
+    """Which tokens attention sees: all but the padding.
+
+    On a CPU each protein attends by itself, which costs no mask and nothing for padding; elsewhere all of a batch
+    attend at once behind a mask.
+
+    Parameters
+    ----------
+    padding
+        (B, T), where there is padding.
+    dtype
+        Of queries, keys and values.
+    """
+
+    def __init__(self, padding: torch.Tensor, dtype: torch.dtype):
+        self.dtype = dtype
+        self.lengths = (~padding).sum(1).tolist() if padding.device.type == "cpu" else None
+        self.hidden = torch.zeros(padding.shape, device=padding.device).masked_fill_(padding, -torch.inf)[:, None, None]
+        self._mask = self.hidden.to(dtype) if padding.any() else None
+
+    def attended(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """(B, H, T, d) each in, (B, T, H, d) out, zero at padding where each protein attends by itself."""
+        if self.lengths is None or self._mask is None:
+            return scaled_dot_product_attention(q, k, v, attn_mask=self._mask).transpose(1, 2)
+        out = torch.zeros_like(q.transpose(1, 2))
+        for row, length in enumerate(self.lengths):
+            own = (part[row : row + 1, :, :length] for part in (q, k, v))
+            out[row, :length] = scaled_dot_product_attention(*own)[0].transpose(0, 1)
+        return out
 
 
 class ESM2(nn.Module):
@@ -126,11 +162,13 @@ class ESM2(nn.Module):
         Its dimensions.
     lacks
         Parameters that the checkpoint did not hold: the language-model head, the contact regression.
+    attention
+        The precision of attention.
     """
 
-    def __init__(self, shape: Shape, lacks: Collection[str] = ()):
+    def __init__(self, shape: Shape, lacks: Collection[str] = (), attention: torch.dtype = torch.float32):
         super().__init__()
-        self.shape, self.lacks = shape, frozenset(lacks)
+        self.shape, self.lacks, self.attention = shape, frozenset(lacks), attention
         d = shape.width // shape.heads
         self.embedding = nn.Parameter(torch.zeros(V, shape.width))
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
@@ -171,11 +209,11 @@ class ESM2(nn.Module):
         x, padding = self._embedded(tokens)
         found = Output({0: x.clone()} if 0 in layers else {})
         depth = last if logits or contacts else max(layers, default=0)
-        hidden = self._hidden(padding)
+        seen = Seen(padding, self.attention)
         rotation = self._rotation(tokens.shape[1])
         touching = self.contact_bias
         for number, block in enumerate(self.blocks[:depth], start=1):
-            maps = block(x, rotation, hidden, contacts)
+            maps = block(x, rotation, seen, contacts)
             if number in layers and number < last:
                 found.rows[number] = x.clone()
             if contacts:
@@ -200,19 +238,10 @@ class ESM2(nn.Module):
             x = x.masked_fill(masked[..., None], 0) * ((1 - MASKED_IN_TRAINING) / (1 - share))[:, None, None]
         return x.masked_fill_(padding[..., None], 0), padding
 
-    def _hidden(self, padding: torch.Tensor) -> torch.Tensor | None:
-        """What is added to attention scores; nothing where no token is padding."""
-        if not padding.any():
-            return None
-        dtype = self.blocks[0].qkv.weight.dtype
-        return torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill_(padding, -torch.inf)[
-            :, None, None
-        ]
-
-    def _rotation(self, T: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines (T, 1, d/2) of each position's angles."""
-        angles = torch.arange(T, device=self.frequencies.device)[:, None, None] * self.frequencies
-        return angles.cos(), angles.sin()
+    def _rotation(self, T: int) -> torch.Tensor:
+        """What queries and keys are multiplied by (T, D), of absolute value 1: the angle of each position."""
+        angles = torch.arange(T, device=self.frequencies.device)[:, None] * self.frequencies
+        return torch.polar(torch.ones_like(angles), angles).repeat(1, 2 * self.shape.heads)
 
     def _contact_terms(self, maps: torch.Tensor, tokens: torch.Tensor, number: int) -> torch.Tensor:
         """A layer's part (B, T − 2, T − 2) of the logistic regression on symmetrised, corrected attention.

@@ -46,6 +46,15 @@ def choose_precision(precision: str, device: torch.device, width: int) -> tuple[
     return "bf16", f"the processor has {unit}"
 
 
+def attention_precision(precision: str, device: torch.device) -> str:
+    """The precision of attention beside matrices of `precision`.
+
+    Without AMX a CPU's attention is quicker in fp32: torch's kernel spends more on turning bfloat16 to and fro than
+    its products gain (docs/benchmarks.md).
+    """
+    return "fp32" if device.type == "cpu" and _bfloat16_unit(device) != "AMX" else precision
+
+
 def _bfloat16_unit(device: torch.device) -> str | None:
     import torch
 
