@@ -70,6 +70,9 @@ def train(
     cell_type_key: Annotated[str | None, typer.Option(help="The obs column of the cell type.")] = None,
     batch_col: Annotated[str | None, typer.Option(help="The obs column of the batch.")] = None,
     missing: Annotated[str | None, typer.Option(help="Genes without a vector: error, or drop them by name.")] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="A run of ours or of arc-state, or a .ckpt of either, to fine-tune.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Where matrices too large for memory are kept.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Where the run's folder goes; default runs.")] = None,
     name: Annotated[str | None, typer.Option(help="The run's folder; default EXPERIMENT_MODEL.")] = None,
@@ -93,6 +96,7 @@ def train(
             "--cell-type-key": cell_type_key,
             "--batch-col": batch_col,
             "--missing": missing,
+            "--init-from": init_from,
             "--cache": cache,
             "--output-dir": output_dir,
             "--name": name,
@@ -120,6 +124,7 @@ def train(
                 "batch": batch_col,
             },
             missing=missing,
+            init_from=init_from,
             cache=cache,
             output_dir=output_dir,
             name=name,
@@ -127,4 +132,23 @@ def train(
     if multirun:
         typer.echo(f"The sweep is {run}. Next: stateshift compare {run}")
         return
+    if init_from is not None:
+        _print_transfer(run)
     typer.echo(f"The run is {run}. Next: stateshift predict {run} --cells CELLS.h5ad --perturb GENES -o predicted.h5ad")
+
+
+def _print_transfer(run: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from stateshift.run import open_run
+    from stateshift.training.start import read_transfer
+
+    transfer = read_transfer(open_run(run))
+    table = Table("part of the model", "", "", title=f"from {transfer.source}", title_justify="left")
+    for part in transfer.parts:
+        table.add_row(part.name, part.state, part.how)
+    console = Console()
+    console.print(table)
+    for note in transfer.notes:
+        console.print(f"  - {note}", highlight=False, markup=False, soft_wrap=True)

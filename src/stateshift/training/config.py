@@ -128,6 +128,7 @@ def _unread(overrides: Sequence[str]) -> str:
     with hydra_configs():
         default = OmegaConf.to_container(compose("config", overrides=groups), resolve=True)
     known = {*TOP_KEYS, *(f"{group}.{key}" for group in GROUPS for key in default[group])}
+    known |= {f"training.lora.{key}" for key in default["training"]["lora"]}
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
         if key not in known and key not in GROUPS:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stateshift.cells import EffectTable, Experiment, read_all, seen_elsewhere, split_counts
 from stateshift.cells.experiment import parse_experiment
@@ -20,6 +20,12 @@ from stateshift.training.config import ENERGY_ALONE, check_config, compose_confi
 from stateshift.training.data import TrainingData, batch_names, prepare, storage_of, with_features
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.settings import TrainingSettings
+from stateshift.training.start import find_source, hold_still, model_group, read_transfer, take_weights, write_transfer
+
+if TYPE_CHECKING:
+    from stateshift.transition import TransitionModule
+    from stateshift.transition.source import Source
+    from stateshift.transition.transfer import Transfer
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +44,7 @@ def train(
     pert_features: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     missing: str | None = None,
+    init_from: str | Path | None = None,
     cache: str | Path | None = None,
     output_dir: str | Path | None = None,
     name: str | None = None,
@@ -57,6 +64,10 @@ def train(
     missing
         ``error`` (default) or ``drop``: what to do with perturbations whose genes have no vector.
         Dropped ones are named in the log and left out of every split.
+    init_from
+        A trained model to fine-tune: a run directory, one of arc-state's, or a ``.ckpt`` of either. The model's
+        options are its own but for those that the overrides name; what was kept of its weights stands in the run's
+        ``init_from.json`` (`stateshift.training.start.read_transfer`).
     cache
         Where matrices of more than ``data.memory_gb`` are kept; it wins over ``data.cache``.
     output_dir, name
@@ -75,7 +86,10 @@ def train(
     from stateshift.training.loop.fit import fit
 
     parsed, _ = parse_experiment(experiment, columns)
-    config = experiment_config(parsed, overrides)
+    config, words = experiment_config(parsed, overrides), config_words(parsed, overrides)
+    source = find_source(init_from, training_settings(config))
+    if source is not None:
+        config["model"] = model_group(config["model"], words, source)
     if cache is not None:
         config["data"]["cache"] = str(Path(cache).resolve())
     name = name or config["name"] or parsed.run.get("name") or f"{parsed.path.stem}_{config['model']['name']}"
@@ -95,7 +109,10 @@ def train(
     config |= {"name": name, "output_dir": ".", "scale": cells.scale}
     if cells.every_gene is not None:
         config["every_gene_scale"] = cells.every_gene.scale
-    module = _module(config, data)
+    if source is not None:
+        config["model"] = model_group(config["model"], words, source, cells)
+        config["init_from"] = os.path.relpath(source.path, folder)
+    module, transfer = _module(config, data, source)
     if not module.model.config.predicts_every_gene:
         cells.every_gene = None  # its effects are kept, and training reads it no more
     table = pert_features or read.features.get("table")
@@ -108,6 +125,7 @@ def train(
     run = new_run(folder)
     try:
         _write_inputs(run, read, config, data)
+        write_transfer(run, transfer)
         fit(run, config, data, module)
     except BaseException:
         if not run.last.is_file():
@@ -155,7 +173,9 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
         )
     if batch_names(config, data) != run.batches():
         raise StateshiftError(f"{run.experiment_file}: the training cells' batches are no longer those of batches.txt.")
-    module = _module(config, data)
+    # a run that was killed before its first checkpoint has nothing of its source yet
+    source = find_source(run.path / config["init_from"]) if done is None and "init_from" in config else None
+    module, _ = _module(config, data, source, read_transfer(run))
     if is_first_process():
         run.clear_half_written()
         run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -163,7 +183,10 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     return run.path
 
 
-def _module(config: dict[str, Any], data: TrainingData) -> Any:
+def _module(
+    config: dict[str, Any], data: TrainingData, source: Source | None = None, transfer: Transfer | None = None
+) -> tuple[TransitionModule, Transfer | None]:
+    """The module of a config, and what it took from its source, now or when its run began."""
     import lightning
 
     from stateshift.transition import TransitionModule
@@ -189,7 +212,11 @@ def _module(config: dict[str, Any], data: TrainingData) -> Any:
         if shape.gene_decoder:
             _, up, intercept = start_of(data.every_gene)  # the same features lead to the same factors
             module.model.set_gene_start(up, intercept)
-    return module
+    if source is not None:
+        transfer = take_weights(module.model, source, data, batch_names(config, data))
+    if transfer is not None:
+        hold_still(module.model, settings, transfer)
+    return module, transfer
 
 
 def is_first_process() -> bool:
@@ -236,8 +263,13 @@ def progress_of(run: RunDirectory, settings: TrainingSettings) -> tuple[int | No
 
 def experiment_config(experiment: Experiment, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The config of an experiment: its ``[run]`` table, then the overrides."""
+    return compose_config(config_words(experiment, overrides))
+
+
+def config_words(experiment: Experiment, overrides: Sequence[str] = ()) -> list[str]:
+    """The overrides of an experiment's ``[run]`` table, then the others."""
     model = [f"model={experiment.run['model']}"] if "model" in experiment.run else []
-    return compose_config([*model, *experiment.run.get("overrides", []), *overrides])
+    return [*model, *experiment.run.get("overrides", []), *overrides]
 
 
 def _override(config: dict[str, Any], override: str) -> None:

@@ -58,6 +58,7 @@ def merged_state(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor
     """
     merged = {name.replace(".base_layer.", "."): value for name, value in state.items() if ".lora_" not in name}
     for name, layer in model.named_modules():
-        if hasattr(layer, "get_delta_weight"):
-            merged[f"{name}.weight"] = merged[f"{name}.weight"] + layer.get_delta_weight("default").detach()
+        a, b = (state.get(f"{name}.lora_{side}.default.weight") for side in "AB")
+        if a is not None:
+            merged[f"{name}.weight"] = merged[f"{name}.weight"] + layer.scaling["default"] * b @ a
     return merged

@@ -38,6 +38,7 @@ def sweep(
     pert_features: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
     missing: str | None = None,
+    init_from: str | Path | None = None,
     cache: str | Path | None = None,
     output_dir: str | Path | None = None,
     name: str | None = None,
@@ -55,7 +56,7 @@ def sweep(
         Hydra's words; those with several values are swept: ``model=state_tiny,state_sm``, ``seed=range(3)``,
         ``features=onehot,genept.pt``. ``hydra/launcher=joblib``, ``submitit_local`` or ``submitit_slurm`` runs
         several at once (extra ``sweep``); ``hydra.launcher.…`` are the launcher's own settings.
-    pert_features, columns, missing, cache
+    pert_features, columns, missing, init_from, cache
         As `stateshift.training.train` takes them, for all runs.
     output_dir, name
         The sweep becomes ``output_dir/name``; defaults ``runs`` and ``<experiment>_sweep``.
@@ -86,12 +87,14 @@ def sweep(
             "pert_features": Path(pert_features).name if pert_features else None,
             "columns": {key: value for key, value in (columns or {}).items() if value is not None},
             "missing": missing,
+            "init_from": Path(init_from).name if init_from else None,
         }
     )
     options = {
         "pert_features": Path(pert_features).resolve() if pert_features else None,
         "columns": columns,
         "missing": missing,
+        "init_from": Path(init_from).resolve() if init_from else None,
         "cache": Path(cache).resolve() if cache else None,
     }
     tables = {} if pert_features else _tables(parsed, words, folder, config, missing)
