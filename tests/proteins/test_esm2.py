@@ -7,6 +7,9 @@ import json
 import pickle
 import shutil
 import warnings
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import torch
@@ -14,6 +17,9 @@ import torch
 from stateshift.errors import StateshiftError
 from stateshift.files import sha256
 from stateshift.proteins.esm2 import DEMO, DEMO_FILE, PUBLISHED, load_esm2
+from stateshift.proteins.precision import attention_precision, choose_precision
+
+REGRESSION = ("contact_head.regression.weight", "contact_head.regression.bias")
 
 
 def demo_content():
@@ -25,7 +31,8 @@ def test_the_demo_model_serves_when_none_is_named():
     esm = load_esm2()
     assert (esm.name, esm.layers, esm.width, esm.is_demo) == (DEMO, 4, 128, True)
     assert esm.sha256 == sha256(DEMO_FILE)
-    assert not esm.model.training
+    assert (esm.engine, esm.precision) == ("stateshift", "fp32")
+    assert not esm.network.training
 
 
 def test_the_demo_file_is_small_and_described_with_the_perplexity_it_reached():
@@ -49,25 +56,34 @@ def test_the_demo_model_guesses_a_masked_residue_by_the_company_it_keeps():
     for kind, sequence in company.items():
         _, _, tokens = esm.alphabet.get_batch_converter()([("", sequence.replace("*", "<mask>"))])
         with torch.no_grad():
-            chances[kind] = esm.model(tokens)["logits"][0, sequence.index("*") + 1].softmax(-1)
+            chances[kind] = esm.run(tokens, logits=True).logits[0, sequence.index("*") + 1].softmax(-1)
     for kind, other in (("L", "K"), ("K", "L")):
         letter = esm.alphabet.get_idx(kind)
         assert chances[kind].argmax() == letter
         assert chances[kind][letter] > 2 * chances[other][letter]
 
 
-def test_fair_esm_itself_loads_the_demo_file_to_the_same_weights(tmp_path):
+def test_fair_esm_itself_loads_the_demo_file_to_the_same_weights_and_rows():
     from esm.pretrained import load_model_and_alphabet_core
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs, _ = load_model_and_alphabet_core("esm2_demo", demo_content())
-    ours = load_esm2().model
-    theirs_state, ours_state = theirs.state_dict(), ours.state_dict()
-    assert set(theirs_state) == set(ours_state)
-    for name, value in theirs_state.items():
+        theirs, alphabet = load_model_and_alphabet_core("esm2_demo", demo_content())
+    fallback = load_esm2(engine="fair-esm").network.theirs.state_dict()
+    for name, value in theirs.state_dict().items():
         if not name.startswith("contact_head"):
-            assert torch.equal(value, ours_state[name]), name
+            assert torch.equal(value, fallback[name]), name
+    _, _, tokens = alphabet.get_batch_converter()([("a", "MKVLAAGGWE"), ("b", "MKV<mask>A")])
+    with torch.no_grad():
+        rows = theirs.eval()(tokens, repr_layers=[4])["representations"][4]
+    torch.testing.assert_close(load_esm2().run(tokens, [4]).rows[4][0], rows[0], rtol=1e-5, atol=1e-5)
+
+
+def test_tokens_are_those_of_fair_esms_batch_converter():
+    esm = load_esm2()
+    sequences = ["MKUOBZXLAG", "V", "LAGVSERTIDPKQNFYMHWC"]
+    _, _, tokens = esm.alphabet.get_batch_converter()([("", sequence) for sequence in sequences])
+    assert torch.equal(esm.tokens(sequences), tokens)
 
 
 def test_a_file_under_another_name_and_without_regression_loads(tmp_path):
@@ -78,20 +94,67 @@ def test_a_file_under_another_name_and_without_regression_loads(tmp_path):
     assert esm.is_demo
 
 
-def test_a_file_that_carries_its_contact_regression_loads_too(tmp_path):
-    content = demo_content()
-    content["model"]["contact_head.regression.weight"] = torch.zeros(1, 16)
-    content["model"]["contact_head.regression.bias"] = torch.zeros(1)
-    torch.save(content, tmp_path / "m.pt")
-    assert load_esm2(tmp_path / "m.pt").layers == 4
+def test_contacts_come_with_the_regression_in_the_file_or_beside_it(checkpoint_maker, content_maker, tmp_path):
+    inside = load_esm2(checkpoint_maker(regression=True, name="inside.pt"))
+    content = content_maker(2, 32, 4, regression=True)
+    regression = {name: content["model"].pop(f"encoder.sentence_encoder.{name}") for name in REGRESSION}
+    torch.save(content, tmp_path / "esm2_mine.pt")
+    with pytest.raises(StateshiftError, match="no contact regression"):
+        load_esm2(tmp_path / "esm2_mine.pt").run(inside.tokens(["MKVLA"]), contacts=True)
+    torch.save({"model": regression}, tmp_path / "esm2_mine-contact-regression.pt")
+    beside = load_esm2(tmp_path / "esm2_mine.pt")
+    contacts = [esm.run(esm.tokens(["MKVLA"]), contacts=True).contacts for esm in (inside, beside)]
+    assert contacts[0].shape == (1, 5, 5)
+    torch.testing.assert_close(*contacts)
+    assert beside.sha256 == sha256(tmp_path / "esm2_mine.pt")
 
 
-def test_a_published_name_is_read_from_the_hub_folder_where_it_was_downloaded(tmp_path, monkeypatch):
+def test_a_published_name_is_read_from_the_hub_folder_where_fair_esm_put_it(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     shutil.copy(DEMO_FILE, folder / "esm2_t6_8M_UR50D.pt")
     assert load_esm2("esm2_t6_8M_UR50D").name == "esm2_t6_8M_UR50D"
+
+
+def test_a_published_name_is_fetched_through_the_catalogue_and_once(tmp_path, monkeypatch, content_maker):
+    from stateshift.catalogue import fetching
+    from stateshift.catalogue.entries import Entry, PublicFile
+
+    name, served = "esm2_t6_8M_UR50D", tmp_path / "served"
+    served.mkdir()
+    content = content_maker(2, 32, 4, regression=True)
+    regression = {key: content["model"].pop(f"encoder.sentence_encoder.{key}") for key in REGRESSION}
+    torch.save(content, served / f"{name}.pt")
+    torch.save({"model": regression}, served / f"{name}-contact-regression.pt")
+    asked = []
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=served))
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}"
+        files = tuple(
+            PublicFile(file.name, f"{address}/{file.name}") for file in sorted(served.iterdir(), reverse=True)
+        )
+        monkeypatch.setattr(fetching, "entry", lambda _: Entry(name, "", "here", "", "", files))
+        monkeypatch.setenv("STATESHIFT_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+        esm = load_esm2(name)
+        assert (esm.name, esm.width, esm.sha256) == (name, 32, sha256(served / f"{name}.pt"))
+        assert esm.run(esm.tokens(["MKV"]), contacts=True).contacts.shape == (1, 3, 3)
+        load_esm2(name)
+        assert sorted(asked) == [f"/{name}-contact-regression.pt", f"/{name}.pt"]
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize(
@@ -138,21 +201,109 @@ def test_a_pickle_with_code_is_never_run(tmp_path):
 def test_incomplete_and_foreign_checkpoints_are_refused_with_what_is_wrong(tmp_path):
     lacking = demo_content()
     del lacking["model"]["encoder.lm_head.bias"]
+    lacking_query = demo_content()
+    del lacking_query["model"]["encoder.sentence_encoder.layers.1.self_attn.q_proj.weight"]
     narrow = demo_content()
     narrow["cfg"]["model"].encoder_embed_dim = 64
+    shallow = demo_content()
+    shallow["cfg"]["model"].encoder_layers = 3
+    many_heads = demo_content()
+    many_heads["cfg"]["model"].encoder_attention_heads = 5
     no_width = demo_content()
     del no_width["cfg"]["model"].encoder_embed_dim
+    folding = demo_content()
+    folding["model"]["trunk.blocks.0.weight"] = torch.zeros(2)
     cases = {
-        "lacks lm_head.bias": lacking,
-        "not a whole ESM2 checkpoint": narrow,
+        "lacks head_bias": lacking,
+        "lacks blocks.1.qkv.weight": lacking_query,
+        "its embedding is .33, 128. where .33, 64. is due": narrow,
+        "also holds blocks.3": shallow,
+        "can't have 5 heads": many_heads,
         "encoder_embed_dim": no_width,
-        "ESM-1 checkpoint": {"args": argparse.Namespace(arch="roberta_large"), "model": {}},
-        "needs the keys `cfg` and `model`": {"state_dict": {}},
+        "also holds trunk": folding,
+        "ESM-1 checkpoint .architecture `roberta_large`.": {
+            "args": argparse.Namespace(arch="roberta_large"),
+            "model": {},
+        },
+        "architecture `msa_transformer`": {"args": argparse.Namespace(arch="msa_transformer"), "model": {}},
+        "neither in fair-esm's": {"state_dict": {}},
+        "holds a list": [1, 2],
     }
     for told, content in cases.items():
         torch.save(content, tmp_path / "bad.pt")
         with pytest.raises(StateshiftError, match=told):
             load_esm2(tmp_path / "bad.pt")
-    (tmp_path / "cut.pt").write_bytes(DEMO_FILE.read_bytes()[:100_000])
-    with pytest.raises(StateshiftError, match="read safely"):
-        load_esm2(tmp_path / "cut.pt")
+    for share in (0.2, 0.9):
+        whole = DEMO_FILE.read_bytes()
+        (tmp_path / "cut.pt").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(StateshiftError, match="read safely"):
+            load_esm2(tmp_path / "cut.pt")
+
+
+def test_hugging_faces_esm_1b_a_folder_without_weights_and_one_without_config_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "esm", "position_embedding_type": "absolute"}))
+    with pytest.raises(StateshiftError, match="holds no checkpoint"):
+        load_esm2(tmp_path)
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(StateshiftError, match="position_embedding_type = 'absolute'"):
+        load_esm2(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "position_embedding_type": "rotary"}))
+    with pytest.raises(StateshiftError, match="model_type = 'bert'"):
+        load_esm2(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(StateshiftError, match=r"config\.json"):
+        load_esm2(tmp_path)
+
+
+def test_shards_with_an_index_are_one_checkpoint_and_a_lost_shard_is_named(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.EsmConfig(
+        vocab_size=33, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
+        position_embedding_type="rotary", token_dropout=True, mask_token_id=32, pad_token_id=1, layer_norm_eps=1e-5,
+    )  # fmt: skip
+    model = transformers.EsmForMaskedLM(config)
+    model.save_pretrained(tmp_path / "one")
+    model.save_pretrained(tmp_path / "many", max_shard_size="30KB")
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 2
+    one, many = load_esm2(tmp_path / "one"), load_esm2(tmp_path / "many")
+    tokens = one.tokens(["MKVLA"])
+    torch.testing.assert_close(one.run(tokens, [2]).rows[2], many.run(tokens, [2]).rows[2])
+    next((tmp_path / "many").glob("*-00002-*")).unlink()
+    with pytest.raises(StateshiftError, match="00002"):
+        load_esm2(tmp_path / "many")
+
+
+def test_layers_count_from_either_end_and_others_are_refused():
+    esm = load_esm2()
+    tokens = esm.tokens(["MKV"])
+    found = esm.run(tokens, [-1, 4, 0, -5])
+    assert torch.equal(found.rows[-1], found.rows[4])
+    assert torch.equal(found.rows[-5], found.rows[0])
+    with pytest.raises(StateshiftError, match="layers 0 to 4"):
+        esm.run(tokens, [5])
+
+
+def test_engine_and_precision_are_checked():
+    with pytest.raises(StateshiftError, match="did you mean `fair-esm`"):
+        load_esm2(engine="fairesm")
+    with pytest.raises(StateshiftError, match="did you mean `bf16`"):
+        load_esm2(precision="bf-16")
+    with pytest.raises(StateshiftError, match="runs in fp32"):
+        load_esm2(engine="fair-esm", precision="bf16")
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx", "width", "chosen", "attention"),
+    [
+        (True, True, 320, "bf16", "bf16"),
+        (False, True, 320, "bf16", "fp32"),
+        (False, True, 128, "fp32", "fp32"),
+        (False, False, 320, "fp32", "fp32"),
+    ],
+)
+def test_the_precision_is_what_the_processor_gains_by(monkeypatch, amx, avx, width, chosen, attention):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
+    cpu = torch.device("cpu")
+    assert choose_precision("auto", cpu, width)[0] == chosen
+    assert attention_precision(chosen, cpu) == attention
