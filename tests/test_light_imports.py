@@ -30,7 +30,14 @@ def test_importing_a_room_loads_nothing_heavy(room):
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["train", "--help"], ["predict", "--help"], ["demo", "--help"], ["features", "create", "--help"]],
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["predict", "--help"],
+        ["demo", "--help"],
+        ["features", "create", "--help"],
+        ["protein", "mutations", "--help"],
+    ],
 )
 def test_help_loads_nothing_heavy(words):
     code = f"""

@@ -42,6 +42,8 @@ def test_the_wheel_ships_configs_rules_and_the_demo_checkpoint(wheel):
         "stateshift/configs/model/state_sm.yaml",
         "stateshift/configs/examples/starter.toml",
         "stateshift/data/demo_esm.pt",
+        "stateshift/data/toy/toy.fasta",
+        "stateshift/data/toy/toy.pkl",
         "stateshift/evaluation/report/report.css",
     ):
         assert needed in names

@@ -173,6 +173,25 @@ def test_a_file_cut_short_is_refused_in_one_sentence(tmp_path, made, suffix, sha
     assert "\n" not in str(caught.value)
 
 
+def test_a_store_of_ours_cut_short_is_refused(store):
+    whole = store.read_bytes()
+    for share in (0.2, 0.6, 0.95):
+        store.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(StateshiftError, match=r"cut short|damaged|truncated"):
+            read_embeddings(store).residue("WT")
+
+
+def test_a_store_of_ours_brings_its_sequences_and_checks_its_rows(store, sequences, rows):
+    read = read_embeddings(store)
+    assert read.sequences == sequences
+    np.testing.assert_array_equal(read.residue("WT"), rows["WT"])
+    content = store.read_bytes()
+    at = content.index(rows["WT"].tobytes())
+    store.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
+    with pytest.raises(StateshiftError, match="doesn't match its checksum"):
+        read_embeddings(store).residue("WT")
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

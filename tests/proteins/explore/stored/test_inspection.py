@@ -101,6 +101,7 @@ def test_odd_widths_absent_levels_and_values_that_are_no_numbers_are_problems(tm
         "1 ids hold values that are not finite: c.",
     ]
     assert seen.facts["protein level"] == "3 ids, float32, float16"
+    assert seen.facts["keys"] == "residue (2), protein (3)"
 
 
 def test_a_fasta_is_not_compared_with_a_fasta(fasta):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,8 @@ class Embeddings:
         What was passed over or chosen among several, a sentence each.
     sequences
         Id → sequence, where the file holds them.
+    keys
+        What the file calls an id's arrays, and how many ids have each.
     """
 
     where: str
@@ -49,6 +52,7 @@ class Embeddings:
     proteins: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sequences: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:
@@ -169,7 +173,7 @@ def _from_hdf5(path: Path) -> Mapping[str, Any]:
     import h5py
 
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking=False)
     except OSError as error:
         raise StateshiftError(f"{path} can't be opened as HDF5, it is damaged or cut short: {error}.") from error
 
@@ -247,15 +251,16 @@ def _rows_of_matrix(content: Mapping[str, Any], ids_key: str, path: Path) -> dic
 def _at_levels(entries: Mapping[str, Any], path: Path, kind: str) -> Embeddings:
     """Each entry's arrays sorted into residue rows and protein vectors."""
     held: dict[str, dict[str, Any]] = {"residue": {}, "protein": {}}
-    notes: dict[str, int] = {}
+    notes: Counter[str] = Counter()
+    keys: Counter[str] = Counter()
     problems = []
     for id, entry in entries.items():
         by_level: dict[str, dict[str, Any]] = {}
         for key, array in _arrays(entry):
+            keys[key or "none, an array an id"] += 1
             level = LEVELS.get(len(_shape(array)))
             if level is None or NO_EMBEDDING.search(key):
-                told = f"`{key}` of shape {_shape(array)} is passed over"
-                notes[told] = notes.get(told, 0) + 1
+                notes[f"`{key}` of shape {_shape(array)} is passed over"] += 1
             else:
                 by_level.setdefault(level, {})[key] = array
         for level, arrays in by_level.items():
@@ -264,8 +269,7 @@ def _at_levels(entries: Mapping[str, Any], path: Path, kind: str) -> Embeddings:
                 problems.append(f"`{id}` holds several arrays that could be its {level} level ({some(arrays)}).")
                 continue
             if len(arrays) > 1:
-                told = f"of {some(arrays)}, `{key}` is taken for the {level} level"
-                notes[told] = notes.get(told, 0) + 1
+                notes[f"of {some(arrays)}, `{key}` is taken for the {level} level"] += 1
             held[level][id] = arrays[key]
         if not by_level:
             problems.append(f"`{id}` holds no numeric array of one or two dimensions.")
@@ -276,7 +280,7 @@ def _at_levels(entries: Mapping[str, Any], path: Path, kind: str) -> Embeddings:
     if not entries:
         raise StateshiftError(f"{path} is empty: it holds no embeddings.")
     told = tuple(f"{note} ({count:,} ids)." for note, count in notes.items())
-    return Embeddings(str(path), kind, held["residue"], held["protein"], told)
+    return Embeddings(str(path), kind, held["residue"], held["protein"], told, keys=keys)
 
 
 def _arrays(entry: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -109,6 +109,8 @@ def _look_at_embeddings(held: Embeddings, fasta: str | Path | None) -> Inspectio
     widths = Counter(shape[-1] for by_id in shapes.values() for shape in by_id.values())
     dtypes = {level: Counter(str(a.dtype) for a in arrays[level].values()) for level in held.levels}
     facts = {"proteins": f"{len(held.ids):,}", "width": ", ".join(map(str, sorted(widths)))}
+    if held.keys:
+        facts["keys"] = ", ".join(f"{key} ({count:,})" for key, count in held.keys.items())
     for level in held.levels:
         facts[f"{level} level"] = f"{len(shapes[level]):,} ids, {', '.join(dtypes[level])}"
     notes, problems = list(held.notes), []
