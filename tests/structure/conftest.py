@@ -80,3 +80,18 @@ def made(tmp_path: Path) -> SimpleNamespace:
         return path
 
     return SimpleNamespace(file=file, line=pdb_line, text=pdb_text, residue=residue_lines, helix=helix)
+
+
+@pytest.fixture(scope="session")
+def aggregator_file(tmp_path_factory) -> Path:
+    """A small aggregator with random weights, made for rows of the demo ESM2."""
+    import torch
+
+    from stateshift.proteins import load_esm2
+    from stateshift.structure.aggregator import Aggregator, AggregatorShape, TrainedAggregator, save_aggregator
+    from stateshift.structure.residues import Esm2Residues
+
+    torch.manual_seed(0)
+    model = Aggregator(AggregatorShape.for_width(128, layers=1, blocks=1)).eval()
+    path = tmp_path_factory.mktemp("aggregator") / "small.pt"
+    return save_aggregator(TrainedAggregator(model, Esm2Residues(load_esm2()).identity), path)

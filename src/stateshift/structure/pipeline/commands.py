@@ -1,0 +1,216 @@
+"""Structures to residue tensors, chain vectors and assembly vectors: what the commands call."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stateshift.errors import StateshiftError
+from stateshift.proteins import load_esm2
+from stateshift.structure.aggregator import TrainedAggregator, load_aggregator
+from stateshift.structure.pipeline.jobs import Job, read_jobs
+from stateshift.structure.pipeline.loading import LEVELS, Reading
+from stateshift.structure.pipeline.record import Output, Record, Summary
+from stateshift.structure.pipeline.run import Machine, predict
+from stateshift.structure.residues import Esm2Residues, ResidueModel
+
+logger = logging.getLogger(__name__)
+
+DEMO_AGGREGATOR = Path(__file__).resolve().parents[2] / "data" / "demo_aggregator.pt"
+
+
+@dataclass(frozen=True)
+class Models:
+    """What embeds.
+
+    Parameters
+    ----------
+    checkpoint
+        ESM2, as `load_esm2` takes it; None: the demo model.
+    geometry
+        Whether residue rows carry local geometry; where an aggregator is used, it decides.
+    esm3_python
+        Instead of ESM2: the interpreter of an environment with ESM3.
+    aggregator
+        Its file; None: the demo aggregator.
+    """
+
+    checkpoint: str | None = None
+    geometry: bool = False
+    esm3_python: str | None = None
+    aggregator: str | Path | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the three steps of `embed_complete`: its output and its batch size and workers."""
+
+    output: Output
+    batch_size: int = 8
+    num_workers: int = 0
+
+
+def embed(
+    level: str,
+    source: str | Path | None,
+    output: Output,
+    models: Models | None = None,
+    reading: Reading | None = None,
+    machine: Machine | None = None,
+) -> Summary | None:
+    """Embed everything that a source names.
+
+    Parameters
+    ----------
+    level
+        ``residues`` (rows of each chain), ``chains`` or ``assemblies`` (a vector each).
+    source
+        As `read_jobs` takes it; with ``reading.residue_location`` and chains it may be None: every tensor there.
+    output
+        Where results go; a run into an output that was begun with the same settings does the rest.
+    models, reading, machine
+        What embeds, how structures are read, where it runs.
+
+    Returns
+    -------
+    Summary or None
+        What was written and what failed; None on the processes beside the first.
+
+    Raises
+    ------
+    StateshiftError
+        The source, a model or the output can't be used. What is wrong with one structure is a line of
+        ``NAME.failures.csv``.
+    """
+    models, machine = models or Models(), machine or Machine()
+    reading = replace(reading or Reading(), level=level)
+    if level not in LEVELS:
+        raise StateshiftError(f"`{level}` is no level: there are {', '.join(LEVELS)}.")
+    jobs = _jobs(source, reading)
+    trained = None if level == "residues" else load_aggregator(models.aggregator or DEMO_AGGREGATOR)
+    if trained is not None and reading.residue_location is None:
+        models = replace(models, geometry=trained.geometry)
+    with ExitStack() as stack:
+        residues = _residue_model(models, stack) if reading.residue_location is None else None
+        identity = residues.identity if residues is not None else stored_identity(Path(reading.residue_location))
+        if trained is not None:
+            _check_fit(trained, identity)
+        reading = replace(reading, geometry=bool(models.geometry) and residues is not None)
+        record = Record(output, _settings(reading, identity, trained))
+        to_do = record.open(jobs)
+        first = predict(to_do, reading, residues, trained and trained.model, record, machine) if to_do else True
+    return record.finish() if first else None
+
+
+def embed_complete(
+    source: str | Path,
+    residues: Stage,
+    chains: Stage,
+    assemblies: Stage,
+    models: Models | None = None,
+    reading: Reading | None = None,
+    machine: Machine | None = None,
+) -> dict[str, Summary]:
+    """Residue tensors, then chain and assembly vectors from them, each with an output of its own.
+
+    Parameters
+    ----------
+    source
+        As in `embed`. Of a table the chains are embedded that it names, and all assemblies of its structures.
+    residues, chains, assemblies
+        Outputs, batch sizes and workers; residue tensors are separated ``.pt`` files.
+    models, reading, machine
+        As in `embed`.
+    """
+    models, reading, machine = models or Models(), reading or Reading(), machine or Machine()
+    if (residues.output.format, residues.output.file_type) != ("separated", "pt"):
+        raise StateshiftError(
+            "The residue tensors of a complete run are separated .pt files, which its later steps read."
+        )
+    folders = [stage.output.folder.resolve() for stage in (residues, chains, assemblies)]
+    if folders[0] in folders[1:]:
+        raise StateshiftError("Residue tensors need a folder of their own: vectors there would be taken for tensors.")
+    geometry = models.esm3_python is None and load_aggregator(models.aggregator or DEMO_AGGREGATOR).geometry
+    steps = {"residues": residues, "chains": chains, "assemblies": assemblies}
+    jobs = read_jobs(source)
+    if all(job.sequence is not None for job in jobs):
+        logger.info("%s holds sequences: they have no assemblies.", source)
+        del steps["assemblies"]
+    summaries = {}
+    for level, stage in steps.items():
+        ran = replace(machine, batch_size=stage.batch_size, num_workers=stage.num_workers)
+        stored = None if level == "residues" else str(residues.output.folder)
+        # the limits were kept when residues were made; rows may hold BOS and EOS beside them
+        read = reading if level != "chains" else replace(reading, min_residues=0, max_residues=None)
+        read = replace(read, residue_location=stored)
+        done = embed(level, source, stage.output, replace(models, geometry=geometry), read, ran)
+        if done is not None:
+            summaries[level] = done
+    return summaries
+
+
+def stored_identity(folder: Path) -> dict[str, Any]:
+    """What made the residue tensors of a folder, where a record of ours lies beside them."""
+    if not folder.is_dir():
+        raise StateshiftError(f"--residue-location {folder} is no folder.")
+    for file in sorted(folder.glob("*.json")):
+        try:
+            settings = json.loads(file.read_text()).get("settings", {})
+        except (json.JSONDecodeError, AttributeError, UnicodeDecodeError):
+            continue
+        if settings.get("level") == "residues":
+            return settings["residues"]
+    return {}
+
+
+def _jobs(source: str | Path | None, reading: Reading) -> list[Job]:
+    if source is not None:
+        return read_jobs(source)
+    if reading.residue_location is None or reading.level != "chains":
+        raise StateshiftError("Name what is to be embedded: a folder, a structure, a FASTA or a table.")
+    files = sorted(Path(reading.residue_location).glob("*.pt"))
+    if not files:
+        raise StateshiftError(f"{reading.residue_location} holds no residue tensors (.pt).")
+    return [Job(file.stem, sequence="") for file in files]
+
+
+def _residue_model(models: Models, stack: ExitStack) -> ResidueModel:
+    if models.esm3_python is None:
+        return Esm2Residues(load_esm2(models.checkpoint), models.geometry)
+    if models.checkpoint is not None:
+        raise StateshiftError("--checkpoint names an ESM2 model and --esm3-python asks for ESM3: choose one.")
+    from stateshift.structure.residues.esm3 import Esm3Residues
+
+    return stack.enter_context(Esm3Residues(models.esm3_python))
+
+
+def _check_fit(trained: TrainedAggregator, identity: Mapping[str, Any]) -> None:
+    """An aggregator takes the rows that it was trained on, where both are known."""
+    if not trained.residues or not identity:
+        return
+    differing = [k for k in ("model_sha256", "geometry") if trained.residues.get(k) != identity.get(k)]
+    if differing:
+        told = [
+            f"{d.get('model')}{' with geometry' if d.get('geometry') else ''}" for d in (trained.residues, identity)
+        ]
+        raise StateshiftError(
+            f"The aggregator was trained on rows of {told[0]}, these are of {told[1]}: name the other with --aggregator, "
+            "--checkpoint or --residue-location."
+        )
+
+
+def _settings(reading: Reading, identity: Mapping[str, Any], trained: TrainedAggregator | None) -> dict[str, Any]:
+    """What results depend on."""
+    return {
+        "level": reading.level,
+        "residues": dict(identity),
+        "aggregator": trained.sha256 if trained is not None else None,
+        "chain_names": reading.chain_names,
+        "min_residues": reading.min_residues,
+        "max_residues": reading.max_residues,
+    }
