@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from stateshift.errors import InputProblems, StateshiftError
-from stateshift.proteins.explore.stored.embeddings import kind_of, read_embeddings
+from stateshift.proteins.explore.stored.embeddings import read_embeddings
+from stateshift.proteins.explore.stored.files import kind_of
 
 LENGTHS = {"WT": 5, "M1_1": 5, "sp|P1|A": 7}
 

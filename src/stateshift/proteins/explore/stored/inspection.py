@@ -12,7 +12,8 @@ import numpy as np
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.files import written_beside
 from stateshift.progress import track
-from stateshift.proteins.explore.stored.embeddings import Embeddings, kind_of, read_embeddings
+from stateshift.proteins.explore.stored.embeddings import Embeddings, read_embeddings
+from stateshift.proteins.explore.stored.files import kind_of
 from stateshift.proteins.fasta import raw_records, read_fasta, sequences_by_id
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas")

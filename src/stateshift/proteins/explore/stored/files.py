@@ -1,0 +1,91 @@
+"""Files of arrays told apart by their content, each opened without running what it holds."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stateshift.errors import StateshiftError
+from stateshift.proteins.explore.stored.pickles import read_pickle
+
+TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+"""What torch.save wrote first before it wrote zip files."""
+
+
+def kind_of(path: Path) -> str:
+    """``hdf5``, ``npz``, ``torch``, ``pickle``, ``fasta`` or ``unknown``, from a file's first bytes."""
+    with path.open("rb") as handle:
+        start = handle.read(64)
+    if start.startswith(b"\x89HDF\r\n"):
+        return "hdf5"
+    if start.startswith(b"PK"):
+        return _kind_of_zip(path)
+    if start.lstrip().startswith(b">") or start.startswith(b"\x1f\x8b"):
+        return "fasta"
+    if start.startswith(b"\x80"):
+        return "torch" if TORCH_MAGIC in start or path.suffix in (".pt", ".pth", ".bin") else "pickle"
+    return "pickle" if path.suffix in (".pkl", ".pickle", ".p") else "unknown"
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise StateshiftError(
+            f"{path} is damaged or cut short: its table of contents can't be read ({error})."
+        ) from error
+    if any(name.endswith("data.pkl") for name in names):
+        return "torch"
+    return "npz" if names and all(name.endswith(".npy") for name in names) else "unknown"
+
+
+def _from_torch(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split(". ")[0].split())[:160]
+        raise StateshiftError(
+            f"{path} can't be read safely: it is damaged, or holds more than tensors and plain values, of which nothing "
+            f"was run ({reason})."
+        ) from error
+
+
+def _from_npz(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for name in archive.files:
+                content[name] = archive[name]
+    except Exception as error:
+        if "Object arrays" in str(error):
+            raise StateshiftError(
+                f"{path}: array `{name}` holds Python objects, which are pickled code, and was not opened: save plain "
+                "arrays, as in np.savez(file, **{id: array})."
+            ) from error
+        raise StateshiftError(f"{path} is damaged or cut short: {' '.join(str(error).split())[:120]}.") from error
+    if content and all("/" in name for name in content):
+        nested: dict[str, dict[str, Any]] = {}
+        for name, array in content.items():
+            id, _, key = name.rpartition("/")
+            nested.setdefault(id, {})[key] = array
+        return nested
+    return content
+
+
+def _from_hdf5(path: Path) -> Mapping[str, Any]:
+    import h5py
+
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise StateshiftError(f"{path} can't be opened as HDF5, it is damaged or cut short: {error}.") from error
+
+
+READERS = {"pickle": read_pickle, "torch": _from_torch, "npz": _from_npz, "hdf5": _from_hdf5}
