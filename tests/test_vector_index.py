@@ -1,0 +1,131 @@
+"""The index against exact cosines, through growth, replacement, disk and damage."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from stateshift import vector_index
+from stateshift.errors import StateshiftError
+from stateshift.vector_index import VectorIndex
+
+pytest.importorskip("faiss", reason="indices need the extra `structure`")
+
+
+def some_vectors(count: int, width: int = 16, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {f"v{i}": row for i, row in enumerate(rng.standard_normal((count, width)).astype(np.float32))}
+
+
+def nearest_by_hand(vectors: dict[str, np.ndarray], query: np.ndarray, k: int) -> list[str]:
+    names = list(vectors)
+    rows = np.stack([vectors[n] for n in names]).astype(np.float64)
+    cosines = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
+    return [names[i] for i in np.argsort(-cosines)[:k]]
+
+
+@pytest.fixture
+def index():
+    made = VectorIndex(16, {"aggregator": "abc"})
+    made.add(some_vectors(200), {"v3": {"organism": "yeast"}})
+    return made
+
+
+def test_exact_search_gives_cosines_in_their_order(index):
+    query = np.random.default_rng(9).standard_normal(16).astype(np.float32)
+    (hits,) = index.search(query[None], top_k=7)
+    assert [hit.name for hit in hits] == nearest_by_hand(some_vectors(200), query, 7)
+    best = some_vectors(200)[hits[0].name]
+    assert hits[0].score == pytest.approx(best @ query / np.linalg.norm(best) / np.linalg.norm(query), abs=1e-5)
+    (near,) = index.search(query[None], top_k=200, threshold=0.3)
+    assert 0 < len(near) < 200
+    assert min(hit.score for hit in near) >= 0.3
+
+
+def test_names_come_back_from_disk_with_their_metadata(index, tmp_path):
+    index.save(tmp_path / "i")
+    read = VectorIndex.load(tmp_path / "i")
+    query = np.ones((1, 16), np.float32)
+    assert read.search(query, 5) == index.search(query, 5)
+    assert read.metadata["v3"] == {"organism": "yeast"}
+    assert read.metadata["v4"] == {"organism": None}
+    assert (read.about, len(read)) == ({"aggregator": "abc"}, 200)
+    assert {f.suffix for f in (tmp_path / "i").iterdir()} == {".json", ".parquet", ".faiss"}
+
+
+def test_a_replaced_vector_is_found_in_its_new_place_alone(index, tmp_path):
+    query = np.zeros(16, np.float32)
+    query[0] = 1
+    assert index.add({"v5": query, "new": query * 2}) == (1, 1)
+    for read in (index, VectorIndex.load(index.save(tmp_path / "i"))):
+        (hits,) = read.search(query[None], top_k=300)
+        assert sorted(hit.name for hit in hits[:2]) == ["new", "v5"]
+        assert len(hits) == len({hit.name for hit in hits}) == len(read) == 201
+        assert read.stats()["replaced"] == 1
+
+
+def test_saving_again_leaves_one_generation(index, tmp_path):
+    for _ in range(3):
+        index.save(tmp_path / "i")
+    assert sorted(f.name for f in (tmp_path / "i").iterdir()) == ["about.json", "entries.3.parquet", "vectors.3.faiss"]
+
+
+@pytest.fixture
+def low_limit(monkeypatch):
+    monkeypatch.setattr(vector_index, "EXACT_BELOW", 500)
+
+
+def test_many_vectors_become_a_graph_with_the_recall_that_it_promises(low_limit, tmp_path):
+    vectors = some_vectors(3000)
+    index = VectorIndex(16)
+    index.add({name: vectors[name] for name in list(vectors)[:400]})
+    assert index.is_exact
+    index.add({name: vectors[name] for name in list(vectors)[400:]})
+    assert not index.is_exact
+    assert index.stats()["recall_at_10"] >= 0.95
+    queries = np.random.default_rng(5).standard_normal((50, 16)).astype(np.float32)
+    found = VectorIndex.load(index.save(tmp_path / "i")).search(queries, top_k=10)
+    recall = np.mean(
+        [len({h.name for h in hits} & set(nearest_by_hand(vectors, q, 10))) / 10 for q, hits in zip(queries, found)]
+    )
+    assert recall >= 0.95
+
+
+def test_a_graph_forgets_replaced_vectors_too(low_limit):
+    index = VectorIndex(16)
+    index.add(some_vectors(600))
+    query = some_vectors(600)["v7"]
+    assert index.search(query[None], 1)[0][0].name == "v7"
+    index.add({"v7": -query})
+    assert index.search(query[None], 1)[0][0].name != "v7"
+    assert index.search(-query[None], 1)[0][0].name == "v7"
+
+
+def test_vectors_that_do_not_fit_are_told_and_nothing_is_added(index):
+    with pytest.raises(StateshiftError, match=r"16 wide, w are 3 wide: they come from another model"):
+        index.add({"ok": np.ones(16), "w": np.ones(3)})
+    with pytest.raises(StateshiftError, match="zero, nan can't be compared by cosine"):
+        index.add({"zero": np.zeros(16), "nan": np.full(16, np.nan)})
+    with pytest.raises(StateshiftError, match="query 1 are 1536 wide"):
+        index.search(np.ones((1, 1536), np.float32))
+    assert len(index) == 200
+
+
+def test_no_index_a_damaged_one_and_one_of_strange_parts_are_told(index, tmp_path):
+    with pytest.raises(StateshiftError, match=r"is no index: it lacks about\.json"):
+        VectorIndex.load(tmp_path)
+    folder = index.save(tmp_path / "i")
+    whole = (folder / "vectors.1.faiss").read_bytes()
+    (folder / "vectors.1.faiss").write_bytes(whole[:100])
+    with pytest.raises(StateshiftError, match="is a damaged index"):
+        VectorIndex.load(folder)
+    other = VectorIndex(16)
+    other.add(some_vectors(5))
+    (folder / "vectors.1.faiss").write_bytes((other.save(tmp_path / "o") / "vectors.1.faiss").read_bytes())
+    with pytest.raises(StateshiftError, match="vectors and names don't belong together"):
+        VectorIndex.load(folder)
+    (folder / "about.json").write_text(json.dumps({"width": 16}))
+    with pytest.raises(StateshiftError, match="is a damaged index"):
+        VectorIndex.load(folder)
