@@ -10,6 +10,7 @@ from stateshift.errors import StateshiftError
 MAX_RESIDUES = 1022
 OVERLAP = 256
 TOKENS_PER_BATCH = 2048
+MOST_PADDING = 0.08
 WINDOWS = (
     f"over {MAX_RESIDUES} residues: windows of {MAX_RESIDUES} every {MAX_RESIDUES - OVERLAP}, "
     "the last one ends with the protein; a residue is the mean over the windows that hold it"
@@ -53,7 +54,7 @@ def windows(length: int) -> list[tuple[int, int]]:
 
 
 def plan(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) -> list[list[Batch]]:
-    """Batches sorted by length, the longest first, each within the budget.
+    """Batches sorted by length, the longest first, each within the budget and with at most 8 % of padding.
 
     Parameters
     ----------
@@ -75,17 +76,22 @@ def plan(lengths: Sequence[int], tokens_per_batch: int = TOKENS_PER_BATCH) -> li
 
     Examples
     --------
-    >>> plan([1500, 3, 600, 500], tokens_per_batch=1204)
+    >>> plan([1500, 3, 600, 580], tokens_per_batch=1204)
     [[[Piece(protein=0, start=0, end=1022)], [Piece(protein=0, start=766, end=1500)]], \
-[[Piece(protein=2, start=0, end=600), Piece(protein=3, start=0, end=500)]], [[Piece(protein=1, start=0, end=3)]]]
+[[Piece(protein=2, start=0, end=600), Piece(protein=3, start=0, end=580)]], [[Piece(protein=1, start=0, end=3)]]]
     """
-    if tokens_per_batch < MAX_RESIDUES + 2:
-        raise StateshiftError(f"A batch needs at least {MAX_RESIDUES + 2} tokens, not {tokens_per_batch}.")
+    check_budget(tokens_per_batch)
     order = sorted(range(len(lengths)), key=lambda protein: -lengths[protein])
     pieces = [[Piece(protein, *span) for span in windows(lengths[protein])] for protein in order]
     groups = [_filled(windowed, tokens_per_batch) for windowed in pieces if len(windowed) > 1]
     whole = [windowed[0] for windowed in pieces if len(windowed) == 1]
     return groups + [[batch] for batch in _filled(whole, tokens_per_batch)]
+
+
+def check_budget(tokens_per_batch: int) -> None:
+    """Raise where a batch could not take one window."""
+    if tokens_per_batch < MAX_RESIDUES + 2:
+        raise StateshiftError(f"A batch needs at least {MAX_RESIDUES + 2} tokens, not {tokens_per_batch}.")
 
 
 def padding(groups: Sequence[Sequence[Batch]]) -> float:
@@ -96,13 +102,17 @@ def padding(groups: Sequence[Sequence[Batch]]) -> float:
 
 
 def _filled(pieces: Sequence[Piece], budget: int) -> list[Batch]:
-    """Pieces in their order, the longest first, as many a batch as the budget takes."""
+    """Pieces in their order, the longest first, as many a batch as budget and padding allow."""
     batches: list[Batch] = []
+    tokens = 0
     for piece in pieces:
-        if batches and _size(batches[-1]) + batches[-1][0].tokens <= budget:
+        size = _size(batches[-1]) + batches[-1][0].tokens if batches else 0
+        if batches and size <= budget and tokens + piece.tokens >= (1 - MOST_PADDING) * size:
             batches[-1].append(piece)
+            tokens += piece.tokens
         else:
             batches.append([piece])
+            tokens = piece.tokens
     return batches
 
 

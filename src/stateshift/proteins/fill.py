@@ -13,7 +13,7 @@ import numpy as np
 
 from stateshift.errors import StateshiftError
 from stateshift.progress import track
-from stateshift.proteins.batches import TOKENS_PER_BATCH, WINDOWS, Batch, padding, plan
+from stateshift.proteins.batches import TOKENS_PER_BATCH, WINDOWS, Batch, check_budget, padding, plan
 from stateshift.proteins.embed import Rows, embed_group
 from stateshift.proteins.esm2 import ProteinModel, checked_layer
 from stateshift.proteins.pooling import check_pooling
@@ -106,6 +106,7 @@ def fill_store(
     """
     if not sequences:
         raise StateshiftError("There are no sequences to embed.")
+    check_budget(tokens_per_batch)
     settings = recipe.settings(esm)
     texts = list(dict.fromkeys(sequences.values()))
     weights = _weights_by_number(recipe, sequences, texts)

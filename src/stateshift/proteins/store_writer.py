@@ -14,7 +14,7 @@ import numpy as np
 
 from stateshift import __version__
 from stateshift.errors import StateshiftError
-from stateshift.files import written_beside
+from stateshift.files import is_disk_full, written_beside
 from stateshift.progress import track
 from stateshift.proteins.store import FORMAT, checksum, digest_of, due_size, opened
 
@@ -79,7 +79,12 @@ class StoreWriter:
         if self.path.exists():
             with open(self.path, "rb") as handle:
                 _lock(handle, self.path, alone)
-                self._go_on(sequences, settings, attributes)
+                try:
+                    self._go_on(sequences, settings, attributes)
+                except (KeyError, OSError, RuntimeError) as error:
+                    if is_disk_full(error):
+                        raise
+                    raise StateshiftError(f"{self.path} lost its beginning too: delete it to begin anew.") from error
         else:
             with written_beside(self.path) as beside:
                 _create(beside, sequences, attributes, self._dtypes)
