@@ -1,3 +1,5 @@
+import anndata as ad
+import numpy as np
 import pytest
 
 from stateshift.cells import check_experiment
@@ -84,3 +86,24 @@ def test_needs_are_told_of_every_option_of_the_model(found, option):
         "batch_encoder": batches * H, "batch_token": H + (H + 1) * batches, "confidence_token": H + head,
         "mask_attn": -2 * H * H,
     }[option]  # fmt: skip
+
+
+def test_every_gene_beside_an_array_is_counted_in_memory_and_where_the_network_predicts_it_in_a_step(screen):
+    adata = ad.read_h5ad(screen.cells)
+    adata.obsm["X_pca"] = np.random.default_rng(0).normal(size=(len(adata), 4)).astype(np.float32)
+    adata.write_h5ad(screen.cells)
+    text = f'[columns]\nembedding = "X_pca"\n[features]\ntable = "{screen.table}"\n'
+    screen.toml.write_text(screen.toml.read_text() + text)
+    found = check_experiment(screen.toml)
+    alone, projected, decoded = (
+        run_needs(found, compose_config([*SMALL, *options]))
+        for options in (
+            ["model.output_space=embedding"],
+            [],
+            ["model.output_space=gene", "model.gene_decoder=true", "model.gene_decoder_widths=[8]"],
+        )
+    )
+    assert alone.matrix_bytes == found.loaded_bytes + found.every_gene_bytes > 432 * (4 + 20) * 4
+    assert projected.n_parameters - alone.n_parameters == (20 - 4) * (16 + 1)
+    assert decoded.n_parameters - alone.n_parameters == (4 + 1) * 8 + 2 * 8 + (8 + 1) * 20
+    assert min(projected.step_bytes, decoded.step_bytes) > alone.step_bytes + 2 * 8 * 8 * 20 * 4

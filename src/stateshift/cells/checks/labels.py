@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from stateshift.cells.checks.aliases import alias_notes, alias_problems, names_here, renamed_between
@@ -30,7 +32,7 @@ def look_at_labels(survey: Survey, cells: Cells, split: np.ndarray) -> tuple[lis
     cells, split
         Their cells without the matrix, and the split of each.
     """
-    groups = split_groups(cells, split)
+    groups, whole = split_groups(cells, split), survey.every_gene or survey
     problems, notes = look_for_copies(survey, split)
     try:
         names = names_here()
@@ -38,21 +40,21 @@ def look_at_labels(survey: Survey, cells: Cells, split: np.ndarray) -> tuple[lis
         names = GeneNames()
         problems.append(str(error))
     problems = [
-        *name_problems(survey, cells),
+        *name_problems(whole, cells),
         *alias_problems(groups, names),
         *spelling_problems(groups),
         *problems,
     ]
     notes = [
         *_splits_left_out(split),
-        *name_notes(survey, cells),
+        *name_notes(whole, replace(cells, genes=whole.genes)),
         *alias_notes(groups, names),
         *spelling_notes(groups),
         *group_notes(groups, cells, split),
         *notes,
     ]
-    if survey.files[0].is_expression:
-        notes += renamed_between([(f.name, f.genes) for f in survey.files], cells.genes, names)
+    if whole.files[0].is_expression:
+        notes += renamed_between([(f.name, f.genes) for f in whole.files], whole.genes, names)
     return problems, notes
 
 
