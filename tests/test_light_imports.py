@@ -54,3 +54,13 @@ except SystemExit as end:
 
 def test_the_check_itself_sees_a_heavy_import():
     assert "torch" in loaded_after("import stateshift.transition")
+
+
+@pytest.mark.parametrize("chosen", [None, "0"])
+def test_torch_is_asked_for_large_pages_unless_the_user_says_otherwise(chosen, monkeypatch):
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", chosen)
+    code = "import os, stateshift; print(os.environ['THP_MEM_ALLOC_ENABLE'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (chosen or "1")

@@ -34,4 +34,6 @@ def shift_population(x: Array, effect: Array, mean: Array) -> Array:
     scaled = effect.clip(-mean, mean)
     factor = 1 + scaled / (mean + (mean == 0))
     beyond = (effect - mean).clip(min=0)
-    return x * factor[..., None, :] + beyond[..., None, :]
+    shifted = x * factor[..., None, :]
+    shifted += beyond[..., None, :]
+    return shifted

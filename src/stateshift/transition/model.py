@@ -15,6 +15,7 @@ from stateshift.errors import StateshiftError
 from stateshift.transition.backbone import SetTransformer
 from stateshift.transition.config import TransitionConfig
 from stateshift.transition.heads import BatchToken, ConfidenceToken, gene_decoder, mlp
+from stateshift.transition.start import added_to_start
 
 
 class TransitionOutput(NamedTuple):
@@ -158,24 +159,26 @@ class TransitionModel(nn.Module):
     def _cells(self, batch: dict, x_BSG: Tensor, p_BF: Tensor, mask_BS: Tensor | None, out_BSG: Tensor) -> Tensor:
         """What the network makes, on top of the linear start where there is one."""
         c = self.config
-        if c.start == "effect":
-            effect_BG = _unless_control(batch, p_BF @ self.effect_down @ self.effect_up + self.effect_intercept)
-            if c.projects_every_gene:
-                out_BSG = self._on_expression(batch, "counts", effect_BG, mask_BS, out_BSG)
-            elif c.space == "embedding":
-                return x_BSG + effect_BG[:, None, :] + out_BSG
-            else:
-                out_BSG = self._on_expression(batch, "emb", effect_BG, mask_BS, out_BSG)
-        # in place, here and below: at 18,080 genes another copy of the cells takes as long as the transformer
-        return out_BSG.relu_() if c.relu else out_BSG
+        if c.start == "none":
+            return nn.functional.relu(out_BSG) if c.relu else out_BSG
+        effect_BG = self._effect(batch, p_BF, self.effect_up, self.effect_intercept)
+        if c.space == "embedding" and not c.projects_every_gene:
+            return x_BSG + effect_BG[:, None, :] + out_BSG
+        return self._on_expression(batch, "counts" if c.projects_every_gene else "emb", effect_BG, mask_BS, out_BSG)
 
     def _genes(self, batch: dict, cells_BSG: Tensor, p_BF: Tensor, mask_BS: Tensor | None) -> Tensor:
         """What the gene decoder makes of the predicted cells, on top of the linear start where there is one."""
         decoded = self.gene_decoder(cells_BSG)
         if self.config.start == "none":
             return decoded
-        effect = p_BF @ self.effect_down @ self.gene_effect_up + self.gene_effect_intercept
-        return self._on_expression(batch, "counts", _unless_control(batch, effect), mask_BS, decoded).relu_()
+        effect_BG = self._effect(batch, p_BF, self.gene_effect_up, self.gene_effect_intercept)
+        return self._on_expression(batch, "counts", effect_BG, mask_BS, decoded)
+
+    def _effect(self, batch: dict, p_BF: Tensor, up: Tensor, intercept: Tensor) -> Tensor:
+        """The linear map's effect, (B, G), in full precision under autocast; none for sets that nobody perturbed."""
+        with torch.autocast(p_BF.device.type, enabled=False):
+            effect_BG = p_BF @ self.effect_down @ up + intercept
+        return effect_BG * ~batch["is_control"][:, None] if "is_control" in batch else effect_BG
 
     def _on_expression(
         self, batch: dict, of: str, effect_BG: Tensor, mask_BS: Tensor | None, out_BSG: Tensor
@@ -184,10 +187,7 @@ class TransitionModel(nn.Module):
         x_BSG = self.read_batch(batch, f"ctrl_cell_{of}")[0]
         mean = "ctrl_mean" if of == "emb" else "ctrl_counts_mean"
         mean_BG = batch[mean] if mean in batch else masked_mean(x_BSG, mask_BS)
-        start_BSG = shift_population(x_BSG, effect_BG, mean_BG)
-        # a gene that is silent in a cell stays so: small additions to every zero would make cells
-        # that no sequencer gives, and thousands of genes differentially expressed
-        return start_BSG + out_BSG.masked_fill_(start_BSG <= 0, 0)
+        return added_to_start(shift_population(x_BSG, effect_BG, mean_BG), out_BSG)
 
     def read_batch(self, batch: dict, cells: str = "ctrl_cell_emb") -> tuple[Tensor, Tensor, Tensor | None]:
         """Cells (B, S, G), features once a set (B, F), and the mask, from either layout of a batch.
@@ -228,14 +228,10 @@ class TransitionModel(nn.Module):
         return labels.long().view(-1, min(self.config.set_size, len(labels))) if flat else labels.long()
 
 
-def _unless_control(batch: dict, effect_BG: Tensor) -> Tensor:
-    """Effects (B, G), none for sets that nobody perturbed."""
-    return effect_BG * ~batch["is_control"][:, None] if "is_control" in batch else effect_BG
-
-
 def masked_mean(x_BSG: Tensor, mask_BS: Tensor | None) -> Tensor:
     """Mean over the real cells of each set, (B, G)."""
     if mask_BS is None:
         return x_BSG.mean(dim=1)
-    weight = mask_BS.to(x_BSG.dtype)
-    return torch.einsum("bsg,bs->bg", x_BSG, weight) / weight.sum(dim=1, keepdim=True)
+    weight_BS = mask_BS.to(x_BSG.dtype)
+    with torch.autocast(x_BSG.device.type, enabled=False):
+        return torch.bmm(weight_BS[:, None], x_BSG)[:, 0] / weight_BS.sum(dim=1, keepdim=True)

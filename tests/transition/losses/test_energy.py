@@ -5,6 +5,7 @@ from geomloss import SamplesLoss
 from scipy.stats import energy_distance as energy_of_one_gene
 
 from stateshift.transition import energy_distance
+from stateshift.transition.losses import energy
 
 
 def plain(x: np.ndarray, y: np.ndarray) -> float:
@@ -117,3 +118,28 @@ def test_nothing_of_cells_by_cells_by_genes_is_ever_held():
     with Largest() as held:
         energy_distance(x, y).sum().backward()
     assert held.numbers == B * 2 * S * G
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_blocks_of_genes_add_up_to_all_of_them(masked, monkeypatch):
+    x, y = two_sets(cells=8, genes=150)
+    mask = torch.arange(8)[None].expand(3, 8) < torch.tensor([[8], [5], [2]]) if masked else None
+    results = []
+    for numbers in (10**9, 1):  # all 150 genes at once; the fewest, 64, and what is left
+        monkeypatch.setitem(energy.NUMBERS_AT_ONCE, "cpu", numbers)
+        one = x.clone().requires_grad_()
+        distance = energy_distance(one, y, mask)
+        distance.sum().backward()
+        results.append((distance.detach(), one.grad))
+    for whole, in_blocks in zip(*results, strict=True):
+        torch.testing.assert_close(in_blocks, whole, rtol=1e-10, atol=1e-14)
+
+
+def test_gradients_under_bf16_autocast_point_where_the_exact_ones_do():
+    x, y = two_sets(genes=200)
+    exact, half = x.clone().requires_grad_(), x.float().requires_grad_()
+    energy_distance(exact, y).sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        energy_distance(half, y.float()).sum().backward()
+    assert half.grad.dtype == torch.float32
+    assert (half.grad.double() - exact.grad).norm() < 5e-3 * exact.grad.norm()
