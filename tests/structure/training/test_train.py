@@ -1,0 +1,139 @@
+"""A tiny aggregator really trained: it learns groups it never saw a member pair of, and keeps its best weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stateshift.errors import StateshiftError
+from stateshift.structure.aggregator import aggregate, load_aggregator
+from stateshift.structure.training import Pairs, TrainingSettings, train_aggregator
+from stateshift.structure.training.from_files import train_from_files
+from stateshift.structure.training.train import split
+from stateshift.structure.training.twin import PairData, Twin, pr_auc
+
+CPU = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False}
+SMALL = TrainingSettings(
+    hidden=32, layers=1, blocks=1, epochs=8, pairs_per_epoch=256, batch_size=32, learning_rate=3e-3, dropout=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """Twelve groups of eight: a chain's rows are noise around its group's two kinds of residue."""
+    rng = np.random.default_rng(0)
+    rows, group = {}, {}
+    for g in range(12):
+        kinds = rng.standard_normal((2, 10))
+        for i in range(8):
+            length = int(rng.integers(6, 20))
+            picked = kinds[rng.integers(2, size=length)] + 1.5 * rng.standard_normal((length, 10))
+            rows[f"g{g}_{i}"], group[f"g{g}_{i}"] = torch.tensor(picked, dtype=torch.float32), g
+    names = list(rows)
+    index = np.array([(i, j) for i in range(len(names)) for j in range(i)])
+    same = np.array([group[names[i]] == group[names[j]] for i, j in index])
+    return rows, Pairs(names, index, np.where(same, 0.9, 0.2).astype(np.float32)), group
+
+
+def separation(model, rows, group, chosen) -> float:
+    """PR-AUC of pairs of one group among chosen groups."""
+    names = [name for name in rows if group[name] in chosen]
+    vectors = torch.nn.functional.normalize(aggregate(model, [rows[name] for name in names]), dim=1)
+    pairs = [(i, j) for i in range(len(names)) for j in range(i)]
+    cosines = np.array([float(vectors[i] @ vectors[j]) for i, j in pairs])
+    return pr_auc(cosines, np.array([0.9 if group[names[i]] == group[names[j]] else 0.2 for i, j in pairs]))
+
+
+def test_it_learns_to_tell_groups_apart_that_it_never_saw(groups, tmp_path):
+    rows, pairs, group = groups
+    seen, val, test = set(range(8)), {8, 9}, {10, 11}
+    of = [{n for n in rows if group[n] in part} for part in (seen, val)]
+    told = {"model": "made", "model_sha256": "", "geometry": False}
+    output = tmp_path / "a.pt"
+    trained = train_aggregator(pairs.among(of[0]), rows, told, output, SMALL, pairs.among(of[1]), CPU)
+    first = Twin(type(trained.model)(trained.model.shape), 1e-3, 1, 1).model.eval()
+    assert separation(trained.model, rows, group, seen) > separation(first, rows, group, seen) + 0.05
+    assert separation(trained.model, rows, group, test) > 0.6
+    assert load_aggregator(output).residues == told
+    course = np.genfromtxt(output.with_name("a.pt.metrics.csv"), delimiter=",", names=True)
+    assert len(course) == 8
+    # the file holds the best epoch's weights, whatever came after
+    assert trained.training["val_pr_auc"] == pytest.approx(course["val_pr_auc"].max())
+    assert separation(trained.model, rows, group, val) == pytest.approx(course["val_pr_auc"].max(), abs=1e-5)
+    assert course["train_loss"][-1] < course["train_loss"][0]
+
+
+def test_training_is_repeatable(groups, tmp_path):
+    rows, pairs, _ = groups
+    settings = TrainingSettings(hidden=16, layers=1, blocks=1, epochs=1, pairs_per_epoch=64, val_share=0.2)
+    made = [train_aggregator(pairs, rows, {}, tmp_path / f"{i}.pt", settings, None, CPU) for i in range(2)]
+    for a, b in zip(*(one.model.parameters() for one in made)):
+        assert torch.equal(a, b)
+
+
+def test_a_split_shares_no_chain(groups):
+    _, pairs, _ = groups
+    train, val = split(pairs, 0.3, seed=1)
+    assert set(train.index.ravel()).isdisjoint(val.index.ravel())
+    assert len(val) > 0
+
+
+def test_a_batch_holds_each_chain_once_and_similarities_rounded(groups):
+    rows, pairs, _ = groups
+    data = PairData(Pairs(pairs.names, np.array([[0, 1], [1, 2]]), np.array([0.87, 0.23], np.float32)), rows)
+    batch = data.collate([0, 1])
+    assert len(batch.lengths) == 3
+    assert batch.index.tolist() == [[0, 1], [1, 2]]
+    np.testing.assert_allclose(batch.similarity, [0.9, 0.2], atol=1e-6)
+
+
+def test_what_cannot_be_trained_on_is_told(groups, tmp_path):
+    rows, pairs, _ = groups
+    with pytest.raises(StateshiftError, match="1 of 96 chains of the pairs have no residue rows: g0_0"):
+        train_aggregator(pairs, {k: v for k, v in rows.items() if k != "g0_0"}, {}, tmp_path / "a.pt", SMALL)
+    alike = Pairs(pairs.names, pairs.index, np.full(len(pairs), 0.9, np.float32))
+    with pytest.raises(StateshiftError, match="by telling both kinds apart"):
+        train_aggregator(alike, rows, {}, tmp_path / "a.pt", SMALL)
+    (tmp_path / "there.pt").write_bytes(b"")
+    with pytest.raises(StateshiftError, match="exists already"):
+        train_aggregator(pairs, rows, {}, tmp_path / "there.pt", SMALL)
+    with pytest.raises(StateshiftError, match="epochs and batch_size must be 1 or more"):
+        TrainingSettings(epochs=0, batch_size=0)
+
+
+def test_from_sequences_and_classes_and_from_structures_by_tm_scores(shared_data, tmp_path):
+    tiny = TrainingSettings(hidden=16, layers=1, blocks=1, epochs=1, pairs_per_epoch=16, batch_size=8, val_share=0.4)
+    proteins, cath = shared_data / "proteins", shared_data / "structure" / "cath"
+    some = [
+        line
+        for line in (proteins / "scop40_classes.tsv").read_text().splitlines()
+        if "\ta.1.1" in line or "\ta.2." in line
+    ]
+    (tmp_path / "c.tsv").write_text("\n".join(some))
+    trained = train_from_files(
+        tmp_path / "scop.pt", fasta=proteins / "scop40.fasta", classes=tmp_path / "c.tsv", pairs_per_level=40,
+        settings=tiny, trainer_options=CPU,
+    )  # fmt: skip
+    assert (trained.model.shape.width, trained.geometry) == (128, False)
+    place = tmp_path / "few"
+    place.mkdir()
+    for name in ("1igdA00", "1cc8", "1dj0A02", "1kl9A02", "1b3tA00", "1jb3A00", "1c4qA00"):
+        for file in cath.glob(f"{name}*.pdb"):
+            (place / file.name).write_bytes(file.read_bytes())
+    trained = train_from_files(
+        tmp_path / "tm.pt", structures=place, geometry=True,
+        settings=TrainingSettings(hidden=16, layers=1, blocks=1, epochs=1, pairs_per_epoch=16, val_share=0.6),
+        val_pairs=val_table(tmp_path, place), trainer_options=CPU,
+    )  # fmt: skip
+    assert (trained.model.shape.width, trained.geometry) == (137, True)
+    with pytest.raises(StateshiftError, match="Name the chains by one of"):
+        train_from_files(tmp_path / "x.pt")
+
+
+def val_table(folder, structures):
+    """A table of three pairs among some structures."""
+    a, b, c = sorted(f.stem for f in structures.iterdir())[:3]
+    path = folder / "val.csv"
+    path.write_text(f"a,b,tm\n{a},{b},0.7\n{a},{c},0.2\n{b},{c},0.3\n")
+    return path
