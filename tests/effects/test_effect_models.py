@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects import EFFECT_MODELS, fit_effect_models, ridge_map
+from stateshift.effects import EFFECT_MODELS, fit_effect_models, ridge_map, ridge_map_beyond
 from stateshift.effects.feature_space import gene_folds
 from stateshift.effects.knn import fit_knn
 from stateshift.effects.main_effects import fit_main_effects
@@ -141,6 +141,28 @@ def test_the_ridge_map_is_the_ridge_model_averaged_over_contexts():
     by_map = features.vectors @ weight + intercept
     assert weight.shape == (6, 9)
     assert np.allclose(by_map, model.predict(features.genes, ["unseen"] * len(features)), atol=1e-4)
+
+
+def test_a_known_map_counts_as_far_as_it_fits_and_the_rest_is_fitted():
+    train, features = linear_screen(noise=0.2)
+    few = train.rows(np.array([p < "T06" for p in train.perturbations]))
+    nothing = (np.zeros((6, 0), np.float32), np.zeros((0, 9), np.float32), np.zeros(9, np.float32))
+    for ours, plain in zip(ridge_map_beyond(nothing, few, features), (*ridge_map(few, features), 0.0), strict=True):
+        assert np.array_equal(ours, plain)
+    known = ridge_map(train, features)
+    # half of what is true: twice of it fits, and nothing is left to fit
+    half = (known[0], known[1] / 2, known[2] / 2)
+    down, up, intercept, weight = ridge_map_beyond(half, few, features)
+    said = features.matrix(few.perturbations) @ half[0] @ half[1] + half[2]
+    assert weight == pytest.approx((said * few.effects).sum() / (said**2).sum(), rel=1e-5)
+    assert weight == pytest.approx(2, abs=0.2)
+    truth = features.vectors @ known[0] @ known[1] + known[2]
+    own = ridge_map(few, features)
+    error = np.abs(features.vectors @ down @ up + intercept - truth).mean()
+    assert error < 0.5 * np.abs(features.vectors @ own[0] @ own[1] + own[2] - truth).mean()
+    # a map of nothing to do with these effects counts for next to nothing
+    noise = np.random.default_rng(3).choice([-1.0, 1.0], (6, 9)).astype(np.float32)
+    assert abs(ridge_map_beyond((np.eye(6, dtype=np.float32), noise, intercept * 0), train, features)[3]) < 0.05
 
 
 def test_useless_features_leave_ridge_at_the_context_main_effect():

@@ -27,7 +27,7 @@ with_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason=
 
 
 @pytest.fixture
-def old(screen):
+def old(screen, request):
     words = [
         *SHAPE,
         "training.max_steps=20",
@@ -35,6 +35,7 @@ def old(screen):
         "training.lr=1e-2",
         "training.select_by=val_loss",
     ]
+    words += getattr(request, "param", [])
     return train(screen.toml, words, pert_features=screen.table, output_dir=screen.folder / "runs", name="old")
 
 
@@ -60,6 +61,7 @@ def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.parametrize("old", [["model.start=none"]], indirect=True)
 def test_a_run_starts_with_the_weights_of_its_source_and_takes_its_dims(old, tuned):
     run = tuned("new")
     config = open_run(run).config()
@@ -112,6 +114,24 @@ def test_a_run_of_arc_state_is_fine_tuned_with_its_own_options(screen, inside, t
     assert predict(run, cells=screen.cells, perturb="G1", output=tmp_path / "p.h5ad").is_file()
     again = train(screen.toml, STEPS, init_from=run, pert_features=screen.table, output_dir=tmp_path, name="again")
     assert open_run(again).config()["model"]["name"] == "arc_state_finetuned"
+
+
+def test_the_linear_start_is_the_sources_as_far_as_it_fits_and_what_that_misses(screen, old, tuned, tmp_path):
+    theirs, ours = weights(old), weights(tuned("new"))
+    rank = theirs["effect_down"].shape[1]
+    assert torch.equal(ours["effect_down"][:, :rank], theirs["effect_down"])
+    weight = ours["effect_up"][0, 0] / theirs["effect_up"][0, 0]
+    assert 0.9 < weight < 2
+    torch.testing.assert_close(ours["effect_up"][:rank], weight * theirs["effect_up"])
+    said = f"The frozen linear start is {weight:.2f} × the source's, and what that misses of the training effects."
+    assert read_transfer(open_run(old.parent / "new")).notes == (said,)
+    other = tmp_path / "other.pt"
+    vectors = np.random.default_rng(9).standard_normal((4, 6))
+    FeatureTable(["G1", "G2", "G3", "G4"], vectors, {"source": "made"}).save(other)
+    plain = train(screen.toml, [*SHAPE, *STEPS], pert_features=other, output_dir=screen.folder / "runs", name="plain")
+    run = tuned("other", pert_features=other)
+    assert torch.equal(weights(run)["effect_up"], weights(plain)["effect_up"])
+    assert read_transfer(open_run(run)).notes == ("The source's linear start is left out: it is of other features.",)
 
 
 def test_dims_that_contradict_the_source_are_named_with_both(old, tuned):

@@ -235,13 +235,33 @@ def test_an_embedding_is_the_same_by_its_name_and_width():
         assert states(transfer)["basal_encoder"][0] == state
 
 
-def test_the_frozen_start_stays_the_new_ones_and_that_is_told():
+def started(model: TransitionModel, seed: int) -> TransitionModel:
+    draw = torch.Generator().manual_seed(seed)
+    n = model.config.width
+    model.set_start(*(torch.randn(*shape, generator=draw) for shape in ((5, 2), (2, n), (n,))))
+    return model
+
+
+def test_the_sources_linear_start_goes_to_its_genes_and_says_nothing_of_new_ones():
+    source, model = trained(start="effect"), made(1, genes=17, start="effect")
+    old = started(source.model, 0)
+    assert given(source, model, genes=["NEW", *GENES[::-1]]).notes == ()
+    assert torch.equal(model.effect_down, old.effect_down)
+    assert torch.equal(model.effect_up[:, 1:], old.effect_up.flip(1))
+    assert torch.equal(model.effect_intercept[1:], old.effect_intercept.flip(0))
+    assert model.effect_up[:, 0].abs().sum() == model.effect_intercept[0] == 0
+    assert model.effect_down.data_ptr() != old.effect_down.data_ptr()
+
+
+def test_a_linear_start_of_other_features_or_outputs_is_left_out_and_that_is_told():
     source, model = trained(start="effect"), made(1, start="effect")
-    source.model.set_start(torch.ones(5, 1), torch.ones(1, 16), torch.ones(16))
-    model.set_start(torch.zeros(5, 1), torch.zeros(1, 16), torch.full((16,), 2.0))
-    transfer = given(source, model)
-    assert torch.equal(model.effect_intercept, torch.full((16,), 2.0))
-    assert transfer.notes == ("The frozen linear start is fitted on the new training cells: the source's is left out.",)
+    started(source.model, 0)
+    transfer = given(source, model, features=table("BCD"))
+    assert transfer.notes == ("The source's linear start is left out: it is of other features.",)
+    assert model.effect_up.shape == (0, 16)
+    pca = [f"X_pca_{i}" for i in range(16)]
+    source = trained(genes=pca, scale="embedding", space="embedding", start="effect")
+    assert given(source, model).notes == ("The source's linear start is left out: it is of other outputs.",)
 
 
 def test_cells_on_another_scale_are_told():

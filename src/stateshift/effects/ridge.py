@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,6 +94,38 @@ def ridge_map(train: EffectTable, features: FeatureTable, seed: int = 0) -> tupl
     down = model.axes / (model.space.scale * np.sqrt(model.space.table.width))[:, None]
     intercept = model.main.overall - model.space.centre @ down @ model.coefficients
     return down.astype(np.float32), model.coefficients.astype(np.float32), intercept.astype(np.float32)
+
+
+def ridge_map_beyond(
+    known: tuple[np.ndarray, np.ndarray, np.ndarray], train: EffectTable, features: FeatureTable, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """A map that is known from other cells, and the `ridge_map` of what it misses of these effects.
+
+    The known map counts as far as it fits: its weight is the least-squares coefficient of the training effects on what
+    it says of them, near 0 where it says nothing of these cells.
+
+    Parameters
+    ----------
+    known
+        ``down`` (F, K), ``up`` (K, G) and ``intercept`` (G,), as of `ridge_map`; zeros where nothing is known.
+
+    Returns
+    -------
+    tuple
+        ``down`` (F, K + R), ``up`` (K + R, G), ``intercept`` (G,), float32, and the known map's weight.
+    """
+    down, up, intercept = known
+    if not (up.any() or intercept.any()):
+        return *ridge_map(train, features, seed), 0.0
+    said = features.matrix(train.perturbations) @ down @ up + intercept
+    weight = float(np.vdot(said, train.effects) / np.vdot(said, said))
+    rest = ridge_map(replace(train, effects=train.effects - np.float32(weight) * said), features, seed)
+    return (
+        np.hstack([down, rest[0]]),
+        np.vstack([np.float32(weight) * up, rest[1]]),
+        np.float32(weight) * intercept + rest[2],
+        weight,
+    )
 
 
 def _refuse_unmeasured(train: EffectTable) -> None:

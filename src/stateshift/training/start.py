@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stateshift.cells import Cells
+from stateshift.cells import Cells, EffectTable
+from stateshift.effects import ridge_map_beyond
 from stateshift.errors import InputProblems, StateshiftError, suggestion
 from stateshift.run import RunDirectory
 from stateshift.training.data import TrainingData
@@ -90,21 +92,57 @@ def model_group(
     return {**model, **kept, "name": model["name"] if "name" in named else tuned}
 
 
-def take_weights(model: TransitionModel, source: Source, data: TrainingData, batches: Sequence[str]) -> Transfer:
-    """Give a model its source's weights, by the names of what it is trained on, and log what was kept."""
+def begin(
+    model: TransitionModel, source: Source | None, data: TrainingData, batches: Sequence[str], seed: int
+) -> Transfer | None:
+    """Give a new model its source's weights, where it has one, and its linear start; what was kept is logged.
+
+    Returns
+    -------
+    Transfer or None
+        None without a source.
+    """
     from stateshift.transition.transfer import transfer_weights
 
-    cells = data.cells
-    every_gene = [] if data.every_gene is None else data.every_gene.genes
+    if source is None:
+        fit_linear_start(model, data, seed)
+        return None
     transfer = transfer_weights(
-        source, model, genes=cells.genes, every_gene=every_gene, batches=batches, features=data.features,
-        scale=cells.scale,
+        source, model, genes=data.cells.genes, every_gene=[] if data.every_gene is None else data.every_gene.genes,
+        batches=batches, features=data.features, scale=data.cells.scale,
     )  # fmt: skip
+    weight = fit_linear_start(model, data, seed)
+    if weight:
+        said = f"The frozen linear start is {weight:.2f} × the source's, and what that misses of the training effects."
+        transfer = replace(transfer, notes=(*transfer.notes, said))
     for part in transfer.parts:
         logger.info("%s: %s%s", part.name, part.state, f" ({part.how})" if part.how else "")
     for note in transfer.notes:
         logger.info("%s", note)
     return transfer
+
+
+def fit_linear_start(model: TransitionModel, data: TrainingData, seed: int) -> float:
+    """Fit a model's linear start on training effects, beyond the one that it has, and return that one's weight."""
+    import torch
+
+    c = model.config
+    if c.start == "none":
+        return 0.0
+
+    def fitted(up: torch.Tensor, intercept: torch.Tensor, effects: EffectTable) -> tuple[list[torch.Tensor], float]:
+        known = (model.effect_down.numpy(), up.numpy(), intercept.numpy())
+        *parts, weight = ridge_map_beyond(known, effects, data.features, seed)
+        return [torch.from_numpy(part) for part in parts], weight
+
+    start, weight = fitted(
+        model.effect_up, model.effect_intercept, data.every_gene if c.projects_every_gene else data.effects
+    )
+    if c.gene_decoder:
+        (_, *of_genes), _ = fitted(model.gene_effect_up, model.gene_effect_intercept, data.every_gene)
+        model.set_gene_start(*of_genes)  # the same features lead to the same factors
+    model.set_start(*start)
+    return weight
 
 
 def write_transfer(run: RunDirectory, transfer: Transfer | None) -> None:

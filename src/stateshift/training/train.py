@@ -10,9 +10,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stateshift.cells import EffectTable, Experiment, read_all, seen_elsewhere, split_counts
+from stateshift.cells import Experiment, read_all, seen_elsewhere, split_counts
 from stateshift.cells.experiment import parse_experiment
-from stateshift.effects import ridge_map
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
@@ -20,7 +19,7 @@ from stateshift.training.config import ENERGY_ALONE, check_config, compose_confi
 from stateshift.training.data import TrainingData, batch_names, prepare, storage_of, with_features
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.settings import TrainingSettings
-from stateshift.training.start import find_source, hold_still, model_group, read_transfer, take_weights, write_transfer
+from stateshift.training.start import begin, find_source, hold_still, model_group, read_transfer, write_transfer
 
 if TYPE_CHECKING:
     from stateshift.transition import TransitionModule
@@ -175,7 +174,7 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
         raise StateshiftError(f"{run.experiment_file}: the training cells' batches are no longer those of batches.txt.")
     # a run that was killed before its first checkpoint has nothing of its source yet
     source = find_source(run.path / config["init_from"]) if done is None and "init_from" in config else None
-    module, _ = _module(config, data, source, read_transfer(run))
+    module, _ = _module(config, data, source, run)
     if is_first_process():
         run.clear_half_written()
         run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -184,13 +183,13 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
 
 
 def _module(
-    config: dict[str, Any], data: TrainingData, source: Source | None = None, transfer: Transfer | None = None
+    config: dict[str, Any], data: TrainingData, source: Source | None, run: RunDirectory | None = None
 ) -> tuple[TransitionModule, Transfer | None]:
-    """The module of a config, and what it took from its source, now or when its run began."""
+    """The module of a config, and what it took from its source, now or when `run` began."""
     import lightning
 
     from stateshift.transition import TransitionModule
-    from stateshift.transition.checkpoint import config_from
+    from stateshift.transition.checkpoint import config_from, read_weights, take_start
     from stateshift.transition.optimiser import Optimiser
 
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
@@ -202,18 +201,11 @@ def _module(
     settings = training_settings(config)
     optimiser = Optimiser(**{f.name: getattr(settings, f.name) for f in fields(Optimiser)})
     module = TransitionModule(shape, optimiser, config.get("loss", ENERGY_ALONE))
-    if shape.start == "effect":
-        import torch
-
-        def start_of(effects: EffectTable) -> list[torch.Tensor]:
-            return [torch.from_numpy(part) for part in ridge_map(effects, data.features, config["seed"])]
-
-        module.model.set_start(*start_of(data.every_gene if shape.projects_every_gene else data.effects))
-        if shape.gene_decoder:
-            _, up, intercept = start_of(data.every_gene)  # the same features lead to the same factors
-            module.model.set_gene_start(up, intercept)
-    if source is not None:
-        transfer = take_weights(module.model, source, data, batch_names(config, data))
+    if run is not None and run.last.is_file():
+        take_start(module.model, read_weights(run.last))
+        transfer = read_transfer(run)
+    else:
+        transfer = begin(module.model, source, data, batch_names(config, data), config["seed"])
     if transfer is not None:
         hold_still(module.model, settings, transfer)
     return module, transfer

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+
+from torch import Tensor
 
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.run import RunDirectory
@@ -55,29 +58,39 @@ def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = 
     StateshiftError
         There is no checkpoint, it can't be read safely, or its shapes don't fit the run.
     """
-    import torch
-
     checkpoint = checkpoint or run.best
     if not checkpoint.is_file():
         raise StateshiftError(
             f"{run.path} has no checkpoints/{checkpoint.name}: the run stopped before its first validation."
         )
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        state = {name.removeprefix("model."): value for name, value in stored.items()}
-    except Exception as error:
-        raise StateshiftError(f"{checkpoint} can't be read: {str(error).splitlines()[0][:160]}") from error
+    state = read_weights(checkpoint)
     if any(".lora_" in name for name in state):
         raise StateshiftError(f"{checkpoint} holds LoRA's adapters apart from the weights: take {run.best}.")
     model = TransitionModel(config_of(run, features))
     try:
-        if model.config.start == "effect":
-            model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])
-            if model.config.gene_decoder:
-                model.set_gene_start(state["gene_effect_up"], state["gene_effect_intercept"])
+        take_start(model, state)
         model.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
         raise StateshiftError(
             f"{checkpoint} does not fit {run.config_file}: {str(error).splitlines()[-1].strip()}"
         ) from error
     return model.eval()
+
+
+def read_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """A model's state dict from a checkpoint of ours."""
+    import torch
+
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        return {name.removeprefix("model."): value for name, value in stored.items()}
+    except Exception as error:
+        raise StateshiftError(f"{checkpoint} can't be read: {str(error).splitlines()[0][:160]}") from error
+
+
+def take_start(model: TransitionModel, state: Mapping[str, Tensor]) -> None:
+    """Give a model the linear start of a state dict, whose rank is stored nowhere else."""
+    if model.config.start == "effect":
+        model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])
+        if model.config.gene_decoder:
+            model.set_gene_start(state["gene_effect_up"], state["gene_effect_intercept"])

@@ -90,7 +90,8 @@ def transfer_weights(
 
     Rows and columns of genes that both have go to their new places. A new gene's output starts as in any new model;
     nothing is read of it at first (its input weights are zeros), so that what is kept works as it did. A new
-    batch starts at the mean of the source's. The frozen linear start is not touched.
+    batch starts at the mean of the source's. The source's linear start, where it is of the same features and
+    outputs, becomes the new one's, to be fitted further.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def transfer_weights(
     StateshiftError
         The source shares no gene with the cells, or doesn't name its own and has another number of them.
     """
-    notes = _notes(source, model, scale)
+    notes = _notes(source, scale)
     shared = {
         "genes": _shared_genes(source, model, genes, notes),
         "every gene": _shared(every_gene, source.every_gene or []),
@@ -133,7 +134,28 @@ def transfer_weights(
         else:
             new.copy_(old[name])
             done[part].append(("kept", ""))
+    if model.config.start == source.model.config.start == "effect":
+        if same and shared["predicted"] is not None:
+            _place_start(old, model, shared)
+        else:
+            notes.append(f"The source's linear start is left out: it is of other {'outputs' if same else 'features'}.")
     return Transfer(source.checkpoint.name, tuple(_part(name, each) for name, each in done.items()), tuple(notes))
+
+
+def _place_start(old: Mapping[str, Tensor], model: TransitionModel, shared: Mapping[str, Pairs | None]) -> None:
+    """The source's linear start on the new outputs; nothing for those that it lacks."""
+    down, c = old["effect_down"], model.config
+
+    def spread(name: str, n: int, of: str) -> Tensor:
+        ours, theirs = shared[of]
+        new = torch.zeros(*(down.shape[1:] if name.endswith("up") else ()), n)
+        if name in old:
+            new[..., ours] = old[name][..., theirs]
+        return new
+
+    model.set_start(down.clone(), *(spread(f"effect_{part}", c.width, "predicted") for part in ("up", "intercept")))
+    if c.gene_decoder:
+        model.set_gene_start(*(spread(f"gene_effect_{p}", c.every_gene, "every gene") for p in ("up", "intercept")))
 
 
 def _part(name: str, done: list[tuple[str, str]]) -> Part:
@@ -289,14 +311,9 @@ def _same_features(theirs: FeatureTable | None, ours: FeatureTable, width: int) 
     return True, "features of the same width; no gene is in both tables to compare"
 
 
-def _notes(source: Source, model: TransitionModel, scale: str) -> list[str]:
+def _notes(source: Source, scale: str) -> list[str]:
     """What is worth knowing before any weight is looked at."""
     notes = []
     if source.scale != scale and "log1p" not in (source.scale, scale) and "embedding" not in (source.scale, scale):
         notes.append(f"The source was trained on {source.scale} and these cells are {scale}.")
-    if model.config.start == "effect":
-        notes.append(
-            "The frozen linear start is fitted on the new training cells"
-            + (": the source's is left out." if source.model.config.start == "effect" else ".")
-        )
     return notes
