@@ -245,7 +245,7 @@ def test_arguments_that_contradict_each_other_are_refused(job, tmp_path):
         ({"lookup": tmp_path / "t.pt"}, "leave out --fasta"),
         ({"lookup": tmp_path / "t.pt", "source": "onehot"}, "choose one"),
         ({"lookup": tmp_path / "t.pt", "fasta": None, "output": tmp_path / "t.pt"}, "both the --lookup and the"),
-        ({"source": "table"}, "name it with --lookup"),
+        ({"source": "table"}, "name the file with --lookup"),
         ({"gene_list": tmp_path / "absent.txt"}, "no such list of genes"),
         ({"fasta": tmp_path / "absent.fasta"}, "no such FASTA"),
         ({"checkpoint": "esm2_650M"}, "esm2_t33_650M_UR50D"),

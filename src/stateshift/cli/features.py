@@ -15,14 +15,22 @@ def create(
     output: Annotated[Path, typer.Option("--output", "-o", help="The .pt file to write.")],
     from_toml: Annotated[Path | None, typer.Option(help="Every gene that the experiment's datasets perturb.")] = None,
     gene_list: Annotated[Path | None, typer.Option(help="Instead: a file with one symbol a line.")] = None,
-    source: Annotated[str, typer.Option(help="esm2, onehot, table, or another package's source.")] = "esm2",
+    source: Annotated[
+        str,
+        typer.Option(
+            help="esm2, table, gene_sets, network, symbol, expression, screen, onehot, random, or another package's."
+        ),
+    ] = "esm2",
     fasta: Annotated[Path | None, typer.Option(help="Protein sequences with GN= symbols.")] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="An ESM2 name, .pt file or Hugging Face folder; default the embedded demo model.")
     ] = None,
     layer: Annotated[int, typer.Option(help="ESM2's layer; negative ones count from the end.")] = -1,
     pooling: Annotated[str, typer.Option(help="Of ESM2's residues: mean, mean_bos_eos, cls or max.")] = "mean",
-    lookup: Annotated[Path | None, typer.Option(help="An existing table to take the vectors from.")] = None,
+    lookup: Annotated[
+        Path | None, typer.Option(help="What a source reads: a table, gene sets (GMT), edges, cells or effects.")
+    ] = None,
+    width: Annotated[int, typer.Option(min=1, help="The most columns of a source that reduces.")] = 512,
     aliases: Annotated[
         Path | None, typer.Option(help="HGNC's table, for aliases, old symbols and Ensembl ids.")
     ] = None,
@@ -44,6 +52,7 @@ def create(
         layer=layer,
         pooling=pooling,
         lookup=lookup,
+        width=width,
         aliases=aliases,
         coverage=coverage,
         missing=missing,
@@ -51,6 +60,25 @@ def create(
         overwrite=overwrite,
     )
     typer.echo(f"{output}: {len(table)} genes × {table.width} values.")
+
+
+@app.command()
+def fuse(
+    tables: Annotated[list[Path], typer.Argument(help="Two or more tables: .pt, .csv, .tsv, .npz or .h5ad.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .pt file to write.")],
+    weights: Annotated[
+        str | None, typer.Option(help="One number a table, as 0.7,0.3: its share of a gene's similarity to another.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Reduce to at most so many columns.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+) -> None:
+    """Put several tables side by side: standardised, weighed, and reduced where wanted."""
+    from stateshift.features import fuse_features
+
+    fused = fuse_features(tables, output, weights=weights, width=width, overwrite=overwrite)
+    for part in fused.provenance["parts"]:
+        typer.echo(f"{part['file']}: {part['genes']:,} genes ({part['coverage']:.0%}), weight {part['weight']:.2f}.")
+    typer.echo(f"{output}: {len(fused):,} genes × {fused.width} values.")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from stateshift.features.create import build_features, create_features, read_gene_list
 from stateshift.features.esm2 import resume_file
+from stateshift.features.fuse import fuse_features
 from stateshift.features.sources import FeatureRequest, FeatureSource, feature_source
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "build_features",
     "create_features",
     "feature_source",
+    "fuse_features",
     "read_gene_list",
     "resume_file",
 ]

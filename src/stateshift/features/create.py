@@ -13,8 +13,9 @@ import numpy as np
 from stateshift import __version__
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.features.directions import WIDTH
 from stateshift.features.esm2 import resume_file
-from stateshift.features.sources import POLICIES, FeatureRequest, feature_source
+from stateshift.features.sources import BUILT_IN, POLICIES, READ_A_FILE, REDUCE, FeatureRequest, feature_source
 from stateshift.genes import read_names
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def create_features(
     layer: int = -1,
     pooling: str = "mean",
     lookup: Path | None = None,
+    width: int = WIDTH,
     aliases: Path | None = None,
     coverage: Path | None = None,
     missing: str = "error",
@@ -45,7 +47,8 @@ def create_features(
     gene_list
         Instead: a file with one symbol a line, or a csv/tsv with symbols in its first column.
     source
-        ``esm2``, ``onehot``, ``table``, or a source that another package offers.
+        One of `BUILT_IN` (``esm2``, ``table``, ``gene_sets``, ``network``, ``symbol``, ``expression``, ``screen``,
+        ``onehot``, ``random``), or a source that another package offers.
     fasta
         Protein sequences with ``GN=`` symbols, for ``esm2``; default: the downloaded human proteome.
     checkpoint
@@ -55,10 +58,13 @@ def create_features(
     pooling
         How a protein's residues give one vector, for ``esm2``: ``mean``, ``mean_bos_eos``, ``cls`` or ``max``.
     lookup
-        An existing table (.pt, .csv, .tsv) to take the vectors from.
+        What a source reads: an existing table (.pt, .csv, .tsv, .npz, .h5ad) for ``table``, a GMT for ``gene_sets``,
+        an edge list for ``network``, cells for ``expression``, effects for ``screen``.
+    width
+        The most columns of the sources that reduce (`REDUCE`).
     aliases
         HGNC's table (``stateshift data get hgnc``): genes are also found by aliases, previous symbols and Ensembl
-        ids, for ``esm2``.
+        ids, for ``esm2``, ``gene_sets`` and ``network``.
     coverage
         A csv to write, for ``esm2``: each gene's protein and what led to it, or why it has none. It is written
         before genes without a protein are refused.
@@ -82,12 +88,15 @@ def create_features(
         was chosen, or an output exists that lacks needed genes.
     """
     output = Path(output)
-    lookup_leaves_out = {"--fasta": fasta, "--checkpoint": checkpoint, "--aliases": aliases, "--coverage": coverage}
+    lookup_leaves_out = {"--fasta": fasta, "--checkpoint": checkpoint, "--coverage": coverage}
     lookup_leaves_out |= {
+        "--aliases": None if source in ("gene_sets", "network") else aliases,
         "--layer": None if layer == -1 else layer,
         "--pooling": None if pooling == "mean" else pooling,
     }
     source = _checked(source, lookup, lookup_leaves_out, missing, output)
+    if width < 1 or (width != WIDTH and source in BUILT_IN and source not in REDUCE):
+        raise StateshiftError(f"--width {width}: a number of 1 or more, for one of {', '.join(REDUCE)}.")
     feature_source(source)
     genes = _wanted_genes(from_toml, gene_list)
     if output.exists() and not overwrite:
@@ -100,6 +109,7 @@ def create_features(
         layer=layer,
         pooling=pooling,
         lookup=Path(lookup) if lookup else None,
+        width=width,
         aliases=Path(aliases) if aliases else None,
         coverage=Path(coverage) if coverage else None,
         missing=missing,
@@ -154,14 +164,15 @@ def _checked(
         raise StateshiftError(f"{output} is a folder: name a file, as in {output / 'ESM2_pert_features.pt'}.")
     if lookup is None:
         return source
-    if source not in ("esm2", "table"):
-        raise StateshiftError(f"--lookup takes the vectors from a table, --source {source} makes them: choose one.")
+    source = "table" if source == "esm2" else source
+    if source in BUILT_IN and source not in READ_A_FILE:
+        raise StateshiftError(f"--lookup names a file to read, --source {source} reads none: choose one.")
     unused = [flag for flag, given in lookup_leaves_out.items() if given is not None]
     if unused:
-        raise StateshiftError(f"--lookup takes the vectors from a table: leave out {' and '.join(unused)}.")
+        raise StateshiftError(f"--lookup takes the vectors from {lookup}: leave out {' and '.join(unused)}.")
     if Path(lookup).resolve() == output.resolve():
         raise StateshiftError(f"{output} is both the --lookup and the --output: choose another output.")
-    return "table"
+    return source
 
 
 def _wanted_genes(from_toml: Path | None, gene_list: Path | None) -> list[str]:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
+from stateshift.features.directions import WIDTH
+from stateshift.genes import GeneNames
+
+logger = logging.getLogger(__name__)
 
 GROUP = "stateshift.features"
 BUILT_IN = {
     "esm2": "stateshift.features.esm2:esm2_features",
-    "onehot": "stateshift.features.onehot:onehot_features",
     "table": "stateshift.features.table:table_features",
+    "gene_sets": "stateshift.features.gene_sets:gene_set_features",
+    "network": "stateshift.features.network:network_features",
+    "symbol": "stateshift.features.symbol:symbol_features",
+    "expression": "stateshift.features.expression:expression_features",
+    "screen": "stateshift.features.screen:screen_features",
+    "onehot": "stateshift.features.onehot:onehot_features",
+    "random": "stateshift.features.random:random_features",
 }
+READ_A_FILE = ("table", "gene_sets", "network", "expression", "screen")
+"""Those of ours that take what they need from the file named by ``lookup``."""
+REDUCE = ("gene_sets", "network", "symbol", "expression", "screen", "random")
+"""Those of ours whose width the user chooses."""
 POLICIES = ("error", "zero", "mean", "drop")
 
 
@@ -33,6 +51,8 @@ class FeatureRequest:
         What the user named; a source uses what it needs.
     layer, pooling
         Of a protein language model: which layer, and how one vector comes of its residues.
+    width
+        The most columns of a source that reduces to as many as wanted.
     coverage
         Where a source that looks genes up writes what it found for each.
     missing
@@ -47,8 +67,75 @@ class FeatureRequest:
     aliases: Path | None = None
     layer: int = -1
     pooling: str = "mean"
+    width: int = WIDTH
     coverage: Path | None = None
     missing: str = "error"
+
+    def file(self, what: str) -> Path:
+        """The file named by ``lookup``.
+
+        Raises
+        ------
+        StateshiftError
+            None is named, or there is no such file.
+        """
+        if self.lookup is None:
+            raise StateshiftError(f"This source reads {what}: name the file with --lookup.")
+        if not self.lookup.exists():
+            raise StateshiftError(f"{self.lookup}: there is no such file.")
+        return self.lookup
+
+    def picked(
+        self,
+        genes: Sequence[str],
+        vectors: np.ndarray,
+        provenance: dict[str, Any],
+        absent: str,
+        names: GeneNames | None = None,
+        reasons: Mapping[str, str] | None = None,
+    ) -> FeatureTable:
+        """The table of the requested genes among all that a source has, and why the others are missing.
+
+        Parameters
+        ----------
+        genes, vectors
+            All that the source has: P names and an array (P, F). A row of zeros is no vector.
+        provenance
+            What the source tells of itself; ``missing`` and, with `names`, ``matched_by`` are added.
+        absent
+            Why a gene is missing that the source doesn't name.
+        names
+            With them, a gene is also found by its other names.
+        reasons
+            Gene → why it is missing, where the source knows better.
+
+        Raises
+        ------
+        StateshiftError
+            Genes are missing and the policy is ``error``.
+        """
+        row = {gene: i for i, gene in enumerate(genes)}
+        empty = {gene: "its vector is all zeros" for gene, i in row.items() if not vectors[i].any()}
+        known = {**empty, **(reasons or {})}
+        by_key = {names.key(gene): gene for gene in reversed(list(genes))} if names else {}
+        folded = {gene.casefold(): gene for gene in genes}
+        found, missing, matched = {}, {}, {}
+        for gene in self.genes:
+            there = gene if gene in row else by_key.get(names.key(gene)) if names else None
+            if there is not None and there not in known:
+                found[gene] = row[there]
+                if there != gene:
+                    matched[gene] = there
+                continue
+            slip = folded.get(gene.casefold())
+            missing[gene] = known.get(there or gene, absent) + (
+                f" (did you mean `{slip}`? case differs)" if slip and slip != gene and there is None else ""
+            )
+        where = provenance.get("lookup", f"`{provenance['source']}`")
+        self.refuse_missing(missing, where)
+        logger.info("%d of %d genes found in %s.", len(found), len(self.genes), where)
+        told = {**provenance, "missing": missing, **({"matched_by": matched} if names else {})}
+        return FeatureTable(list(found), vectors[list(found.values())], told)
 
     def refuse_missing(self, missing: Mapping[str, str], where: str) -> None:
         """Stop before any costly work where genes have no vector and the user chose no policy.

@@ -1,0 +1,101 @@
+"""What every source of features promises: one contract, held against each of them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from stateshift.errors import StateshiftError
+from stateshift.feature_table import FeatureTable
+from stateshift.features import create_features
+from stateshift.features.sources import BUILT_IN, READ_A_FILE
+
+GENES = ["GENE3", "GENE1", "GENE12", "GENE7"]
+FROM_THE_REQUEST = ("symbol", "onehot")
+"""Sources whose vectors depend on which genes are asked for."""
+KNOW_EVERY_GENE = ("symbol", "onehot", "random")
+
+
+@pytest.fixture
+def inputs(tmp_path, cell_maker):
+    """One small file for each source that reads one, and a FASTA: 20 genes GENE0 … GENE19."""
+    rng = np.random.default_rng(0)
+    genes = [f"GENE{i}" for i in range(20)]
+    FeatureTable(genes, rng.standard_normal((20, 6)), {"source": "made"}).save(tmp_path / "t.pt")
+    sets = [f"SET{j}\tmade\t" + "\t".join(rng.choice(genes, 5, replace=False)) for j in range(15)]
+    (tmp_path / "sets.gmt").write_text("\n".join(sets) + "\nALL\tmade\t" + "\t".join(genes) + "\n")
+    edges = [f"GENE{i}\tGENE{(i + step) % 20}\t{100 * step}" for i in range(20) for step in (1, 3)]
+    (tmp_path / "edges.tsv").write_text("\n".join(["gene_a\tgene_b\tscore", *edges]) + "\n")
+    cell_maker(tmp_path / "cells.h5ad", n_cells=30)
+    rows = [f"{p},{g},{rng.standard_normal():.4f}" for p in genes for g in ("A", "B", "C", "D")]
+    (tmp_path / "effects.csv").write_text("\n".join(["perturbation,gene,value", *rows]) + "\n")
+    letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
+    proteins = [f">sp|P{i:05d}|X_HUMAN GN={g}\n{''.join(rng.choice(letters, 40))}" for i, g in enumerate(genes)]
+    (tmp_path / "p.fasta").write_text("\n".join(proteins) + "\n")
+    lookups = dict(zip(READ_A_FILE, ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv")))
+    options = {source: {"lookup": tmp_path / name} for source, name in lookups.items()}
+    return options | {"esm2": {"fasta": tmp_path / "p.fasta"}}
+
+
+@pytest.fixture
+def made(inputs, tmp_path):
+    """Make a table of some genes by a source."""
+
+    def make(source: str, genes: list[str], name: str = "f.pt", **options: object) -> FeatureTable:
+        (tmp_path / "genes.txt").write_text("\n".join(genes) + "\n")
+        given = {**inputs.get(source, {}), **options}
+        return create_features(source=source, gene_list=tmp_path / "genes.txt", output=tmp_path / name, **given)
+
+    return make
+
+
+@pytest.mark.parametrize("source", BUILT_IN)
+def test_a_source_gives_one_finite_float_vector_a_gene_in_the_order_asked_for(source, made, tmp_path):
+    table = made(source, GENES)
+    content = torch.load(tmp_path / "f.pt", weights_only=True)
+    assert list(content) == table.genes == GENES
+    assert {(v.dtype, tuple(v.shape)) for v in content.values()} == {(torch.float32, (table.width,))}
+    assert np.isfinite(table.vectors).all()
+    assert (np.linalg.norm(table.vectors, axis=1) > 0).all()
+    assert len(np.unique(table.vectors.round(5), axis=0)) > 1
+
+
+@pytest.mark.parametrize("source", BUILT_IN)
+def test_a_source_tells_where_its_vectors_come_from(source, made, tmp_path):
+    made(source, GENES)
+    told = json.loads((tmp_path / "f.pt.json").read_text())
+    assert (told["source"], told["missing"], told["genes"]) == (source, {}, len(GENES))
+    assert {"date", "stateshift", "width"} <= set(told)
+    if source in READ_A_FILE:
+        assert len(told["lookup_sha256"]) == 64
+
+
+@pytest.mark.parametrize("source", BUILT_IN)
+def test_a_source_gives_the_same_vectors_again(source, made):
+    np.testing.assert_array_equal(made(source, GENES).vectors, made(source, GENES, "again.pt").vectors)
+
+
+@pytest.mark.parametrize("source", [s for s in BUILT_IN if s not in FROM_THE_REQUEST])
+def test_a_genes_vector_does_not_depend_on_the_others_asked_for(source, made):
+    whole, alone = made(source, GENES), made(source, GENES[2:3], "alone.pt")
+    np.testing.assert_allclose(alone.vectors[0], whole.vectors[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("source", [s for s in BUILT_IN if s not in KNOW_EVERY_GENE])
+def test_a_gene_that_a_source_lacks_is_refused_by_name_or_follows_the_policy(source, made):
+    with pytest.raises(StateshiftError, match=r"1 of 5 genes have no vector[^\n]*\n  - ELSE9: \w+"):
+        made(source, [*GENES, "ELSE9"])
+    table = made(source, [*GENES, "ELSE9"], missing="drop")
+    assert table.genes == GENES
+    assert list(table.provenance["missing"]) == ["ELSE9"]
+
+
+@pytest.mark.parametrize("source", READ_A_FILE)
+def test_a_source_that_reads_a_file_asks_for_it_and_says_when_it_is_not_there(source, made, tmp_path):
+    with pytest.raises(StateshiftError, match="name the file with --lookup"):
+        made(source, GENES, lookup=None)
+    with pytest.raises(StateshiftError, match=r"no\.where: there is no such file"):
+        made(source, GENES, lookup=tmp_path / "no.where")
