@@ -80,6 +80,7 @@ def test_broken_toml_is_one_sentence(screen, text):
     [
         ("training = 1\n", "`training` has to be a table"),
         ('[columns]\nperturbation = ["a"]\n', "[columns] perturbation = ['a']: a text is needed"),
+        ('[features]\nlayer = "last"\n', "[features] layer = last: a whole number is needed"),
         ('[run]\noverrides = "seed=1"\n', "[run] overrides needs a list of texts"),
         ('[fewshot."made.K562"]\ntest = [["G1"]]\n', "needs lists, as in"),
     ],

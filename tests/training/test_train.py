@@ -174,6 +174,21 @@ def test_features_named_in_the_toml_are_built(screen):
     np.testing.assert_array_equal(table.matrix(["G1", "G2", "G3", "G4"]), np.eye(4))
 
 
+def test_esm2_features_named_in_the_toml_are_of_its_layer_and_pooling(screen):
+    from stateshift.proteins import embed_proteins, load_esm2
+
+    sequences = {"G1": "MKVLA", "G2": "MWWPQ", "G3": "MGGSERT", "G4": "MNNIDK"}
+    records = [f">{gene} GN={gene}\n{sequence}\n" for gene, sequence in sequences.items()]
+    (screen.folder / "x.fasta").write_text("".join(records))
+    wanted = 'source = "esm2"\nfasta = "x.fasta"\nlayer = 2\npooling = "max"\n'
+    screen.toml.write_text(screen.toml.read_text() + f"[features]\n{wanted}")
+    run = train(screen.toml, steps(2), output_dir=screen.folder, name="r")
+    expected = dict(embed_proteins(load_esm2(), sequences, layer=2, pooling="max"))
+    table = FeatureTable.load(run / "features.pt")
+    np.testing.assert_allclose(table.matrix(list(sequences)), np.stack([expected[gene] for gene in sequences]), atol=1e-5)
+    assert list(screen.folder.glob("*.resume")) == []
+
+
 def test_features_of_an_override_win_over_those_of_the_toml(screen):
     screen.toml.write_text(screen.toml.read_text() + f'[features]\ntable = "{screen.table}"\n')
     run = train(screen.toml, [*steps(5), "features=onehot"], output_dir=screen.folder, name="onehot")

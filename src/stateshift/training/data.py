@@ -148,17 +148,23 @@ def _features(experiment: Experiment, pert_features: str | Path | None, genes: l
             f"{experiment.path} names no perturbation features: pass --pert-features TABLE.pt "
             '(create_esm_pert_features makes one), or add [features] with  source = "onehot".'
         )
+    from lightning.pytorch.utilities import rank_zero_only
+
     from stateshift.features import FeatureRequest, build_features, resume_file
 
+    # each process of several builds its own, and what is unfinished lies in files of their own
+    rank = getattr(rank_zero_only, "rank", 0) or ""
     checkpoint, fasta, aliases = (declared.get(key) for key in ("checkpoint", "fasta", "aliases"))
-    if checkpoint is not None and experiment.resolve(checkpoint).is_file():
+    if checkpoint is not None and experiment.resolve(checkpoint).exists():
         checkpoint = str(experiment.resolve(checkpoint))
     request = FeatureRequest(
         genes,
-        experiment.path.with_suffix(".features.pt"),
+        experiment.path.with_suffix(f".features{rank}.pt"),
         fasta=experiment.resolve(fasta) if fasta else None,
         aliases=experiment.resolve(aliases) if aliases else None,
         checkpoint=checkpoint,
+        layer=declared.get("layer", -1),
+        pooling=declared.get("pooling", "mean"),
         missing=policy,
     )
     built = build_features(request, declared.get("source", "esm2"))
