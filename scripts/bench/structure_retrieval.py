@@ -102,7 +102,8 @@ def cath(args: argparse.Namespace) -> None:
         precisions = average_precisions(aggregate(trained.model, [rows[name] for name in names]).numpy(), topology)
         mine = np.isin(topology, sorted(test))
         found[mine] = precisions[mine]
-        print(f"{sorted(test)}: {precisions[mine].mean():.3f}, {time.time() - began:.0f} s", flush=True)
+        told = f"validation PR-AUC {trained.training['val_pr_auc']:.3f}, {time.time() - began:.0f} s"
+        print(f"{' '.join(sorted(test))}: {precisions[mine].mean():.3f}, {told}", flush=True)
     means = np.stack([rows[name].mean(dim=0).numpy() for name in names])
     width = model.esm.width
     scores = {
@@ -150,11 +151,11 @@ def scop(args: argparse.Namespace) -> None:
     used = list(dict.fromkeys(test + val + train))
     rows = dict(zip(used, model.rows([Entry(name, sequences[name]) for name in used])))
     settings = TrainingSettings(
-        hidden=args.hidden, layers=args.layers, blocks=args.blocks, batch_size=48, pairs_per_epoch=960,
+        hidden=args.hidden, layers=args.layers, blocks=args.blocks, batch_size=24, pairs_per_epoch=960,
         epochs=args.epochs, learning_rate=args.learning_rate, dropout=args.dropout, seed=args.seed,
     )  # fmt: skip
     pairs, val_pairs = (
-        class_pairs({name: classes[name] for name in part}, n) for part, n in ((train, 3000), (val, 150))
+        class_pairs({name: classes[name] for name in part}, n) for part, n in ((train, args.train), (val, 150))
     )
     began = time.time()
     trained = train_aggregator(pairs, rows, model.identity, args.output, settings, val_pairs, QUIET)

@@ -35,9 +35,19 @@ def inputs(tmp_path, cell_maker):
     letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
     proteins = [f">sp|P{i:05d}|X_HUMAN GN={g}\n{''.join(rng.choice(letters, 40))}" for i, g in enumerate(genes)]
     (tmp_path / "p.fasta").write_text("\n".join(proteins) + "\n")
-    lookups = dict(zip(READ_A_FILE, ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv")))
+    for i, gene in enumerate(genes):
+        (tmp_path / f"{gene}.pdb").write_text(backbone(rng.choice(["ALA", "LEU", "GLY", "LYS", "GLU", "SER"], 12 + i)))
+    (tmp_path / "models.csv").write_text("gene,file\n" + "".join(f"{gene},{gene}.pdb\n" for gene in genes))
+    lookups = dict(zip(READ_A_FILE, ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv", "models.csv")))
     options = {source: {"lookup": tmp_path / name} for source, name in lookups.items()}
     return options | {"esm2": {"fasta": tmp_path / "p.fasta"}}
+
+
+def backbone(residues) -> str:
+    """N, CA and C of each residue along a line, as a PDB file."""
+    line = "ATOM  {:>5}  {:<3} {} A{:>4}    {:8.3f}{:8.3f}{:8.3f}  1.00 20.00           {}\n"
+    atoms = [(name, residue, i) for i, residue in enumerate(residues, start=1) for name in ("N", "CA", "C")]
+    return "".join(line.format(k, n, r, i, 1.4 * k, i % 2, 0, n[0]) for k, (n, r, i) in enumerate(atoms, start=1))
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_genes_find_their_models_by_accession(tmp_path, aggregator, models, glob
 
 def test_genes_without_a_model_are_refused_before_anything_is_embedded(tmp_path, aggregator, models):
     asked = request(tmp_path, aggregator, ["AAA", "CCC", "ZZZ"], models, fasta=tmp_path / "human.fasta")
-    with pytest.raises(StateshiftError, match=r"(?s)2 of 3 genes.*CCC: models has no model of P33333.*ZZZ"):
+    with pytest.raises(StateshiftError, match=r"(?s)2 of 3 genes.*ZZZ: no protein.*CCC: models has no model of P33333"):
         structure_features(asked)
     assert not (tmp_path / "f.pt.structures").exists()
 

@@ -18,12 +18,12 @@ def create(
     source: Annotated[
         str,
         typer.Option(
-            help="esm2, table, gene_sets, network, symbol, expression, screen, onehot, random, or another package's."
+            help="esm2, table, gene_sets, network, symbol, expression, screen, structure, onehot, random, or another package's."
         ),
     ] = "esm2",
     fasta: Annotated[Path | None, typer.Option(help="Protein sequences with GN= symbols.")] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="An ESM2 name, .pt file or Hugging Face folder; default the embedded demo model.")
+        str | None, typer.Option(help="An ESM2 name, .pt file or Hugging Face folder (structure: an aggregator); default the demo model.")
     ] = None,
     layer: Annotated[int, typer.Option(help="ESM2's layer; negative ones count from the end.")] = -1,
     pooling: Annotated[str, typer.Option(help="Of ESM2's residues: mean, mean_bos_eos, cls or max.")] = "mean",

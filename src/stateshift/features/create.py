@@ -48,7 +48,7 @@ def create_features(
         Instead: a file with one symbol a line, or a csv/tsv with symbols in its first column.
     source
         One of `BUILT_IN` (``esm2``, ``table``, ``gene_sets``, ``network``, ``symbol``, ``expression``, ``screen``,
-        ``onehot``, ``random``), or a source that another package offers.
+        ``structure``, ``onehot``, ``random``), or a source that another package offers.
     fasta
         Protein sequences with ``GN=`` symbols, for ``esm2``; default: the downloaded human proteome.
     checkpoint
@@ -59,7 +59,8 @@ def create_features(
         How a protein's residues give one vector, for ``esm2``: ``mean``, ``mean_bos_eos``, ``cls`` or ``max``.
     lookup
         What a source reads: an existing table (.pt, .csv, .tsv, .npz, .h5ad) for ``table``, a GMT for ``gene_sets``,
-        an edge list for ``network``, cells for ``expression``, effects for ``screen``.
+        an edge list for ``network``, cells for ``expression``, effects for ``screen``, models by accession or a table of gene and file
+        for ``structure``.
     width
         The most columns of the sources that reduce (`REDUCE`).
     aliases
@@ -88,9 +89,11 @@ def create_features(
         was chosen, or an output exists that lacks needed genes.
     """
     output = Path(output)
-    lookup_leaves_out = {"--fasta": fasta, "--checkpoint": checkpoint, "--coverage": coverage}
+    lookup_leaves_out = {"--coverage": coverage}
+    if source != "structure":
+        lookup_leaves_out |= {"--fasta": fasta, "--checkpoint": checkpoint}
     lookup_leaves_out |= {
-        "--aliases": None if source in ("gene_sets", "network") else aliases,
+        "--aliases": None if source in ("gene_sets", "network", "structure") else aliases,
         "--layer": None if layer == -1 else layer,
         "--pooling": None if pooling == "mean" else pooling,
     }

@@ -27,10 +27,11 @@ BUILT_IN = {
     "symbol": "stateshift.features.symbol:symbol_features",
     "expression": "stateshift.features.expression:expression_features",
     "screen": "stateshift.features.screen:screen_features",
+    "structure": "stateshift.features.structure:structure_features",
     "onehot": "stateshift.features.onehot:onehot_features",
     "random": "stateshift.features.random:random_features",
 }
-READ_A_FILE = ("table", "gene_sets", "network", "expression", "screen")
+READ_A_FILE = ("table", "gene_sets", "network", "expression", "screen", "structure")
 """Those of ours that take what they need from the file named by ``lookup``."""
 REDUCE = ("gene_sets", "network", "symbol", "expression", "screen", "random")
 """Those of ours whose width the user chooses."""

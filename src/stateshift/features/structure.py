@@ -16,6 +16,7 @@ from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.features.esm2 import downloaded_proteome
 from stateshift.features.sources import FeatureRequest
+from stateshift.files import sha256
 from stateshift.genes import GeneNames, proteins_of_genes
 from stateshift.proteins import read_fasta
 
@@ -41,9 +42,7 @@ def structure_features(request: FeatureRequest) -> FeatureTable:
     from stateshift.structure.aggregator import load_aggregator
     from stateshift.structure.pipeline.commands import DEMO_AGGREGATOR
 
-    if request.lookup is None:
-        raise StateshiftError("The source `structure` needs --lookup: a folder of models, or a table of gene and file.")
-    lookup = Path(request.lookup)
+    lookup = request.file("a folder of models by accession, or a table of gene and file")
     files, missing = _of_folder(request, lookup) if lookup.is_dir() else _of_table(request, lookup)
     request.refuse_missing(missing, lookup.name)
     aggregator = Path(request.checkpoint) if request.checkpoint else DEMO_AGGREGATOR
@@ -54,6 +53,7 @@ def structure_features(request: FeatureRequest) -> FeatureTable:
     provenance = {
         "source": "structure",
         "lookup": lookup.name,
+        "lookup_sha256": _listed(lookup) if lookup.is_dir() else sha256(lookup),
         "aggregator": aggregator.name,
         "aggregator_sha256": trained.sha256,
         "residues": trained.residues,
@@ -104,8 +104,6 @@ def _of_folder(request: FeatureRequest, folder: Path) -> Found:
 
 def _of_table(request: FeatureRequest, path: Path) -> Found:
     """A csv or tsv of gene, file and chain."""
-    if not path.is_file():
-        raise StateshiftError(f"{path}: there is no such folder of models or table of gene and file.")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -148,6 +146,12 @@ def _residue_model(residues: dict, aggregator: Path) -> str | None:
             "make vectors with `stateshift structure chains` and hand them over with --source table."
         )
     return name
+
+
+def _listed(folder: Path) -> str:
+    """A checksum of the names and sizes in a folder; that of thousands of models would take as long as reading them."""
+    listed = "".join(f"{file.name} {file.stat().st_size}\n" for file in sorted(folder.iterdir()))
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def _embedded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -67,7 +68,7 @@ class Esm2Residues:
     esm
         The model.
     geometry
-        Whether the nine values of `local_geometry` follow the D values of ESM2.
+        Whether the nine values of `local_geometry` follow the D values of ESM2, times √(D/9).
     """
 
     def __init__(self, esm: ProteinModel, geometry: bool = False):
@@ -87,7 +88,9 @@ class Esm2Residues:
         flat = [entry.name for entry in entries if entry.geometry is None]
         if flat:
             raise StateshiftError(f"`{flat[0]}` has a sequence and no structure: local geometry can't be had.")
-        return [torch.cat([r, torch.from_numpy(e.geometry)], dim=1) for r, e in zip(rows, entries)]
+        # nine values beside hundreds would be drowned: both parts get the same say in a row's length
+        scale = math.sqrt(self.esm.width / WIDTH)
+        return [torch.cat([r, scale * torch.from_numpy(e.geometry)], dim=1) for r, e in zip(rows, entries)]
 
 
 def esm2_rows(esm: ProteinModel, sequences: Sequence[str]) -> list[Tensor]:
