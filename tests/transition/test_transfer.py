@@ -113,7 +113,10 @@ def test_a_source_without_gene_names_is_taken_in_order_where_the_width_agrees_an
     transfer = given(source, model)
     assert "names no genes: its 16 are taken for the cells' in their order" in transfer.notes[0]
     assert torch.equal(model.basal_encoder[0].weight, source.model.basal_encoder[0].weight)
-    with pytest.raises(StateshiftError, match=r"names no genes, and has 16 where the cells have 18: put the var_dims"):
+    with pytest.raises(
+        StateshiftError,
+        match=r"names no genes, and has 16 where the cells have 18: put the var_dims.pkl .* into runs/old",
+    ):
         given(source, made(1, genes=18), genes=[*GENES, "X", "Y"])
 
 

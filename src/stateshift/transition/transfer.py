@@ -254,14 +254,16 @@ def _shared_genes(source: Source, model: TransitionModel, genes: Sequence[str], 
     if c.space != model.config.space:
         return None
     if source.genes is None:
+        folder = source.checkpoint.parent
+        folder = folder.parent if folder.name == "checkpoints" else folder
         if c.genes != len(genes):
             raise StateshiftError(
                 f"{source.path} names no genes, and has {c.genes:,} where the cells have {len(genes):,}: put the "
-                "var_dims.pkl of its run, which names them, beside its checkpoints' folder."
+                f"var_dims.pkl of its run, which names them, into {folder}."
             )
         notes.append(
-            f"{source.path.name} names no genes: its {c.genes:,} are taken for the cells' in their order. Put the "
-            "var_dims.pkl of its run beside its checkpoints' folder to have them matched by name."
+            f"{source.path.name} names no genes: its {c.genes:,} are taken for the cells' in their order. The "
+            f"var_dims.pkl of its run, put into {folder}, would have them matched by name."
         )
         return everything
     if c.space == "embedding":
