@@ -151,11 +151,12 @@ def scop(args: argparse.Namespace) -> None:
     used = list(dict.fromkeys(test + val + train))
     rows = dict(zip(used, model.rows([Entry(name, sequences[name]) for name in used])))
     settings = TrainingSettings(
-        hidden=args.hidden, layers=args.layers, blocks=args.blocks, batch_size=24, pairs_per_epoch=960,
+        hidden=args.hidden, layers=args.layers, blocks=args.blocks, batch_size=args.batch_size, pairs_per_epoch=960,
         epochs=args.epochs, learning_rate=args.learning_rate, dropout=args.dropout, seed=args.seed,
     )  # fmt: skip
     pairs, val_pairs = (
-        class_pairs({name: classes[name] for name in part}, n) for part, n in ((train, args.train), (val, 150))
+        class_pairs({name: classes[name] for name in part}, n)
+        for part, n in ((train, args.pairs_per_level), (val, 150))
     )
     began = time.time()
     trained = train_aggregator(pairs, rows, model.identity, args.output, settings, val_pairs, QUIET)
@@ -173,9 +174,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="an ESM2 model; default the demo model")
     parser.add_argument("--hidden", type=int)
-    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=0)
@@ -191,7 +192,9 @@ def main() -> None:
     way.add_argument("classes", type=Path)
     way.add_argument("--output", type=Path, required=True)
     way.add_argument("--held-out", type=int, default=1000)
-    way.add_argument("--train", type=int, default=3000)
+    way.add_argument("--train", type=int, default=2500)
+    way.add_argument("--pairs-per-level", type=int, default=3000)
+    way.add_argument("--batch-size", type=int, default=48)
     way.set_defaults(do=scop)
     warnings.filterwarnings("ignore")
     for name in ("lightning", "lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):

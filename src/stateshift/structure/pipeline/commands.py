@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stateshift.errors import StateshiftError
 from stateshift.proteins import load_esm2
 from stateshift.structure.aggregator import TrainedAggregator, load_aggregator
@@ -104,7 +106,11 @@ def embed(
         record = Record(output, _settings(reading, identity, trained))
         to_do = record.open(jobs)
         first = predict(to_do, reading, residues, trained and trained.model, record, machine) if to_do else True
-    return record.finish() if first else None
+    summary = record.finish() if first else None
+    # the next step of a complete run reads what the first process has just put in place
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    return summary
 
 
 def embed_complete(
