@@ -120,6 +120,8 @@ def speed(shape: str, turns: int, every: int) -> None:
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             products[name].append(gflops(dtype, SHAPES[shape][1]))
         print(f"turn {turn}", {way: rates[-1].round().tolist() for way, rates in taken.items() if turn}, flush=True)
+    for line in lines.values():
+        line.send(False)
     print(f"\n{shape}, {len(sequences)} proteins, {residues:,} residues, {turns} turns")
     print(
         "| way | residues/s | × fair-esm's best | × its file order | residues a core-second | × best | × file order |"
@@ -171,7 +173,7 @@ def one(shape: str, length: int) -> None:
 
 
 def proteome(fasta: Path) -> None:
-    """A proteome with the demo model, killed half-way and started again; everything that is computed is counted."""
+    """A proteome with the demo model, killed half-way and started again; everything that is written is counted."""
     from stateshift.proteins import EmbeddingStore
     from stateshift.proteins.store import opened
 
@@ -191,7 +193,7 @@ def proteome(fasta: Path) -> None:
         start = time.perf_counter()
         running = subprocess.Popen(command)
         while running.poll() is None:
-            time.sleep(1)
+            time.sleep(5)
             part = output.with_name("x.h5.part")
             if part.exists():
                 with opened(part) as file:
@@ -203,12 +205,14 @@ def proteome(fasta: Path) -> None:
         first = time.perf_counter() - start
         subprocess.run(command, check=True)
         whole = time.perf_counter() - start
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         computed = log.read_text().split()
         with EmbeddingStore(output) as store:
             distinct = len({store.sequence(name) for name in store.ids})
             print(
-                f"{len(store):,} proteins, {distinct:,} distinct: killed after {first:.0f} s, {whole:.0f} s in all; "
-                f"{len(computed):,} computed, {len(computed) - len(set(computed))} of them twice."
+                f"{len(store):,} proteins, {distinct:,} distinct: killed after {first:.0f} s, {whole:.0f} s in all, "
+                f"{spent.ru_utime + spent.ru_stime:.0f} core-seconds; "
+                f"{len(computed):,} embedded and written, {len(computed) - len(set(computed))} of them twice."
             )
 
 
