@@ -34,6 +34,7 @@ def test_overrides_reach_the_config():
         ("training.select_by=pearson", "training.select_by=pearson is no choice \\(did you mean `pearson_delta`"),
         ("training.loggers=[tensorbord]", "tensorbord is none \\(did you mean `tensorboard`"),
         ("training.ema=1", "training.ema=1 has to be a number between 0 and 1"),
+        ("training.strategy=fsd", "training.strategy=fsd is no choice \\(did you mean `fsdp`"),
         ("features=3", "features=3 has to be a source, as onehot, or a table's file"),
         ("seed=0,1", "Several values make a sweep: add --multirun"),
         ("model=state_tiny,state_sm", "Several values make a sweep: add --multirun"),
@@ -45,9 +46,14 @@ def test_wrong_overrides_are_one_sentence(override, message):
         compose_config([override])
 
 
+def test_averaged_weights_and_weights_cut_up_exclude_each_other():
+    with pytest.raises(StateshiftError, match="training.ema averages whole weights, which training.strategy=fsdp"):
+        compose_config(["training.ema=0.9", "training.strategy=fsdp"])
+
+
 def test_all_that_is_wrong_with_a_config_is_told_at_once():
     with pytest.raises(InputProblems) as told:
-        compose_config(["training.lr=0", "data.batch_size=0", "training.strategy=fsdp"])
+        compose_config(["training.lr=0", "data.batch_size=0", "training.strategy=zero"])
     assert len(told.value.problems) == 3
 
 

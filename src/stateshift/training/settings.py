@@ -11,7 +11,7 @@ from stateshift.errors import suggestion
 
 SCHEDULES = ("constant", "cosine")
 SELECTORS = ("pearson_delta", "val_loss")
-STRATEGIES = ("auto", "ddp")
+STRATEGIES = ("auto", "ddp", "fsdp")
 LOGGERS = ("tensorboard", "wandb")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -82,7 +82,7 @@ class TrainingSettings:
     devices, nodes
         Processes a machine, and machines.
     strategy
-        Of several processes: ``auto`` and ``ddp`` copy the model to each.
+        Of several processes: ``auto`` and ``ddp`` copy the model to each, ``fsdp`` cuts it up among them.
     gradient_checkpointing
         Compute the transformer's blocks again in the backward pass, for less memory.
     compile
@@ -116,11 +116,6 @@ class TrainingSettings:
     loggers: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     lora: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def adapters(self) -> LoraSettings:
-        """The ``lora`` group."""
-        return LoraSettings(**self.lora)
 
     @property
     def processes(self) -> int:
@@ -159,6 +154,8 @@ class TrainingSettings:
             found += [
                 f"training.loggers: {x} is none{suggestion(x, LOGGERS)}." for x in self.loggers if x not in LOGGERS
             ]
+        if self.strategy == "fsdp" and self.ema is not None:
+            found.append("training.ema averages whole weights, which training.strategy=fsdp cuts up: choose one.")
         if not isinstance(self.freeze, list | tuple):
             found.append(f"training.freeze={self.freeze} has to be a list, as [transformer_backbone].")
         if not isinstance(self.lora, Mapping):

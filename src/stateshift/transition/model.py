@@ -87,11 +87,12 @@ class TransitionModel(nn.Module):
 
     def set_start(self, down: Tensor, up: Tensor, intercept: Tensor) -> None:
         """Give the linear start: effect (G,) = features (F,) @ down (F, R) @ up (R, G) + intercept (G,), log1p."""
-        self.effect_down, self.effect_up, self.effect_intercept = down, up, intercept
+        # FSDP sends what it reads from a checkpoint as it lies in memory
+        self.effect_down, self.effect_up, self.effect_intercept = down.contiguous(), up.contiguous(), intercept
 
     def set_gene_start(self, up: Tensor, intercept: Tensor) -> None:
         """Give what the gene decoder adds to: effect of every gene = features @ down of `set_start` @ up + intercept."""
-        self.gene_effect_up, self.gene_effect_intercept = up, intercept
+        self.gene_effect_up, self.gene_effect_intercept = up.contiguous(), intercept
 
     def forward(self, batch: dict) -> TransitionOutput:
         """Perturbed cells for a batch, and what the model's heads give.

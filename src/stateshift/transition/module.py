@@ -87,6 +87,17 @@ class TransitionModule(lightning.LightningModule):
         if "optimizer_states" not in checkpoint:
             checkpoint["state_dict"] = merged_state(self, checkpoint["state_dict"])
 
+    def configure_model(self) -> None:
+        """Cut the model up among processes, block by block, where the strategy asks for it (FSDP)."""
+        if self.device_mesh is None:
+            return
+        from torch.distributed.fsdp import fully_shard
+
+        mesh = self.device_mesh["data_parallel"]
+        for block in self.model.transformer_backbone.layers:
+            fully_shard(block, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW, and its rate set anew each step."""
         optimiser, schedule = self.optimiser.build(self.model)

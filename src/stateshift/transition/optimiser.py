@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,22 @@ class Optimiser:
         optimiser = torch.optim.AdamW(parameter_groups(model, self.weight_decay), lr=self.lr, fused=fused)
         # a fused optimiser offers to unscale gradients itself, and Lightning refuses to clip what it would unscale
         optimiser._step_supports_amp_scaling = False
+        if any(isinstance(p, DTensor) for p in model.parameters()):
+            _begin(optimiser)
         return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, self.rate)
+
+
+def _begin(optimiser: torch.optim.AdamW) -> None:
+    """Give an optimiser its states before its first step.
+
+    A distributed checkpoint of an optimiser that has none makes them by an empty step, which counts as one: all
+    bias corrections would be a step ahead.
+    """
+    for group in optimiser.param_groups:
+        for p in group["params"]:
+            optimiser.state[p] = {
+                "step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)
+            }  # fmt: skip
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

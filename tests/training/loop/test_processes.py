@@ -17,9 +17,13 @@ SMALL = [
 ]  # fmt: skip
 SCRIPT = """
 import sys
-from stateshift.training import train
+from pathlib import Path
+from stateshift.training import resume, train
 toml, table, folder, name, *words = sys.argv[1:]
-train(toml, words, pert_features=table, output_dir=folder, name=name)
+if words[0] == "--resume":
+    resume(Path(folder) / name, words[1:])
+else:
+    train(toml, words, pert_features=table, output_dir=folder, name=name)
 """
 
 
@@ -29,6 +33,10 @@ def columns(run, *names):
     return np.array([[float(row[name]) for name in names] for row in rows[1:]])
 
 
+def weights(run, name):
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
 @pytest.fixture
 def in_two(screen):
     def start(name, *words):
@@ -36,7 +44,9 @@ def in_two(screen):
         script.write_text(SCRIPT)
         taken = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
         environment = {k: v for k, v in os.environ.items() if k not in taken}
-        arguments = [screen.toml, screen.table, screen.folder, name, *SMALL, "training.devices=2", *words]
+        if words[:1] != ("--resume",):
+            words = (*SMALL, "training.devices=2", *words)
+        arguments = [screen.toml, screen.table, screen.folder, name, *words]
         done = subprocess.run(
             [sys.executable, script, *arguments], env=environment, capture_output=True, text=True, timeout=300
         )
@@ -46,14 +56,26 @@ def in_two(screen):
     return start
 
 
-def test_two_processes_follow_the_loss_of_one_with_the_same_batches_a_step(screen, in_two):
+@pytest.mark.parametrize("words", [[], ["training.strategy=fsdp"]], ids=["ddp", "fsdp"])
+def test_two_processes_follow_the_loss_of_one_with_the_same_batches_a_step(screen, in_two, words):
     one = train(
         screen.toml, [*SMALL, "training.accumulate=2"], pert_features=screen.table, output_dir=screen.folder, name="one"
     )
-    two = in_two("two")
+    two = in_two("two", *words)
     names = ("step", "epoch", "train_loss", "train_energy", "val_loss", "val_pearson_delta")
     np.testing.assert_allclose(columns(two, *names), columns(one, *names), atol=1e-4)
-    a, b = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (one, two))
-    assert a.keys() == b.keys()
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], atol=1e-4, rtol=0)
+    for name in ("last", "best"):
+        a, b = weights(one, name), weights(two, name)
+        assert a.keys() == b.keys()
+        for key in a:
+            torch.testing.assert_close(a[key], b[key], atol=1e-4, rtol=0)
+
+
+def test_a_model_cut_up_among_processes_resumes_where_it_was(in_two):
+    words = ["training.strategy=fsdp", "training.val_every=3"]
+    whole, halves = in_two("whole", *words, "training.max_steps=6"), in_two("halves", *words, "training.max_steps=3")
+    in_two("halves", "--resume", "training.max_steps=6")
+    names = ("step", "train_loss", "val_loss")
+    np.testing.assert_allclose(columns(halves, *names), columns(whole, *names), rtol=1e-6)
+    for key, value in weights(whole, "last").items():
+        torch.testing.assert_close(weights(halves, "last")[key], value, atol=1e-6, rtol=0)

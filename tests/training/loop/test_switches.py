@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 
 import numpy as np
 import pytest
@@ -114,6 +115,45 @@ def test_tensorboard_reads_the_rows_of_metrics(start):
     events = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("val_loss")
     assert [event.step for event in events] == [0, 3, 6]
     np.testing.assert_allclose([event.value for event in events], column(run, "val_loss"), rtol=1e-6)
+
+
+def wandb_records(path):
+    """The records of an offline run, out of the blocks of its log (LevelDB's: 32 KiB, pieces with 7 bytes before)."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    log, at, record = path.read_bytes(), 7, b""
+    while at + 7 <= len(log):
+        left = 2**15 - at % 2**15
+        if left < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(log[at + 4 : at + 6], "little"), log[at + 6]
+        record += log[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or its last piece
+            yield Record.FromString(record)
+            record = b""
+
+
+def test_wandb_keeps_the_config_and_the_rows_of_metrics_without_a_network(start, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    start("another", "training.loggers=[wandb]")
+    run = start("run", "training.loggers=[wandb]", "seed=1")
+    wandb.teardown()  # its own process writes the files, and here has done so
+    (written,) = run.glob("wandb/offline-run-*/*.wandb")
+    records = list(wandb_records(written))
+    history = [
+        {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+        for record in records
+        if record.HasField("history")
+    ]
+    np.testing.assert_allclose([row["val_loss"] for row in history], column(run, "val_loss"))
+    (begun,) = (record.run for record in records if record.HasField("run"))
+    assert (begun.display_name, begun.project) == ("run", "stateshift")
+    config = {item.key: json.loads(item.value_json) for record in records for item in record.run.config.update}
+    config |= {item.key: json.loads(item.value_json) for record in records for item in record.config.update}
+    assert (config["training"]["max_steps"], config["seed"]) == (6, 1)
 
 
 def test_a_logger_that_is_not_installed_is_refused_with_the_command(start, screen, monkeypatch):

@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
 from stateshift.cells import estimate_effects
 from stateshift.errors import StateshiftError
@@ -19,7 +20,7 @@ from stateshift.run import RunDirectory
 from stateshift.training.config import training_settings
 from stateshift.training.data import TrainingData, training_loader, validation_loaders
 from stateshift.training.loop.average import WeightAverage
-from stateshift.training.loop.loggers import make_loggers
+from stateshift.training.loop.loggers import finish, make_loggers
 from stateshift.training.loop.random_state import RandomState
 from stateshift.training.loop.recorder import RunRecorder
 from stateshift.training.loop.validation import Validator
@@ -62,6 +63,8 @@ def fit(
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = str(error).strip().splitlines()[0]
             raise StateshiftError(f"training.compile=true: torch.compile can't do it here: {reason}") from error
+        finally:
+            finish(settings.loggers)
     logger.info("best by %s: step %d of %d", settings.select_by, recorder.best_step, trainer.global_step)
 
 
@@ -80,14 +83,13 @@ class TrainingSets(lightning.LightningDataModule):
 
 
 def _trainer(settings: TrainingSettings, loggers: list[Any], run: RunDirectory) -> lightning.Trainer:
-    strategy = "ddp" if settings.strategy == "ddp" or settings.processes > 1 else "auto"
     try:
         return lightning.Trainer(
             max_steps=settings.max_steps,
             accelerator=settings.accelerator,
             devices=settings.devices,
             num_nodes=settings.nodes,
-            strategy=strategy,
+            strategy=_strategy(settings),
             precision=settings.precision,
             gradient_clip_val=settings.gradient_clip,
             accumulate_grad_batches=settings.accumulate,
@@ -104,6 +106,13 @@ def _trainer(settings: TrainingSettings, loggers: list[Any], run: RunDirectory) 
             f"training.accelerator={settings.accelerator}, training.devices={settings.devices}, "
             f"training.strategy={settings.strategy}, training.precision={settings.precision}: {reason}"
         ) from error
+
+
+def _strategy(settings: TrainingSettings) -> Strategy | str:
+    if settings.strategy == "fsdp" and settings.processes > 1:
+        # "auto" would take the processes of a machine for parts of one product, whose gradients nobody averages
+        return ModelParallelStrategy(settings.processes, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    return "ddp" if settings.strategy == "ddp" or settings.processes > 1 else "auto"
 
 
 @contextlib.contextmanager

@@ -32,3 +32,12 @@ def make_loggers(names: Sequence[str], run: RunDirectory, config: dict[str, Any]
 
             made.append(WandbLogger(name=config["name"], project="stateshift", save_dir=run.path, config=config))
     return made
+
+
+def finish(names: Sequence[str]) -> None:
+    """End what loggers have open: wandb would take a process's next training for more of the same run."""
+    if "wandb" in names:
+        import wandb
+
+        if wandb.run is not None:
+            wandb.run.finish()
