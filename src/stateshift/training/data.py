@@ -150,16 +150,34 @@ def _features(experiment: Experiment, pert_features: str | Path | None, genes: l
         )
     from lightning.pytorch.utilities import rank_zero_only
 
-    from stateshift.features import FeatureRequest, build_features, resume_file
-
     # each process of several builds its own, and what is unfinished lies in files of their own
     rank = getattr(rank_zero_only, "rank", 0) or ""
+    return made_features(experiment, genes, experiment.path.with_suffix(f".features{rank}.pt"), policy)
+
+
+def made_features(experiment: Experiment, genes: list[str], output: Path, policy: str) -> FeatureTable:
+    """The table that the source in ``[features]`` makes of genes.
+
+    Parameters
+    ----------
+    experiment
+        Its ``[features]`` hold the source and what it needs.
+    genes
+        Symbols, each once.
+    output
+        Unfinished work lies beside it; the table is not written.
+    policy
+        ``error``, ``drop``, ``zero`` or ``mean``: what becomes of genes without a vector.
+    """
+    from stateshift.features import FeatureRequest, build_features, resume_file
+
+    declared = experiment.features
     checkpoint, fasta, aliases = (declared.get(key) for key in ("checkpoint", "fasta", "aliases"))
     if checkpoint is not None and experiment.resolve(checkpoint).exists():
         checkpoint = str(experiment.resolve(checkpoint))
     request = FeatureRequest(
         genes,
-        experiment.path.with_suffix(f".features{rank}.pt"),
+        output,
         fasta=experiment.resolve(fasta) if fasta else None,
         aliases=experiment.resolve(aliases) if aliases else None,
         checkpoint=checkpoint,

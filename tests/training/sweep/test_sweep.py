@@ -58,6 +58,16 @@ def test_features_are_swept_by_source_and_by_table_and_each_source_is_made_once(
     assert stored == {"../features/onehot.pt", "../../features.pt"}
 
 
+@pytest.mark.parametrize("word", [[], ["features=onehot"]])
+def test_features_that_all_runs_share_are_made_once_with_the_policy_of_the_experiment(start, screen, word):
+    declared = "" if word else 'source = "onehot"\n'
+    screen.toml.write_text(screen.toml.read_text() + f'[features]\nmissing = "mean"\n{declared}')
+    made = start("seed=0,1", *word, pert_features=None)
+    assert {open_run(made.path / name).config()["feature_table"] for name in made.records()} == {
+        "../features/onehot.pt"
+    }
+
+
 def test_a_run_that_fails_is_named_with_its_error_and_stops_no_other(start):
     made = start("model.layers=0,1")
     records = {record.values["model.layers"]: record for record in made.records().values()}

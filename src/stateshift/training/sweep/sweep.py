@@ -14,7 +14,7 @@ from stateshift.cells.experiment import read_experiment
 from stateshift.errors import StateshiftError, some
 from stateshift.files import sha256
 from stateshift.training.config import hydra_configs, training_settings
-from stateshift.training.data import with_features
+from stateshift.training.data import made_features, with_features
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.sweep.folder import SweepFolder
 from stateshift.training.sweep.job import SweepJob
@@ -97,7 +97,7 @@ def sweep(
         "init_from": Path(init_from).resolve() if init_from else None,
         "cache": Path(cache).resolve() if cache else None,
     }
-    tables = {} if pert_features else _tables(parsed, words, folder, config, missing)
+    tables = {} if pert_features else _tables(parsed, words, folder, config, columns, missing)
     folder = SweepFolder(folder.path.resolve())
     keys = tuple(folder.settings()["swept"])
     _launch(SweepJob(folder, parsed.path.resolve(), keys, tables, options), words)
@@ -137,32 +137,28 @@ def _checked(experiment: Experiment, words: SweepWords, pert_features: str | Pat
 
 
 def _tables(
-    experiment: Experiment, words: SweepWords, folder: SweepFolder, config: dict[str, Any], missing: str | None
+    experiment: Experiment,
+    words: SweepWords,
+    folder: SweepFolder,
+    config: dict[str, Any],
+    columns: Mapping[str, str] | None,
+    missing: str | None,
 ) -> dict[str | None, str]:
     """The features of each source made once for all runs: value of ``features`` → the word that names their table."""
-    from stateshift.features import create_features
+    from stateshift.cells import perturbed_genes
 
     choices = [values_of([f"features={v}"], ["features"])["features"] for v in words.swept.get("features", [])]
+    named = bool(choices) or any(word.startswith("features=") for word in words.fixed)
     tables = {}
     for choice in choices or [config["features"]]:
-        wanted = with_features(experiment, choice).features
-        if "table" in wanted or not wanted:
+        wanted = with_features(experiment, choice)
+        if "table" in wanted.features or not wanted.features:
             continue
-        source, fasta = wanted.get("source", "esm2"), wanted.get("fasta")
-        checkpoint = wanted.get("checkpoint")
-        if checkpoint is not None and experiment.resolve(checkpoint).is_file():
-            checkpoint = str(experiment.resolve(checkpoint))
-        path = folder.table(source)
+        path = folder.table(wanted.features.get("source", "esm2"))
         if not path.is_file():
-            create_features(
-                from_toml=experiment.path,
-                source=source,
-                fasta=experiment.resolve(fasta) if fasta else None,
-                checkpoint=checkpoint,
-                missing=missing or wanted.get("missing", "error"),
-                output=path,
-            )
-        tables[choice] = f"features={quoted(path.resolve())}"
+            policy = missing or wanted.features.get("missing", "error")
+            made_features(wanted, perturbed_genes(experiment.path, columns), path, policy).save(path)
+        tables[choice if named else None] = f"features={quoted(path.resolve())}"
     return tables
 
 
