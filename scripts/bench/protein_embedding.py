@@ -40,11 +40,11 @@ def model(shape: str, engine: str, precision: str):
     """A random model, the same for every engine; without AMX attention is in fp32 beside bf16."""
     from esm.data import Alphabet
 
-    from stateshift.proteins.esm2 import ProteinModel, _network
-    from stateshift.proteins.fair_esm import FairESM
-    from stateshift.proteins.memory import keep_freed_memory
-    from stateshift.proteins.network import ESM2, Shape
-    from stateshift.proteins.precision import attention_precision
+    from stateshift.proteins.esm2.fair_esm import FairESM
+    from stateshift.proteins.esm2.memory import keep_freed_memory
+    from stateshift.proteins.esm2.models import ProteinModel, _network
+    from stateshift.proteins.esm2.network import ESM2, Shape
+    from stateshift.proteins.esm2.precision import attention_precision
 
     told = Shape(*SHAPES[shape])
     torch.manual_seed(0)
@@ -65,7 +65,7 @@ def model(shape: str, engine: str, precision: str):
 
 def worker(way: str, shape: str, sequences: dict[str, str], line) -> None:
     """A process that embeds when it is told to, and says by clock and by processor how long it took."""
-    from stateshift.proteins.embed import embed_sequences
+    from stateshift.proteins.embedding.embed import embed_sequences
 
     theirs = way in FAIR_ESM
     esm = model(shape, "fair-esm" if theirs else "stateshift", "bf16" if way.endswith("bf16") else "fp32")
@@ -89,7 +89,7 @@ def proteins(every: int) -> dict[str, str]:
 
 
 def fair_esm_batches(sequences: dict[str, str], way: str) -> list[list[str]]:
-    from stateshift.proteins.batches import plan
+    from stateshift.proteins.embedding.batches import plan
 
     texts = list(sequences.values())
     if way.endswith("one by one"):
@@ -161,7 +161,7 @@ def memory() -> None:
 
 
 def one(shape: str, length: int) -> None:
-    from stateshift.proteins.embed import embed_sequences
+    from stateshift.proteins.embedding.embed import embed_sequences
 
     esm = model(shape, "stateshift", "fp32")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -175,7 +175,7 @@ def one(shape: str, length: int) -> None:
 def proteome(fasta: Path) -> None:
     """A proteome with the demo model, killed half-way and started again; everything that is written is counted."""
     from stateshift.proteins import EmbeddingStore
-    from stateshift.proteins.store import opened
+    from stateshift.proteins.store.reader import opened
 
     counting = (
         "import sys\nfrom stateshift.proteins import fill\nfrom stateshift.proteins.embed_file import embed_fasta\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stateshift.catalogue import PublicFile, entries, entry
-from stateshift.proteins.esm2 import HUB, PUBLISHED
+from stateshift.proteins.esm2.models import PUBLISHED
 
 
 def test_every_entry_says_where_it_comes_from_and_under_which_terms():
@@ -53,5 +53,5 @@ def test_what_users_ask_for_is_there():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_esm2_checkpoints_are_where_the_embedding_looks_for_them(name):
     model, regression = entry(name).files
-    assert model == PublicFile(f"{name}.pt", f"{HUB}/{name}.pt", model.size)
+    assert model == PublicFile(f"{name}.pt", f"https://dl.fbaipublicfiles.com/fair-esm/models/{name}.pt", model.size)
     assert regression.name == f"{name}-contact-regression.pt"

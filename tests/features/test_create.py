@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from stateshift import __version__
+from stateshift.catalogue.entries import entry
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features import create_features, read_gene_list
 from stateshift.files import sha256
 from stateshift.proteins import Recipe, StoreWriter, embed_proteins, embed_sequences, load_esm2
-from stateshift.proteins.esm2 import DEMO, DEMO_FILE
+from stateshift.proteins.esm2.models import DEMO, DEMO_FILE
 
 SEQUENCES = {
     "AAA1": "MKVLAAGGWERTSPQHNC",
@@ -160,8 +161,8 @@ def test_an_output_that_lacks_a_gene_or_is_no_table_is_refused_and_replaced_when
 
 
 def test_a_run_killed_midway_goes_on_with_the_rest_alone(job, monkeypatch):
-    import stateshift.proteins.fill as filling
-    from stateshift.proteins.embed import embed_group
+    import stateshift.proteins.store.fill as filling
+    from stateshift.proteins.embedding.embed import embed_group
 
     embedded = []
 
@@ -219,11 +220,10 @@ def test_without_a_fasta_one_sentence_names_the_flags(job):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["human_reviewed.fasta", "human_reviewed.fasta.gz"])
-def test_the_downloaded_proteome_serves_where_no_fasta_is_named(job, tmp_path, name):
-    (tmp_path / "cache").mkdir()
-    text = job["fasta"].read_bytes()
-    (tmp_path / "cache" / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+def test_the_downloaded_proteome_serves_where_no_fasta_is_named(job, tmp_path):
+    name = entry("uniprot_human").files[0].name
+    (tmp_path / "cache" / "uniprot_human").mkdir(parents=True)
+    (tmp_path / "cache" / "uniprot_human" / name).write_bytes(gzip.compress(job["fasta"].read_bytes()))
     assert create_features(**{**job, "fasta": None}).genes == list(SEQUENCES)
     assert provenance(job["output"])["fasta"] == name
 

@@ -131,7 +131,7 @@ def test_a_record_that_is_there_twice_counts_once(tmp_path):
 
 KILLED = """
     import os, signal, sys
-    from stateshift.proteins import fill, store_writer
+    from stateshift.proteins.store import fill, writer
     from stateshift.proteins.embed_file import embed_fasta
 
     left = int(sys.argv[3])
@@ -142,7 +142,7 @@ KILLED = """
             print(texts[number], flush=True)
             yield number, rows
 
-    put = store_writer.StoreWriter._put
+    put = writer.StoreWriter._put
 
     def dying(self, place, content):
         global left
@@ -152,7 +152,7 @@ KILLED = """
             os.kill(os.getpid(), signal.SIGKILL)
         put(self, place, content)
 
-    fill.embed_group, store_writer.StoreWriter._put = counted, dying
+    fill.embed_group, writer.StoreWriter._put = counted, dying
     embed_fasta(sys.argv[1], sys.argv[2], level="both", tokens_per_batch=1024)
 """
 

@@ -185,7 +185,9 @@ def test_esm2_features_named_in_the_toml_are_of_its_layer_and_pooling(screen):
     run = train(screen.toml, steps(2), output_dir=screen.folder, name="r")
     expected = dict(embed_proteins(load_esm2(), sequences, layer=2, pooling="max"))
     table = FeatureTable.load(run / "features.pt")
-    np.testing.assert_allclose(table.matrix(list(sequences)), np.stack([expected[gene] for gene in sequences]), atol=1e-5)
+    np.testing.assert_allclose(
+        table.matrix(list(sequences)), np.stack([expected[gene] for gene in sequences]), atol=1e-5
+    )
     assert list(screen.folder.glob("*.resume")) == []
 
 

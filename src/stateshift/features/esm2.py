@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import numpy as np
 
+from stateshift.catalogue import cache_folder, entry, is_here
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.sources import FeatureRequest
 from stateshift.files import sha256
 from stateshift.genes import GeneCoverage, GeneNames, proteins_of_genes
 from stateshift.proteins import EmbeddingStore, Recipe, fill_store, load_esm2, read_fasta
-from stateshift.proteins.batches import MAX_RESIDUES, WINDOWS
-from stateshift.proteins.esm2 import DEMO, checked_layer
-from stateshift.proteins.store_writer import is_of
+from stateshift.proteins.embedding.batches import MAX_RESIDUES, WINDOWS
+from stateshift.proteins.esm2.models import DEMO, checked_layer
+from stateshift.proteins.store.writer import is_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,9 @@ def resume_file(output: Path) -> Path:
 
 
 def downloaded_proteome() -> Path | None:
-    """The reviewed human proteome in ``$STATESHIFT_CACHE`` or ``~/.cache/stateshift``, where it was downloaded."""
-    cache = Path(os.environ.get("STATESHIFT_CACHE") or Path.home() / ".cache" / "stateshift")
-    named = (cache / "human_reviewed.fasta", cache / "human_reviewed.fasta.gz")
-    return next((path for path in named if path.is_file()), None)
+    """The reviewed human proteome where ``stateshift data get uniprot_human`` has put it in the cache."""
+    found = entry("uniprot_human")
+    return cache_folder() / found.name / found.files[0].name if is_here(found) else None
 
 
 def _covered(request: FeatureRequest, fasta: Path) -> GeneCoverage:

@@ -135,7 +135,7 @@ def _of_table(request: FeatureRequest, path: Path) -> Found:
 
 def _residue_model(residues: dict, aggregator: Path) -> str | None:
     """The ESM2 model that an aggregator takes, by its published name; None is the demo model."""
-    from stateshift.proteins.esm2 import DEMO, PUBLISHED
+    from stateshift.proteins.esm2.models import DEMO, PUBLISHED
 
     name = residues.get("model")
     if name == DEMO:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from stateshift.errors import StateshiftError
 from stateshift.files import written_beside
-from stateshift.proteins.batches import TOKENS_PER_BATCH
-from stateshift.proteins.embed import checked_level
-from stateshift.proteins.esm2 import load_esm2
+from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH
+from stateshift.proteins.embedding.embed import checked_level
+from stateshift.proteins.embedding.weights import read_weights
+from stateshift.proteins.esm2.models import load_esm2
 from stateshift.proteins.fasta import read_fasta, sequences_by_id
-from stateshift.proteins.fill import Recipe, fill_store
-from stateshift.proteins.store import PART, EmbeddingStore
-from stateshift.proteins.weights import read_weights
+from stateshift.proteins.store.fill import Recipe, fill_store
+from stateshift.proteins.store.reader import PART, EmbeddingStore
 
 logger = logging.getLogger(__name__)
 

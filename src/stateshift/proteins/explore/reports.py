@@ -8,8 +8,8 @@ import pandas as pd
 
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.files import written_beside
-from stateshift.proteins.batches import TOKENS_PER_BATCH
-from stateshift.proteins.esm2 import load_esm2
+from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH
+from stateshift.proteins.esm2.models import load_esm2
 from stateshift.proteins.explore.figures import map_figure, map_page, mutations_figure, save, scan_figure
 from stateshift.proteins.explore.mutants import Mutations, compare_mutants, masked_marginals, scan_mutants
 from stateshift.proteins.explore.mutants.calls import call_mutant

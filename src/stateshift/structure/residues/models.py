@@ -13,8 +13,8 @@ from torch import Tensor
 
 from stateshift.errors import StateshiftError
 from stateshift.proteins import ProteinModel
-from stateshift.proteins.batches import plan
-from stateshift.proteins.embed import embed_group
+from stateshift.proteins.embedding.batches import plan
+from stateshift.proteins.embedding.embed import embed_group
 from stateshift.structure.parsing import Chain
 from stateshift.structure.residues.geometry import WIDTH, local_geometry
 

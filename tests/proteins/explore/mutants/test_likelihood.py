@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stateshift.proteins import load_esm2
-from stateshift.proteins.batches import MAX_RESIDUES
+from stateshift.proteins.embedding.batches import MAX_RESIDUES
 from stateshift.proteins.explore.mutants.calls import call_mutant
 from stateshift.proteins.explore.mutants.likelihood import LETTERS, masked_log_probabilities, masked_marginals
 

@@ -45,7 +45,7 @@ def test_distances_are_those_of_embedding_each_mutant_alone(esm, tmp_path):
 
 
 def test_a_killed_scan_goes_on_and_a_whole_one_embeds_nothing(esm, tmp_path, monkeypatch):
-    import stateshift.proteins.fill as fill
+    import stateshift.proteins.store.fill as fill
 
     real, embedded = fill.embed_group, []
 

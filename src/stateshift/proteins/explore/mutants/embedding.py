@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.batches import TOKENS_PER_BATCH
-from stateshift.proteins.esm2 import ProteinModel
-from stateshift.proteins.fill import Recipe, fill_store
-from stateshift.proteins.store import PART, EmbeddingStore
+from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH
+from stateshift.proteins.esm2.models import ProteinModel
+from stateshift.proteins.store.fill import Recipe, fill_store
+from stateshift.proteins.store.reader import PART, EmbeddingStore
 
 
 def embed_once(

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stateshift.progress import track
-from stateshift.proteins.batches import MAX_RESIDUES, TOKENS_PER_BATCH
-from stateshift.proteins.esm2 import ProteinModel
+from stateshift.proteins.embedding.batches import MAX_RESIDUES, TOKENS_PER_BATCH
+from stateshift.proteins.esm2.models import ProteinModel
 from stateshift.proteins.explore.mutants.calls import Call
 
 LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stateshift.proteins.batches import TOKENS_PER_BATCH
-from stateshift.proteins.esm2 import ProteinModel
+from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH
+from stateshift.proteins.esm2.models import ProteinModel
 from stateshift.proteins.explore.mutants.calls import call_mutant
 from stateshift.proteins.explore.mutants.comparison import cosines, third_of
 from stateshift.proteins.explore.mutants.embedding import embed_once

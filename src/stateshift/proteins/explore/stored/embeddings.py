@@ -13,7 +13,7 @@ import numpy as np
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.proteins.explore.stored.files import READERS, kind_of
-from stateshift.proteins.store import FORMAT, EmbeddingStore
+from stateshift.proteins.store.reader import FORMAT, EmbeddingStore
 
 ID_KEYS = ("ids", "id", "names", "labels", "label", "accessions", "genes")
 NO_EMBEDDING = re.compile(r"contact|attention|logit|token|mask|length", re.IGNORECASE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stateshift.errors import InputProblems, StateshiftError
-from stateshift.proteins.weights import read_weights
+from stateshift.proteins.embedding.weights import read_weights
 
 SEQUENCES = {"a": "MKV", "b": "MK"}
 

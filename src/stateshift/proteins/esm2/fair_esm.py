@@ -10,7 +10,7 @@ from esm.model.esm2 import ESM2
 from torch import nn
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.network import Output, Shape, frequencies
+from stateshift.proteins.esm2.network import Output, Shape, frequencies
 
 # our name → fair-esm's
 NAMES = {
@@ -57,7 +57,7 @@ class FairESM(nn.Module):
     def forward(
         self, tokens: torch.Tensor, layers: Collection[int] = (), logits: bool = False, contacts: bool = False
     ) -> Output:
-        """As `stateshift.proteins.network.ESM2`; all layers and the head run, whatever is asked for."""
+        """As `stateshift.proteins.esm2.network.ESM2`; all layers and the head run, whatever is asked for."""
         if contacts and self.lacks:
             raise StateshiftError("The checkpoint holds no contact regression.")
         said = self.theirs(tokens, repr_layers=list(layers), return_contacts=contacts)

@@ -16,8 +16,8 @@ import torch
 
 from stateshift.errors import StateshiftError
 from stateshift.files import sha256
-from stateshift.proteins.esm2 import DEMO, DEMO_FILE, PUBLISHED, load_esm2
-from stateshift.proteins.precision import attention_precision, choose_precision
+from stateshift.proteins.esm2.models import DEMO, DEMO_FILE, PUBLISHED, load_esm2
+from stateshift.proteins.esm2.precision import attention_precision, choose_precision
 
 REGRESSION = ("contact_head.regression.weight", "contact_head.regression.bias")
 

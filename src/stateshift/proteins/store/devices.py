@@ -8,8 +8,8 @@ import lightning
 from torch import nn
 from torch.utils.data import DataLoader
 
-from stateshift.proteins.batches import Batch
-from stateshift.proteins.store_writer import StoreWriter
+from stateshift.proteins.embedding.batches import Batch
+from stateshift.proteins.store.writer import StoreWriter
 
 
 class _Embedding(lightning.LightningModule):
@@ -53,7 +53,7 @@ def embed_on_many(
     devices: int,
     nodes: int,
 ) -> StoreWriter:
-    """Fill a store from several processes; see `stateshift.proteins.fill.fill_store`.
+    """Fill a store from several processes; see `stateshift.proteins.store.fill.fill_store`.
 
     Returns
     -------

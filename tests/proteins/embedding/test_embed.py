@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.embed import embed_proteins, embed_sequences
-from stateshift.proteins.esm2 import load_esm2
+from stateshift.proteins.embedding.embed import embed_proteins, embed_sequences
+from stateshift.proteins.esm2.models import load_esm2
 
 
 @pytest.fixture(scope="module")

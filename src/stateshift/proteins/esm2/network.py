@@ -96,6 +96,15 @@ class Block(nn.Module):
         self, x: torch.Tensor, rotation: torch.Tensor, seen: Seen, need_attention: bool = False
     ) -> torch.Tensor | None:
         """Change x (B, T, D) in place; return the attention maps (B, H, T, T) where they are needed."""
+        attended, maps = self.attended(x, rotation, seen, need_attention)
+        x += attended
+        x += self.fed(x)
+        return maps
+
+    def attended(
+        self, x: torch.Tensor, rotation: torch.Tensor, seen: Seen, need_attention: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What attention adds to x (B, T, D), and its maps (B, H, T, T) where they are needed."""
         dtype = self.qkv.weight.dtype
         q, k, v = self._queries_keys_values(self.attention_norm(x).to(dtype), rotation, seen.dtype)
         maps = None
@@ -105,9 +114,11 @@ class Block(nn.Module):
             attended = (maps @ v.float()).transpose(1, 2)
         else:
             attended = seen.attended(q, k, v)
-        x += self.out(attended.flatten(2).to(dtype))
-        x += self.down(gelu(self.up(self.mlp_norm(x).to(dtype))))
-        return maps
+        return self.out(attended.flatten(2).to(dtype)), maps
+
+    def fed(self, x: torch.Tensor) -> torch.Tensor:
+        """What the feed-forward adds to x (B, T, D)."""
+        return self.down(gelu(self.up(self.mlp_norm(x).to(self.up.weight.dtype))))
 
     def _queries_keys_values(
         self, x: torch.Tensor, rotation: torch.Tensor, dtype: torch.dtype

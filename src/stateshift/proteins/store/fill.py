@@ -13,11 +13,11 @@ import numpy as np
 
 from stateshift.errors import StateshiftError
 from stateshift.progress import track
-from stateshift.proteins.batches import TOKENS_PER_BATCH, WINDOWS, Batch, check_budget, padding, plan
-from stateshift.proteins.embed import Rows, embed_group
-from stateshift.proteins.esm2 import ProteinModel, checked_layer
-from stateshift.proteins.pooling import check_pooling
-from stateshift.proteins.store_writer import StoreWriter
+from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH, WINDOWS, Batch, check_budget, padding, plan
+from stateshift.proteins.embedding.embed import Rows, embed_group
+from stateshift.proteins.embedding.pooling import check_pooling
+from stateshift.proteins.esm2.models import ProteinModel, checked_layer
+from stateshift.proteins.store.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def fill_store(
             writer.add(number, _values(rows, recipe, weights.get(number)))
 
     if devices * nodes > 1:
-        from stateshift.proteins.devices import embed_on_many
+        from stateshift.proteins.store.devices import embed_on_many
 
         return embed_on_many(esm.network, open_store, embed, lambda w: groups_left(w, tokens_per_batch), devices, nodes)
     writer = open_store(alone=True)

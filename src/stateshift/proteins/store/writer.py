@@ -16,7 +16,7 @@ from stateshift import __version__
 from stateshift.errors import StateshiftError
 from stateshift.files import is_disk_full, written_beside
 from stateshift.progress import track
-from stateshift.proteins.store import FORMAT, checksum, digest_of, due_size, opened
+from stateshift.proteins.store.reader import FORMAT, checksum, digest_of, due_size, opened
 
 logger = logging.getLogger(__name__)
 

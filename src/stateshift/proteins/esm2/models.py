@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     import torch
     from esm.data import Alphabet
 
-    from stateshift.proteins.network import Output, Shape
+    from stateshift.proteins.esm2.network import Output, Shape
 
 logger = logging.getLogger(__name__)
 
 DEMO = "stateshift-demo-esm2"
-DEMO_FILE = Path(__file__).resolve().parents[1] / "data" / "demo_esm.pt"
+DEMO_FILE = Path(__file__).resolve().parents[2] / "data" / "demo_esm.pt"
 PUBLISHED = (
     "esm2_t6_8M_UR50D",
     "esm2_t12_35M_UR50D",
@@ -43,7 +43,7 @@ class ProteinModel:
     Parameters
     ----------
     network
-        `stateshift.proteins.network.ESM2`, or fair-esm's behind the same call, in evaluation mode.
+        `stateshift.proteins.esm2.network.ESM2`, or fair-esm's behind the same call, in evaluation mode.
     alphabet
         fair-esm's alphabet.
     name
@@ -112,7 +112,7 @@ class ProteinModel:
         """
         import torch
 
-        from stateshift.proteins.network import Output
+        from stateshift.proteins.esm2.network import Output
 
         meant = {layer: checked_layer(layer, self.layers) for layer in layers}
         device = next(self.network.parameters()).device
@@ -151,9 +151,9 @@ def load_esm2(
     import torch
     from esm.data import Alphabet
 
-    from stateshift.proteins.checkpoint import files_of, read_checkpoint
-    from stateshift.proteins.memory import keep_freed_memory
-    from stateshift.proteins.precision import attention_precision, choose_precision
+    from stateshift.proteins.esm2.checkpoint import files_of, read_checkpoint
+    from stateshift.proteins.esm2.memory import keep_freed_memory
+    from stateshift.proteins.esm2.precision import attention_precision, choose_precision
 
     if engine not in ENGINES:
         raise StateshiftError(f"`{engine}` is no engine{suggestion(engine, ENGINES)}.")
@@ -163,7 +163,7 @@ def load_esm2(
     if place.type == "cpu":
         keep_freed_memory()
     if engine == "fair-esm":
-        from stateshift.proteins.fair_esm import FairESM
+        from stateshift.proteins.esm2.fair_esm import FairESM
 
         if precision == "bf16":
             raise StateshiftError("The engine fair-esm runs in fp32: leave out bf16, or choose the engine stateshift.")
@@ -256,7 +256,7 @@ def _network(shape: Shape, weights: dict[str, torch.Tensor], precision: str, att
     """Our network with the weights; matrices of the blocks in the precision, all else in fp32."""
     import torch
 
-    from stateshift.proteins.network import ESM2, frequencies, paired
+    from stateshift.proteins.esm2.network import ESM2, frequencies, paired
 
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16}
     with torch.device("meta"):

@@ -14,7 +14,7 @@ from stateshift.errors import StateshiftError, some
 if TYPE_CHECKING:
     import torch
 
-    from stateshift.proteins.network import Shape
+    from stateshift.proteins.esm2.network import Shape
 
 HUGGING_FACE_FILES = (
     "model.safetensors",
@@ -155,7 +155,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _fair_esm(content: Mapping[str, Any], path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
-    from stateshift.proteins.network import Shape
+    from stateshift.proteins.esm2.network import Shape
 
     if "args" in content:
         arch = getattr(content["args"], "arch", "unknown")
@@ -177,7 +177,7 @@ def _fair_esm(content: Mapping[str, Any], path: Path) -> tuple[Shape, dict[str, 
 
 
 def _hugging_face_shape(config: Path, path: Path) -> Shape:
-    from stateshift.proteins.network import Shape
+    from stateshift.proteins.esm2.network import Shape
 
     if config.name != "config.json" or not config.is_file():
         raise StateshiftError(
@@ -256,7 +256,7 @@ def _checked(weights: dict[str, torch.Tensor], shape: Shape, path: Path) -> dict
     """The weights, once every name and dimension is what the shape says."""
     import torch
 
-    from stateshift.proteins.network import ESM2
+    from stateshift.proteins.esm2.network import ESM2
 
     whole = f"{path} is not a whole ESM2 checkpoint:"
     if min(shape.layers, shape.width, shape.heads) < 1 or shape.width % (2 * shape.heads):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.batches import Piece, padding, plan, windows
+from stateshift.proteins.embedding.batches import Piece, padding, plan, windows
 from stateshift.proteins.fasta import read_fasta
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.progress import track
-from stateshift.proteins.batches import TOKENS_PER_BATCH, Batch, plan
-from stateshift.proteins.esm2 import ProteinModel, checked_layer
-from stateshift.proteins.pooling import pool
+from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH, Batch, plan
+from stateshift.proteins.embedding.pooling import pool
+from stateshift.proteins.esm2.models import ProteinModel, checked_layer
 
 LEVELS = ("residue", "protein", "both")
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.checkpoint import from_fair_esm
-from stateshift.proteins.esm2 import _network, load_esm2
-from stateshift.proteins.fair_esm import FairESM
-from stateshift.proteins.network import MASK, PAD, Seen, paired
+from stateshift.proteins.esm2.checkpoint import from_fair_esm
+from stateshift.proteins.esm2.fair_esm import FairESM
+from stateshift.proteins.esm2.models import _network, load_esm2
+from stateshift.proteins.esm2.network import MASK, PAD, Seen, paired
 
 # published width, its heads, and how many layers are enough here
 WIDTHS = [(320, 20, 3), (480, 20, 3), (640, 20, 2), (1280, 20, 2), (2560, 40, 1), (5120, 40, 1)]

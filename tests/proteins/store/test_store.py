@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.store import EmbeddingStore
-from stateshift.proteins.store_writer import StoreWriter
+from stateshift.proteins.store.reader import EmbeddingStore
+from stateshift.proteins.store.writer import StoreWriter
 
 SEQUENCES = {"a": "MKV", "b": "MK" * 50, "same as a": "MKV", "c": "W" * 300}
 SETTINGS = {"model_sha256": "0", "layer": 6, "pooling": "mean"}

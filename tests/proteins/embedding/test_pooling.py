@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.pooling import POOLINGS, pool
+from stateshift.proteins.embedding.pooling import POOLINGS, pool
 
 ROWS = np.array([[1.0, -2.0], [3.0, 0.0], [8.0, 5.0]], dtype=np.float32)
 BOS, EOS = np.array([10.0, 20.0]), np.array([3.0, 7.0])

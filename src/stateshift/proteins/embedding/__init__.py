@@ -1,0 +1,1 @@
+"""Residue rows of proteins, in batches within a budget, and one vector a protein."""
