@@ -1,0 +1,1 @@
+"""ESM2 conditioned on a homolog: trained, sampled from, read."""

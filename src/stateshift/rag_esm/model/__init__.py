@@ -1,0 +1,1 @@
+"""The network: ESM2 that reads a homolog, and its files."""
