@@ -99,3 +99,35 @@ def protein_maker():
         return "".join(np.random.default_rng(seed).choice(list("LAGVSERTIDPKQNFYMHWC"), length))
 
     return make
+
+
+def relative(sequence: str, changes: int, seed: int) -> str:
+    """A protein with some residues replaced."""
+    rng = np.random.default_rng(seed)
+    letters = np.array(list(sequence))
+    letters[rng.choice(len(letters), changes, replace=False)] = rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), changes)
+    return "".join(letters)
+
+
+@pytest.fixture(scope="session")
+def family_maker(protein_maker):
+    """Members of a family: a protein and its relatives, each with more replaced residues than the one before."""
+
+    def make(seed: int, members: int = 5, length: int = 40) -> list[str]:
+        first = protein_maker(length, seed)
+        return [first, *(relative(first, 4 * i, 100 * seed + i) for i in range(1, members))]
+
+    return make
+
+
+@pytest.fixture
+def families(tmp_path, family_maker):
+    """A FASTA and classes of eight families of five, and a lonely protein."""
+    records, classes = [], []
+    for family in range(8):
+        for number, sequence in enumerate(family_maker(family)):
+            records.append(f">p{family}{number}\n{sequence}")
+            classes.append(f"p{family}{number}\ta.1.1.{family}")
+    (tmp_path / "p.fasta").write_text("\n".join([*records, ">alone\nMKVLAGWERTSPQHNCFY"]) + "\n")
+    (tmp_path / "classes.tsv").write_text("\n".join([*classes, "alone\tb.1.1.1"]) + "\n")
+    return tmp_path / "p.fasta", tmp_path / "classes.tsv"

@@ -1,0 +1,1 @@
+"""Homologs: clusters of related proteins, and those of any one protein."""

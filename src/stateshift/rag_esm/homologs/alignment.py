@@ -1,0 +1,59 @@
+"""How alike two sequences are: by aligned columns, by global alignment, or by shared k-mers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stateshift.errors import StateshiftError
+
+K = 3
+
+
+def identity(a: str, b: str) -> float:
+    """Identical residues of the best global alignment (BLOSUM62, gaps 11 and 1), divided by the shorter length.
+
+    Raises
+    ------
+    StateshiftError
+        Neither parasail nor biopython is installed.
+    """
+    try:
+        import parasail
+    except ImportError:
+        return _by_biopython(a, b)
+    found = parasail.sg_stats_striped_16(a, b, 11, 1, parasail.blosum62)
+    return found.matches / min(len(a), len(b))
+
+
+def hamming(aligned: Sequence[str], row: int) -> np.ndarray:
+    """(N,) shares of the query's columns in which each row differs from row `row`; its own is 0."""
+    columns = np.array([list(text) for text in aligned])
+    query = columns[row]
+    there = query != "-"
+    return (columns[:, there] != query[there]).mean(axis=1) if there.any() else np.zeros(len(columns))
+
+
+def kmers(sequence: str, k: int = K) -> set[str]:
+    """The k-mers of a sequence.
+
+    Examples
+    --------
+    >>> sorted(kmers("MKVLA"))
+    ['KVL', 'MKV', 'VLA']
+    """
+    return {sequence[i : i + k] for i in range(len(sequence) - k + 1)}
+
+
+def _by_biopython(a: str, b: str) -> float:
+    try:
+        from Bio import Align
+        from Bio.Align import substitution_matrices
+    except ImportError as error:
+        raise StateshiftError("Aligning needs parasail: install it with `pip install 'stateshift[rag]'`.") from error
+    aligner = Align.PairwiseAligner(open_gap_score=-11, extend_gap_score=-1, end_gap_score=0.0)
+    aligner.substitution_matrix = substitution_matrices.load("BLOSUM62")
+    best = aligner.align(a.replace("U", "C").replace("O", "K"), b.replace("U", "C").replace("O", "K"))[0]
+    pairs = ((a[i], b[j]) for (s, e), (t, _) in zip(*best.aligned) for i, j in zip(range(s, e), range(t, t + e - s)))
+    return sum(x == y for x, y in pairs) / min(len(a), len(b))

@@ -1,0 +1,149 @@
+"""Homologs of any protein in a database of sequences: by alignment, by MMseqs2 or by embedding."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from stateshift.errors import StateshiftError, suggestion
+from stateshift.progress import track
+from stateshift.rag_esm.homologs.alignment import identity, kmers
+
+logger = logging.getLogger(__name__)
+
+WAYS = ("alignment", "mmseqs", "embedding")
+CANDIDATES = 50
+"""Sequences that share the most k-mers with a query and are aligned to it."""
+LEAST_IDENTITY = 0.2
+"""Below, two sequences are as alike as any two."""
+
+
+class Homolog(NamedTuple):
+    """A database sequence: its name, its residues, and how alike it is (identity, or cosine by embedding)."""
+
+    name: str
+    sequence: str
+    score: float
+
+
+def find_homologs(
+    queries: Mapping[str, str],
+    database: Mapping[str, str],
+    *,
+    by: str = "alignment",
+    top_k: int = 10,
+    checkpoint: str | Path | None = None,
+) -> dict[str, list[Homolog]]:
+    """The database sequences most alike to each query, best first; never the query itself nor its twins.
+
+    Parameters
+    ----------
+    queries, database
+        Name → sequence.
+    by
+        ``alignment``: the 50 that share the most 3-mers, weighted by their rarity, ranked by identity of a
+        global alignment, at 20 % or more; ``mmseqs``: MMseqs2's ``easy-search``, which has to be installed;
+        ``embedding``: cosine of mean ESM2 embeddings.
+    top_k
+        Most homologs a query.
+    checkpoint
+        The ESM2 model of ``embedding``; None is the embedded demo model.
+
+    Returns
+    -------
+    dict
+        Query → homologs; an empty list where there is none.
+
+    Raises
+    ------
+    StateshiftError
+        The way is unknown or what it needs isn't installed; `top_k` is under 1; the database is empty.
+    """
+    if by not in WAYS:
+        raise StateshiftError(f"There is no way to find homologs `{by}`{suggestion(by, WAYS)}.")
+    if top_k < 1 or not database:
+        raise StateshiftError("Finding homologs needs a database with sequences and a --top-k of 1 or more.")
+    if by == "mmseqs":
+        ranked = _by_mmseqs(queries, database)
+    elif by == "embedding":
+        ranked = _by_embedding(queries, database, top_k, checkpoint)
+    else:
+        ranked = _by_alignment(queries, database)
+    return {
+        query: [hit for hit in ranked.get(query, []) if hit.name != query and hit.sequence != sequence][:top_k]
+        for query, sequence in queries.items()
+    }
+
+
+def _by_alignment(queries: Mapping[str, str], database: Mapping[str, str]) -> dict[str, list[Homolog]]:
+    holders: dict[str, list[str]] = {}
+    for name, sequence in database.items():
+        for word in kmers(sequence):
+            holders.setdefault(word, []).append(name)
+    found = {}
+    for query, sequence in track(queries.items(), "Finding homologs", total=len(queries)):
+        shared: Counter[str] = Counter()
+        for word in sorted(kmers(sequence)):
+            there = holders.get(word, ())
+            for name in there:
+                shared[name] += 1 / len(there)
+        others = [n for n, _ in shared.most_common() if n != query and database[n] != sequence][:CANDIDATES]
+        hits = [Homolog(name, database[name], identity(sequence, database[name])) for name in others]
+        found[query] = sorted((h for h in hits if h.score >= LEAST_IDENTITY), key=lambda h: -h.score)
+    return found
+
+
+def _by_embedding(
+    queries: Mapping[str, str], database: Mapping[str, str], top_k: int, checkpoint: str | Path | None
+) -> dict[str, list[Homolog]]:
+    import numpy as np
+
+    from stateshift.proteins import embed_proteins, load_esm2
+    from stateshift.vector_index import VectorIndex
+
+    esm = load_esm2(checkpoint)
+    index = VectorIndex(esm.width)
+    index.add(dict(embed_proteins(esm, database)))
+    asked = dict(embed_proteins(esm, queries))
+    # its twins and itself fall away afterwards, so as many more are asked for
+    twins = Counter(database.values())
+    more = top_k + 1 + max(twins[sequence] for sequence in queries.values())
+    hits = index.search(np.stack([asked[query] for query in queries]), more)
+    return {q: [Homolog(h.name, database[h.name], h.score) for h in found] for q, found in zip(queries, hits)}
+
+
+def _by_mmseqs(queries: Mapping[str, str], database: Mapping[str, str]) -> dict[str, list[Homolog]]:
+    program = shutil.which("mmseqs")
+    if program is None:
+        raise StateshiftError("MMseqs2 is not installed (no `mmseqs` on the path): use --by alignment, or install it.")
+    found: dict[str, list[Homolog]] = {query: [] for query in queries}
+    names, targets = list(queries), list(database)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        # numbers for names: MMseqs2 cuts headers at blanks and pipes
+        for file, table, order in (("q.fasta", queries, names), ("t.fasta", database, targets)):
+            (place / file).write_text("".join(f">{i}\n{table[name]}\n" for i, name in enumerate(order)))
+        words = [
+            program,
+            "easy-search",
+            "q.fasta",
+            "t.fasta",
+            "hits.tsv",
+            "tmp",
+            "--format-output",
+            "query,target,fident",
+        ]
+        done = subprocess.run([*words, "-v", "1"], cwd=place, capture_output=True, text=True)
+        if done.returncode:
+            raise StateshiftError(f"MMseqs2 failed: {(done.stderr or done.stdout).strip()[-300:]}")
+        for line in (place / "hits.tsv").read_text().splitlines():
+            query, target, score = line.split("\t")
+            name = targets[int(target)]
+            found[names[int(query)]].append(Homolog(name, database[name], float(score)))
+    return {query: sorted(hits, key=lambda h: -h.score) for query, hits in found.items()}

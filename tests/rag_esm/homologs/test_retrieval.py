@@ -1,0 +1,94 @@
+"""Which homologs are found and which contexts drawn; never a protein's own sequence."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from stateshift.errors import StateshiftError
+from stateshift.rag_esm.homologs.alignment import identity
+from stateshift.rag_esm.homologs.choice import CHOICES, Contexts
+from stateshift.rag_esm.homologs.clusters import Cluster
+from stateshift.rag_esm.homologs.retrieval import find_homologs
+
+HAS_MMSEQS = pytest.mark.skipif(shutil.which("mmseqs") is None, reason="MMseqs2 is not installed")
+
+
+@pytest.fixture
+def database(family_maker):
+    """Six families of five, under names of family and rank; p00twin is p00 again."""
+    found = {f"p{f}{i}": s for f in range(6) for i, s in enumerate(family_maker(f, length=60))}
+    return found | {"p00twin": found["p00"]}
+
+
+@pytest.mark.parametrize("by", ["alignment", pytest.param("mmseqs", marks=HAS_MMSEQS), "embedding"])
+def test_the_family_is_found_and_neither_the_protein_itself_nor_its_twin(database, by):
+    queries = {name: database[name] for name in ("p00", "p30")}
+    found = find_homologs(queries, database, by=by, top_k=2)
+    assert [h.name for h in found["p00"]] == ["p01", "p02"]
+    assert [h.name for h in found["p30"]] == ["p31", "p32"]
+
+
+def test_a_stranger_has_no_homolog_by_alignment(database):
+    assert find_homologs({"w": "W" * 40}, database) == {"w": []}
+
+
+def test_identity_is_that_of_the_shorter_sequence():
+    assert identity("MKVLAGWERTSPQ", "MKVLAGWERTSPQ") == 1
+    assert identity("MKVLAGWERT", "GGGGGMKVLAGWERTGGG") == 1
+    assert identity("MKVLAGWERT", "MKVLACWERT") == pytest.approx(0.9)
+
+
+def test_an_unknown_way_or_an_empty_database_is_refused(database):
+    with pytest.raises(StateshiftError, match="did you mean `alignment`"):
+        find_homologs({"p00": "MK"}, database, by="alignement")
+    with pytest.raises(StateshiftError, match="database with sequences"):
+        find_homologs({"p00": "MK"}, {})
+
+
+@pytest.fixture
+def cluster(family_maker):
+    """Forty aligned relatives in disorder; the last is a twin of the first."""
+    members = family_maker(1, members=9, length=40)
+    near = [members[0][:i] + "W" + members[0][i + 1 :] for i in range(1, 31)]
+    sequences = (members[0], *members[:0:-1], *near, members[0])
+    return Cluster("c", tuple(map(str, range(len(sequences)))), sequences, sequences)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_no_choice_shows_a_protein_itself_or_its_twin(cluster, choice):
+    rng = np.random.default_rng(0)
+    drawn = [Contexts(choice, 3).draw(cluster, 0, rng) for _ in range(100)]
+    assert not {0, len(cluster) - 1} & set(drawn)
+
+
+def test_choices_reach_as_far_down_the_ranks_as_they_say(cluster):
+    rng = np.random.default_rng(0)
+    ranked = Contexts("nearest").ranked(cluster, 0).tolist()
+    rank = {member: r for r, member in enumerate(ranked)}
+    furthest = {}
+    for choice in CHOICES:
+        ranks = [rank[Contexts(choice, 5).draw(cluster, 0, rng)] for _ in range(300)]
+        furthest[choice] = max(ranks)
+        if choice == "exponential":
+            share = Counter(ranks)[0] / 300
+            assert share == pytest.approx((1 - np.exp(-1 / 5)) / (1 - np.exp(-len(ranked) / 5)), abs=0.08)
+    assert furthest["nearest"] == 0
+    assert furthest["nearest-tenth"] == -(-len(ranked) // 10) - 1
+    assert furthest["top-k"] == 4
+    assert furthest["random"] == len(ranked) - 1
+
+
+def test_unaligned_members_are_ranked_by_pairwise_alignment(family_maker):
+    members = family_maker(2, members=5, length=60)
+    cluster = Cluster("c", tuple("abcde"), (members[3], members[0], members[4], members[1], members[2]))
+    by_identity = sorted((0, 2, 3, 4), key=lambda i: -identity(cluster.sequences[1], cluster.sequences[i]))
+    assert Contexts("nearest").ranked(cluster, 1).tolist() == by_identity == [3, 4, 0, 2]
+
+
+def test_a_family_of_twins_is_refused_by_name():
+    with pytest.raises(StateshiftError, match="Cluster `c` has no other sequence than `a`"):
+        Contexts().draw(Cluster("c", ("a", "b"), ("MK", "MK")), 0, np.random.default_rng(0))

@@ -1,0 +1,112 @@
+"""Clusters from alignments, groups, folders, data sets and classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stateshift.errors import InputProblems, StateshiftError
+from stateshift.rag_esm.homologs.alignment import hamming
+from stateshift.rag_esm.homologs.clusters import Cluster, read_clusters, write_clusters
+from stateshift.rag_esm.homologs.data import make_data, read_data
+from stateshift.rag_esm.homologs.sources import read_a3m, read_source
+
+A3M = ">first\nMK-LA\n>second some words\nMKvvGL-\n>twin\nMK-LA\n>\nM-GLA\n"
+
+
+def test_an_a3m_gives_sequences_with_insertions_and_columns_without(tmp_path):
+    (tmp_path / "f.a3m").write_text(A3M)
+    cluster = read_a3m(tmp_path / "f.a3m")
+    assert cluster.ids == ("first", "second", "f_4")
+    assert cluster.sequences[:2] == ("MKLA", "MKVVGL")
+    assert cluster.aligned[:2] == ("MK-LA", "MKGL-")
+    np.testing.assert_allclose(hamming(("MK-LA", "MKGL-", "AK-LA"), 0), [0, 1 / 4, 1 / 4])
+
+
+def test_rows_of_other_lengths_and_strange_letters_are_all_named(tmp_path):
+    (tmp_path / "f.a3m").write_text(">a\nMKLA\n>b\nMKL\n>c\nMK1A\n")
+    with pytest.raises(InputProblems) as caught:
+        read_a3m(tmp_path / "f.a3m")
+    assert len(caught.value.problems) == 2
+    assert "row `b` has 3 columns, the first row 4" in str(caught.value)
+
+
+def test_the_real_alignments_are_read_whole(shared_data):
+    for file in sorted((shared_data / "proteins" / "msa").glob("*.a3m")):
+        cluster = read_a3m(file)
+        assert len(cluster) > 50
+        assert len({len(row) for row in cluster.aligned}) == 1
+        assert len(set(cluster.sequences)) == len(cluster)
+        kept = [row.replace("-", "") for row in cluster.aligned]
+        assert all(len(a) <= len(b) for a, b in zip(kept, cluster.sequences))
+
+
+def test_groups_of_headers_folders_and_data_sets_give_the_same_clusters(tmp_path):
+    groups = {"fam1": ["MKLAV", "MKLAG"], "fam2": ["GGWWT", "GGWWS", "GGWWA"]}
+    rows = [(f"{g}_{i}", g, s) for g, members in groups.items() for i, s in enumerate(members)]
+    (tmp_path / "named.fasta").write_text("".join(f">{n} cluster={g} x\n{s}\n" for n, g, s in rows))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for g in groups:
+        (folder / f"{g}.fasta").write_text("".join(f">{n}\n{s}\n" for n, h, s in rows if h == g))
+    table = tmp_path / "set"
+    table.mkdir()
+    pd.DataFrame(rows, columns=["id", "cluster", "sequence"]).to_parquet(table / "part-0.parquet")
+    expected = {g: tuple(members) for g, members in groups.items()}
+    for source in ("named.fasta", "folder", "set"):
+        assert {c.name: c.sequences for c in read_source(tmp_path / source)} == expected, source
+
+
+def test_openproteinsets_folders_are_named_by_their_accession(tmp_path):
+    place = tmp_path / "1abc_A" / "a3m"
+    place.mkdir(parents=True)
+    (place / "bfd_uniclust_hits.a3m").write_text(">q\nMKLA\n>r\nMKLG\n")
+    assert [c.name for c in read_source(tmp_path)] == ["1abc_A"]
+
+
+def test_clusters_come_back_from_their_file(tmp_path):
+    clusters = [Cluster("a", ("x", "y"), ("MK", "MA"), ("MK", "MA")), Cluster("b", ("z",), ("GG",))]
+    write_clusters(clusters, tmp_path / "c.jsonl")
+    assert read_clusters(tmp_path / "c.jsonl") == clusters
+    (tmp_path / "bad.jsonl").write_text('{"name": "a"}\nno\n')
+    with pytest.raises(InputProblems, match="2 problems"):
+        read_clusters(tmp_path / "bad.jsonl")
+
+
+def test_families_split_whole_and_lonely_ones_are_left_out_and_counted(families, tmp_path, caplog):
+    fasta, classes = families
+    told = make_data(fasta, tmp_path / "data", classes=classes, val_share=0.25)
+    train, val = read_data(tmp_path / "data")
+    assert (told["train_clusters"], told["val_clusters"], told["left_out_small"]) == (6, 2, 1)
+    assert {c.name for c in train} & {c.name for c in val} == set()
+    assert {s for c in train for s in c.sequences} & {s for c in val for s in c.sequences} == set()
+    assert "fewer than 2 members are left out: b.1.1.1" in caplog.text
+
+
+def test_a_sequence_of_two_clusters_is_not_on_both_sides(tmp_path):
+    members = ["MKLAV", "MKLAG", "MKLAW"]
+    text = "".join(
+        f">{g}/{i}\n{s}\n" for g in "ab" for i, s in enumerate([*members, g.upper() * 5, "C" + g.upper() * 5])
+    )
+    (tmp_path / "f.fasta").write_text(text)
+    told = make_data(tmp_path / "f.fasta", tmp_path / "data", val_share=0.5)
+    train, val = read_data(tmp_path / "data")
+    assert told["left_out_shared"] == 3
+    assert not {s for c in train for s in c.sequences} & {s for c in val for s in c.sequences}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(">a\nMK\n>b\nMA\n", "2 records name no group"), (">g/a\nMKV\n>h/b\nMAV\n", "gives 0 clusters of 2 members")],
+)
+def test_sequences_without_groups_and_families_of_one_are_refused(tmp_path, text, words):
+    (tmp_path / "f.fasta").write_text(text)
+    with pytest.raises(StateshiftError, match=words):
+        make_data(tmp_path / "f.fasta", tmp_path / "data")
+
+
+def test_scop_families_become_clusters(shared_data, tmp_path):
+    proteins = shared_data / "proteins"
+    told = make_data(proteins / "scop40.fasta", tmp_path / "d", classes=proteins / "scop40_classes.tsv", min_members=5)
+    assert told["train_clusters"] + told["val_clusters"] == 466
