@@ -10,7 +10,9 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
-app = typer.Typer(help="Pseudobulk effects: mean shifts of every perturbation in every context.", no_args_is_help=True)
+app = typer.Typer(
+    help="What perturbations did, from cells or from tables, and what others would do.", no_args_is_help=True
+)
 
 
 @app.callback()
@@ -61,6 +63,76 @@ def estimate(
     console.print(_shown("Strongest effects", headings, strongest_effects(table)))
     simulated = " of simulated cells" if table.simulated else ""
     typer.echo(f"{output}: {len(table):,} effects{simulated} on {len(table.genes):,} genes, scale {table.scale}.")
+
+
+@app.command()
+def fit(
+    calls: Annotated[Path, typer.Argument(help="A table: perturbation, gene, label or value, perhaps context, split.")],
+    features: Annotated[Path, typer.Option(help="A feature table of the perturbed genes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    response_features: Annotated[Path | None, typer.Option(help="A feature table of the response genes.")] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="stack, or of strength, neighbours, smoother, bilinear, transfer, forest, ridge, knn, additive, "
+            "context_mean, mean: one, or several parted by commas."
+        ),
+    ] = "stack",
+    regime: Annotated[str, typer.Option(help="T: tested targets train nowhere; C: they may in other contexts.")] = "T",
+    aliases: Annotated[Path | None, typer.Option(help="HGNC's table: one gene under two names is one.")] = None,
+    in_context: Annotated[str, typer.Option(help="The context of a table that names none.")] = "unnamed",
+) -> None:
+    """Fit an effect model on calls (0/1) or values; weights are chosen on inner folds that hold genes out."""
+    from stateshift.effects.calls import fit_effects
+
+    fitted = fit_effects(
+        calls,
+        features,
+        output,
+        response_features=response_features,
+        model=model,
+        regime=regime,
+        aliases=aliases,
+        in_context=in_context,
+    )
+    for member, weight in zip(fitted.about["members"], fitted.about["weights"]):
+        typer.echo(f"{member}: weight {weight:.3f}")
+    typer.echo(f"{output}: {len(fitted.train):,} perturbations in their contexts × {len(fitted.train.genes):,} genes.")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder of `effects fit`.")],
+    perturb: Annotated[Path, typer.Option(help="A file of perturbations, one a line; A+B is a double.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .csv to write.")],
+    context: Annotated[str | None, typer.Option(help="One training context; default all of them.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+) -> None:
+    """Predict every response gene: a probability where labels were fitted, else a value."""
+    from stateshift.effects.calls import predict_effects
+
+    frame = predict_effects(model, perturb, output, context=context, overwrite=overwrite)
+    of_pair = frame.drop_duplicates(["perturbation", "context"])["route"].value_counts()
+    routes = ", ".join(f"{route} {n:,}" for route, n in of_pair.items())
+    typer.echo(f"{output}: {len(frame):,} rows; perturbations in their contexts by route: {routes}.")
+
+
+@app.command()
+def score(
+    scores: Annotated[Path, typer.Argument(help="A .csv of `effects predict`.")],
+    truth: Annotated[Path, typer.Argument(help="The table of calls or values.")],
+    split: Annotated[str, typer.Option(help="Which of its rows: train, val or test.")] = "test",
+    seed: Annotated[int, typer.Option(min=0, help="Draws the resamples of the interval.")] = 0,
+) -> None:
+    """AUC per response gene of calls, Pearson per perturbation of values, with an interval over perturbations."""
+    from rich.console import Console
+
+    from stateshift.effects.calls import score_effects
+
+    headings = ("context", "metric", "score", "low", "high", "averaged", "pairs")
+    Console().print(
+        _shown(f"{scores} against {truth}, {split}", headings, score_effects(scores, truth, split=split, seed=seed))
+    )
 
 
 def _shown(title: str, headings: tuple[str, ...], frame: pd.DataFrame) -> object:

@@ -1,0 +1,234 @@
+"""Members fitted on training effects, and the weights by which inner folds put them together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.calls.bilinear import fit_bilinear
+from stateshift.effects.calls.forest import fit_forest
+from stateshift.effects.calls.residuals import GeneMeans
+from stateshift.effects.calls.smoother import fit_smoother, fit_strength
+from stateshift.effects.feature_space import INNER_FOLDS, gene_folds
+from stateshift.effects.models import EFFECT_MODELS, EffectModel
+from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.feature_table import FeatureTable
+from stateshift.progress import track
+
+logger = logging.getLogger(__name__)
+
+
+class Member(Protocol):
+    """What a fitted member can do."""
+
+    def scores(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Deviations from the gene means, (Q, G) float32."""
+        ...
+
+
+@dataclass
+class OfEffectModel:
+    """One of `EFFECT_MODELS` as a member.
+
+    Parameters
+    ----------
+    model
+        As fitted.
+    means
+        Gene means of the same rows.
+    features
+        Where a perturbation without features has no prediction; None where none are needed.
+    """
+
+    model: EffectModel
+    means: GeneMeans
+    features: FeatureTable | None
+
+    def scores(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Its predictions less the gene means; zero for a perturbation without features."""
+        scores = np.zeros((len(perturbations), self.means.means.shape[1]), dtype=np.float32)
+        can = [i for i, p in enumerate(perturbations) if self.features is None or not self.features.missing([p])]
+        names, places = [perturbations[i] for i in can], [contexts[i] for i in can]
+        if can:
+            scores[can] = self.model.predict(names, places) - self.means(places)
+        return scores
+
+
+Fit = Callable[[EffectTable, FeatureTable, FeatureTable | None], Member]
+
+
+def _effect_model(name: str) -> Fit:
+    def fit(train: EffectTable, features: FeatureTable, response_features: FeatureTable | None) -> Member:
+        return OfEffectModel(EFFECT_MODELS[name](train, None, 0), GeneMeans.of(train), None)
+
+    return fit
+
+
+def _feature_model(name: str) -> Fit:
+    def fit(train: EffectTable, features: FeatureTable, response_features: FeatureTable | None) -> Member:
+        train = train.rows(np.array([not features.missing([p]) for p in train.perturbations]))
+        return OfEffectModel(EFFECT_MODELS[name](train, features, 0), GeneMeans.of(train), features)
+
+    return fit
+
+
+MEMBERS: dict[str, Fit] = {
+    **{name: _effect_model(name) for name in ("mean", "context_mean", "additive")},
+    **{name: _feature_model(name) for name in ("knn", "ridge")},
+    "strength": fit_strength,
+    "neighbours": lambda train, features, _: fit_smoother(train, features, None),
+    "smoother": fit_smoother,
+    "bilinear": fit_bilinear,
+    "forest": fit_forest,
+    "transfer": lambda train, features, responses: fit_smoother(train, features, responses, across=True),
+}
+"""Models by name. `neighbours` is the smoother over the response gene alone; `transfer` uses other contexts."""
+ACROSS = ("transfer",)
+STACK_OF_WHOLE = ("knn", "ridge", "strength")
+STACK_OF_PARTLY = ("strength", "neighbours", "smoother", "bilinear", *ACROSS)
+
+
+@dataclass
+class Stack:
+    """Members and their weights.
+
+    With member scores s, their scales d, weights w and the gene mean m, a value is m + Σ w s / d; a label's
+    probability is σ(b + v logit m + Σ w s / d) (stacked generalisation, Wolpert, Neural Netw. 5, 241, 1992).
+
+    Parameters
+    ----------
+    members
+        Name → fitted member.
+    means
+        Gene means of the training rows.
+    scales, weights
+        d and w, one a member.
+    intercept, of_mean
+        b and v; None where values are predicted and not labels.
+    """
+
+    members: dict[str, Member]
+    means: GeneMeans
+    scales: np.ndarray
+    weights: np.ndarray
+    intercept: float | None
+    of_mean: float | None
+
+    def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Values, or probabilities of the label 1, (Q, G) float32."""
+        mean = self.means(contexts)
+        total = np.zeros_like(mean)
+        for member, scale, weight in zip(self.members.values(), self.scales, self.weights):
+            total += (weight / scale) * member.scores(perturbations, contexts)
+        if self.intercept is None:
+            return mean + total
+        return 1 / (1 + np.exp(-(self.intercept + self.of_mean * _logit(mean) + total)))
+
+
+def fit_stack(
+    train: EffectTable,
+    features: FeatureTable,
+    response_features: FeatureTable | None,
+    names: Sequence[str],
+    labels: bool,
+    regime: str,
+    weighing: dict | None = None,
+) -> tuple[Stack, dict]:
+    """Fit members on all training rows, and their weights on what inner folds predict of the rows held out.
+
+    Parameters
+    ----------
+    train
+        Training rows alone.
+    features, response_features
+        Of perturbations and of response genes.
+    names
+        Members, of `MEMBERS`.
+    labels
+        Whether values are 0/1: the weights are then a logistic regression's, else those of least squares, none
+        below zero.
+    regime
+        ``T``: inner folds hold genes out, in every context. ``C``: rows, so that the same target stays in others.
+    weighing
+        What an earlier fit returned; nothing is held out then.
+
+    Returns
+    -------
+    tuple
+        The stack, and its weighing as a dict of plain numbers.
+
+    Raises
+    ------
+    StateshiftError
+        A name is unknown, or there are too few perturbations to hold any out.
+    """
+    unknown = [name for name in names if name not in MEMBERS]
+    if unknown:
+        raise StateshiftError(f"`{unknown[0]}` is no model of tables of effects{suggestion(unknown[0], MEMBERS)}.")
+    if weighing is None:
+        weighing = _weigh(train, features, response_features, names, labels, regime)
+    members = {
+        name: MEMBERS[name](train, features, response_features) for name in track(names, "fitting on all training rows")
+    }
+    scales, weights = np.array(weighing["scales"]), np.array(weighing["weights"])
+    return Stack(members, GeneMeans.of(train), scales, weights, weighing["intercept"], weighing["of_mean"]), weighing
+
+
+def _weigh(train, features, response_features, names, labels, regime) -> dict:
+    """Scales and weights by the rows that inner folds hold out."""
+    folds = gene_folds(train.perturbations) if regime == "T" else _row_folds(len(train))
+    if not folds:
+        raise StateshiftError("One perturbed gene alone leaves nothing to hold out: two or more are needed.")
+    scores, values, means = [], [], []
+    for fit, held in track(folds, f"inner folds of {some(names)}"):
+        inner = train.rows(_mask(fit, len(train)))
+        outer = train.rows(_mask(held, len(train)))
+        measured = outer.measured
+        seen = inner.measured.any(axis=0)
+        inner = inner.columns(seen)
+        measured = measured & seen
+        columns = np.cumsum(seen) - 1
+        row, gene = measured.nonzero()
+        predicted = [
+            MEMBERS[name](inner, features, response_features).scores(outer.perturbations, outer.contexts)
+            for name in names
+        ]
+        scores.append(np.stack([p[row, columns[gene]] for p in predicted], axis=1))
+        values.append(outer.effects[row, gene])
+        means.append(GeneMeans.of(inner)(outer.contexts)[row, columns[gene]])
+    X, y, mean = np.concatenate(scores), np.concatenate(values), np.concatenate(means)
+    scales = np.maximum(X.std(axis=0), 1e-9)
+    X = np.nan_to_num(X / scales)
+    if labels:
+        from sklearn.linear_model import LogisticRegression
+
+        fitted = LogisticRegression(max_iter=1000).fit(np.column_stack([X, _logit(mean)]), y.astype(int))
+        *weights, of_mean = fitted.coef_[0].tolist()
+        intercept = float(fitted.intercept_[0])
+    else:
+        from scipy.optimize import nnls
+
+        weights, _ = nnls(X.T @ X + 1e-6 * len(X) * np.eye(len(scales)), np.maximum(X.T @ (y - mean), 0))
+        weights, of_mean, intercept = weights.tolist(), None, None
+    logger.info("weights: %s.", ", ".join(f"{name} {w:.2f}" for name, w in zip(names, weights)))
+    return {"scales": scales.tolist(), "weights": list(weights), "intercept": intercept, "of_mean": of_mean}
+
+
+def _row_folds(n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit on and rows to predict, each row held out once."""
+    parts = np.array_split(np.random.default_rng(0).permutation(n), min(INNER_FOLDS, n))
+    return [(np.setdiff1d(np.arange(n), part), np.sort(part)) for part in parts if len(part) < n]
+
+
+def _mask(rows: np.ndarray, n: int) -> np.ndarray:
+    return np.isin(np.arange(n), rows)
+
+
+def _logit(mean: np.ndarray) -> np.ndarray:
+    mean = np.clip(mean, 1e-3, 1 - 1e-3)
+    return np.log(mean / (1 - mean))
