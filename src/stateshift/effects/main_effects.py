@@ -67,7 +67,7 @@ def fit_main_effects(train: EffectTable) -> MainEffects:
     effects, G = train.effects.astype(np.float64), len(train.genes)
     overall = np.empty(G)
     by_context, by_target = np.full((len(contexts), G), np.nan), np.full((len(targets), G), np.nan)
-    for rows, genes in _genes_by_rows(train.measured):
+    for rows, genes in genes_by_rows(train.measured):
         seen_c, inner_c = np.unique(c[rows], return_inverse=True)
         seen_t, inner_t = np.unique(t[rows], return_inverse=True)
         overall[genes], of_context, of_target = _least_squares(effects[np.ix_(rows, genes)], inner_c, inner_t)
@@ -87,7 +87,7 @@ def refuse_nothing_to_fit(train: EffectTable) -> None:
         )
 
 
-def _genes_by_rows(measured: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def genes_by_rows(measured: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows and the genes (indices both) that exactly these rows measure, of a mask (R, G)."""
     if measured.all():
         return [(np.arange(measured.shape[0]), np.arange(measured.shape[1]))]

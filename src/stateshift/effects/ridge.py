@@ -9,8 +9,7 @@ import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.feature_space import FeatureSpace, first_least, gene_folds, target_deviations
-from stateshift.effects.main_effects import MainEffects, fit_main_effects
-from stateshift.errors import StateshiftError, some
+from stateshift.effects.main_effects import MainEffects, fit_main_effects, genes_by_rows
 from stateshift.feature_table import FeatureTable
 
 # Largest first: where the folds can't tell two penalties apart, the stronger is taken.
@@ -56,16 +55,16 @@ def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
     """Ridge of the targets' main effects on their standardised features, each target counted once.
 
     The penalty has the smallest squared error over inner folds of the training rows that leave
-    genes out (`gene_folds`); a strong penalty ends at the context main effect.
+    genes out (`gene_folds`); a strong penalty ends at the context main effect. A gene is fitted on the targets that
+    measure it, exactly: one small system for all genes that the same targets measure.
 
     Raises
     ------
     StateshiftError
-        Features are missing for a training perturbation, or genes are unmeasured in a row; genes are named.
+        Features are missing for a training perturbation; genes are named.
     """
     from sklearn.linear_model import Ridge as RidgeRegression
 
-    _refuse_unmeasured(train)
     main = fit_main_effects(train)
     names, deviations = target_deviations(main)
     space = FeatureSpace.of(features, names, "ridge")
@@ -74,6 +73,9 @@ def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
     # effects stand for F features and G genes, so that the folds cost P³ and not P·F·G.
     left, singular, axes = np.linalg.svd(points, full_matrices=False)
     coordinates = left * singular
+    if np.isnan(deviations).any():
+        alpha = _choose_alpha_partly(points @ points.T, deviations, gene_folds(names, seed))
+        return Ridge(main, space, axes.T, _coefficients_partly(coordinates, deviations, alpha), alpha)
     alpha = _choose_alpha(coordinates, _in_row_space(deviations), gene_folds(names, seed))
     fitted = RidgeRegression(alpha=alpha, fit_intercept=False).fit(coordinates, deviations)
     return Ridge(main, space, axes.T, np.reshape(fitted.coef_, (deviations.shape[1], -1)).T, alpha)
@@ -128,17 +130,6 @@ def ridge_map_beyond(
     )
 
 
-def _refuse_unmeasured(train: EffectTable) -> None:
-    """One penalty serves all genes, and one decomposition of the training rows: every row has to measure every gene."""
-    partly = [g for g, whole in zip(train.genes, train.measured.all(axis=0)) if not whole]
-    if partly:
-        raise StateshiftError(
-            f"The effect model `ridge` needs every gene measured in every row, and {len(partly):,} of {len(train.genes):,} "
-            f"are not: {some(partly)}. Leave them out, table.columns(table.measured.all(axis=0)), or fit mean, "
-            "context_mean, additive or knn."
-        )
-
-
 def _choose_alpha(points: np.ndarray, deviations: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]) -> float:
     """The penalty of least squared error over the folds; one decomposition a fold serves all penalties."""
     errors = np.zeros(len(ALPHAS))
@@ -150,6 +141,32 @@ def _choose_alpha(points: np.ndarray, deviations: np.ndarray, folds: list[tuple[
             predicted = (questions * (singular / (singular**2 + alpha))) @ answers + mean
             errors[i] += ((predicted - deviations[held]) ** 2).sum()
     return ALPHAS[first_least(errors)]
+
+
+def _choose_alpha_partly(products: np.ndarray, deviations: np.ndarray, folds: list) -> float:
+    """As `_choose_alpha`, from products (P, P) of the points: a gene's targets are few, so its system is small."""
+    errors = np.zeros(len(ALPHAS))
+    for fit, held in folds:
+        for rows, genes in genes_by_rows(~np.isnan(deviations[fit])):
+            of = fit[rows]
+            values = deviations[np.ix_(of, genes)]
+            mean = values.mean(axis=0) if len(of) else np.zeros(len(genes))
+            eigenvalues, vectors = np.linalg.eigh(products[np.ix_(of, of)])
+            turned, asked = vectors.T @ (values - mean), products[np.ix_(held, of)] @ vectors
+            for i, alpha in enumerate(ALPHAS):
+                predicted = asked @ (turned / (np.maximum(eigenvalues, 0) + alpha)[:, None]) + mean
+                errors[i] += np.nansum((predicted - deviations[np.ix_(held, genes)]) ** 2)
+    return ALPHAS[first_least(errors)]
+
+
+def _coefficients_partly(coordinates: np.ndarray, deviations: np.ndarray, alpha: float) -> np.ndarray:
+    """Coefficients (R, G), each gene's from the rows that measure it: Xᵀ (X Xᵀ + α)⁻¹ y."""
+    coefficients = np.zeros((coordinates.shape[1], deviations.shape[1]))
+    for rows, genes in genes_by_rows(~np.isnan(deviations)):
+        X = coordinates[rows]
+        dual = np.linalg.solve(X @ X.T + alpha * np.eye(len(rows)), deviations[np.ix_(rows, genes)])
+        coefficients[:, genes] = X.T @ dual
+    return coefficients
 
 
 def _in_row_space(deviations: np.ndarray) -> np.ndarray:
