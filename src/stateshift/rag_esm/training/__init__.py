@@ -1,0 +1,1 @@
+"""Clusters in, a trained RAG-ESM out."""

@@ -1,0 +1,212 @@
+"""Train a RAG-ESM, and go on with a training that stopped."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+import yaml
+from torch.utils.data import DataLoader
+
+from stateshift.errors import StateshiftError, some
+from stateshift.files import new_folder, written_beside
+from stateshift.rag_esm.homologs.choice import Contexts
+from stateshift.rag_esm.homologs.clusters import Cluster
+from stateshift.rag_esm.homologs.data import read_data
+from stateshift.rag_esm.model.checkpoint import TrainedRagESM, load_rag_esm, new_rag_esm, save_rag_esm
+from stateshift.rag_esm.training.batches import Batches
+from stateshift.rag_esm.training.module import Training
+from stateshift.rag_esm.training.settings import Settings, read_settings, settings_of
+from stateshift.rag_esm.training.validation import RATES, perplexities, validation_pairs
+
+logger = logging.getLogger(__name__)
+
+SETTINGS, METRICS, LAST, BEST = "settings.yaml", "metrics.csv", "last.pt", "best"
+
+
+def train_rag_esm(
+    data: str | Path | None = None,
+    output: str | Path | None = None,
+    *,
+    preset: str = "8M",
+    overrides: Sequence[str] = (),
+    init_from: str | Path | None = None,
+    resume: str | Path | None = None,
+) -> TrainedRagESM:
+    """Train and keep the weights of the best validation: the mean over rates 0.15, 0.5 and 0.9, with contexts.
+
+    Parameters
+    ----------
+    data
+        A folder of `make_data`; of a resumed run where it lies now, if it was moved.
+    output
+        The run's folder: ``settings.yaml``, ``metrics.csv``, ``best/`` (a model that `load_rag_esm` reads) and
+        ``last.pt``, from which it is resumed.
+    preset, overrides
+        See `read_settings`.
+    init_from
+        A RAG-ESM whose weights are the start; its ESM2 and cross layers stay.
+    resume
+        Instead: the folder of a run that stopped; it goes on with the same batches, as if it never had. Only
+        ``max_steps`` and ``val_every`` may change.
+
+    Returns
+    -------
+    TrainedRagESM
+        The best.
+
+    Raises
+    ------
+    StateshiftError
+        Settings or data can't be used, or the output exists.
+    """
+    if resume is not None:
+        if output is not None or init_from is not None:
+            raise StateshiftError("--resume goes on in its own folder: leave out --output and --init-from.")
+        run = Path(resume)
+        told, last = _told(run), _last(run)
+        changed = [o for o in overrides if o.partition("=")[0] not in ("max_steps", "val_every")]
+        if changed:
+            raise StateshiftError(
+                f"A resumed run keeps its settings, max_steps and val_every aside: leave out {some(changed)}."
+            )
+        settings, data = settings_of(told["settings"], overrides), data or told["data"]
+        train, val = read_data(data)
+        trained = load_rag_esm(run / BEST, "cpu")
+        trained.network.load_state_dict(last["network"])
+    else:
+        if data is None or output is None:
+            raise StateshiftError("A training needs --data and --output, or --resume.")
+        settings, last = read_settings(preset, overrides), None
+        train, val = read_data(data)
+        if init_from is not None:
+            trained = load_rag_esm(init_from, "cpu")
+        else:
+            trained = new_rag_esm(settings.base, settings.cross_layers, settings.seed)
+        run = new_folder(output)
+        told = {"data": str(Path(data).resolve()), "base": trained.base, "settings": settings.as_dict()}
+        (run / SETTINGS).write_text(yaml.safe_dump(told, sort_keys=False))
+    _fit(trained, settings, train, val, run, last)
+    return load_rag_esm(run / BEST)
+
+
+def _fit(
+    trained: TrainedRagESM, settings: Settings, train: list[Cluster], val: list[Cluster], run: Path, last: dict | None
+) -> None:
+    """Lightning put together for what is left of a training."""
+    done = last["step"] if last else 0
+    if done >= settings.max_steps:
+        raise StateshiftError(f"{run} is trained to step {done}: give it more with max_steps={done + 1000}.")
+    limits = settings.val_proteins, settings.max_length, settings.max_context, settings.seed
+    keeper = Keeper(
+        trained, settings, run, validation_pairs(val, Contexts(settings.context, settings.top_k), *limits), last
+    )
+    module = Training(trained.network.train(), settings, last["optimiser"] if last else None)
+    trainer = lightning.Trainer(
+        max_steps=settings.max_steps - done,
+        max_epochs=1,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip,
+        precision=settings.precision,
+        devices=settings.devices,
+        callbacks=[keeper],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    if last is None and trainer.is_global_zero:
+        keeper.keep(0, None)
+    start, stop = done * settings.accumulate, settings.max_steps * settings.accumulate
+    batches = Batches(train, settings, start, stop, trainer.global_rank, trainer.world_size)
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+
+
+class Keeper(lightning.Callback):
+    """Validates, records and saves as training goes."""
+
+    def __init__(
+        self,
+        trained: TrainedRagESM,
+        settings: Settings,
+        run: Path,
+        pairs: list[tuple[str, str, str]],
+        last: dict | None,
+    ):
+        self.trained, self.settings, self.run, self.pairs = trained, settings, run, pairs
+        self.before = last["step"] if last else 0
+        self.best = last["best"] if last else float("inf")
+        self.losses: list[float] = []
+        self.begun = time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, module: Training, outputs: Any, *_: Any) -> None:
+        """Validate every `val_every` steps and behind the last."""
+        self.losses.append(float(trainer.callback_metrics["loss"]))
+        if len(self.losses) % self.settings.accumulate:
+            return
+        step = self.before + trainer.global_step
+        if not np.isfinite(self.losses[-1]):
+            raise StateshiftError(f"The loss is no number at step {step}: lower cross_lr or lr.")
+        if trainer.is_global_zero and (step % self.settings.val_every == 0 or step == self.settings.max_steps):
+            self.keep(step, trainer.optimizers[0].state_dict())
+
+    def keep(self, step: int, optimiser: dict | None) -> None:
+        """Measure, write metrics, the best and the last."""
+        network = self.trained.network.eval()
+        found = perplexities(network, self.pairs, self.settings.tokens_per_batch)
+        network.train()
+        score = float(np.mean([np.log(found[f"ppl_{rate}"]) for rate in RATES]))
+        loss = float(np.mean(self.losses)) if self.losses else float("nan")
+        row = {"step": step, "loss": loss, **found, "seconds": round(time.monotonic() - self.begun, 1)}
+        self.losses.clear()
+        metrics = self.run / METRICS
+        new = not metrics.exists()
+        with metrics.open("a", newline="") as handle:
+            table = csv.DictWriter(handle, list(row))
+            if new:
+                table.writeheader()
+            table.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+        logger.info("step %d: %s", step, ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
+        if score < self.best:
+            self.best = score
+            told = {"step": step, **found, "settings": self.settings.as_dict()}
+            _replaced(TrainedRagESM(network, "", self.trained.base, told), self.run / BEST)
+        if optimiser is not None:
+            content = {"step": step, "best": self.best, "network": network.state_dict(), "optimiser": optimiser}
+            with written_beside(self.run / LAST, overwrite=True) as part:
+                torch.save(content, part)
+
+
+def _replaced(trained: TrainedRagESM, folder: Path) -> None:
+    """Write a model in place of an older one, which goes only when the new one lies whole beside it."""
+    new, old = folder.with_name(".new"), folder.with_name(".old")
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    save_rag_esm(trained, new)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _told(run: Path) -> dict[str, Any]:
+    if not (run / SETTINGS).is_file():
+        raise StateshiftError(f"{run} is no run of rag-esm train: it lacks {SETTINGS}.")
+    return yaml.safe_load((run / SETTINGS).read_text())
+
+
+def _last(run: Path) -> dict[str, Any]:
+    if not (run / LAST).is_file():
+        raise StateshiftError(f"{run} stopped before its first checkpoint: train anew.")
+    try:
+        return torch.load(run / LAST, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise StateshiftError(f"{run / LAST} is damaged: {str(error).splitlines()[0][:160]}") from error
