@@ -23,7 +23,10 @@ def create(
     ] = "esm2",
     fasta: Annotated[Path | None, typer.Option(help="Protein sequences with GN= symbols.")] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="An ESM2 name, .pt file or Hugging Face folder (structure: an aggregator); default the demo model.")
+        str | None,
+        typer.Option(
+            help="An ESM2 name, .pt file or Hugging Face folder (structure: an aggregator); default the demo model."
+        ),
     ] = None,
     layer: Annotated[int, typer.Option(help="ESM2's layer; negative ones count from the end.")] = -1,
     pooling: Annotated[str, typer.Option(help="Of ESM2's residues: mean, mean_bos_eos, cls or max.")] = "mean",
