@@ -1,0 +1,1 @@
+"""Masked proteins and contexts in, generated proteins out."""
