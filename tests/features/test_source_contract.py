@@ -12,6 +12,7 @@ from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features import create_features
 from stateshift.features.sources import BUILT_IN, READ_A_FILE
+from stateshift.rag_esm.model.checkpoint import new_rag_esm, save_rag_esm
 
 GENES = ["GENE3", "GENE1", "GENE12", "GENE7"]
 FROM_THE_REQUEST = ("symbol", "onehot")
@@ -38,8 +39,12 @@ def inputs(tmp_path, cell_maker):
     for i, gene in enumerate(genes):
         (tmp_path / f"{gene}.pdb").write_text(backbone(rng.choice(["ALA", "LEU", "GLY", "LYS", "GLU", "SER"], 12 + i)))
     (tmp_path / "models.csv").write_text("gene,file\n" + "".join(f"{gene},{gene}.pdb\n" for gene in genes))
-    lookups = dict(zip(READ_A_FILE, ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv", "models.csv")))
-    options = {source: {"lookup": tmp_path / name} for source, name in lookups.items()}
+    homologs = [record.replace("sp|", "homolog").replace("C", "A") for record in proteins]
+    (tmp_path / "h.fasta").write_text("\n".join(homologs) + "\n")
+    save_rag_esm(new_rag_esm(), tmp_path / "rag")
+    files = ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv", "models.csv", "h.fasta")
+    options = {source: {"lookup": tmp_path / name} for source, name in zip(READ_A_FILE, files, strict=True)}
+    options["rag_esm"] |= {"fasta": tmp_path / "p.fasta", "checkpoint": str(tmp_path / "rag")}
     return options | {"esm2": {"fasta": tmp_path / "p.fasta"}}
 
 

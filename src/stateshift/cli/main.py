@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from stateshift import __version__
-from stateshift.cli import challenge, data, effects, evaluation, features, prediction, protein, structure, training
+from stateshift.cli import (
+    challenge,
+    data,
+    effects,
+    evaluation,
+    features,
+    prediction,
+    protein,
+    rag_esm,
+    structure,
+    training,
+)
 from stateshift.errors import StateshiftError
 from stateshift.files import is_disk_full
 
@@ -28,6 +39,7 @@ evaluation.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(protein.app, name="protein")
 app.add_typer(structure.app, name="structure")
+app.add_typer(rag_esm.app, name="rag-esm")
 app.add_typer(effects.app, name="effects")
 app.add_typer(challenge.app, name="challenge")
 app.add_typer(data.app, name="data")

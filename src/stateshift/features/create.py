@@ -48,7 +48,7 @@ def create_features(
         Instead: a file with one symbol a line, or a csv/tsv with symbols in its first column.
     source
         One of `BUILT_IN` (``esm2``, ``table``, ``gene_sets``, ``network``, ``symbol``, ``expression``, ``screen``,
-        ``structure``, ``onehot``, ``random``), or a source that another package offers.
+        ``structure``, ``rag_esm``, ``onehot``, ``random``), or a source that another package offers.
     fasta
         Protein sequences with ``GN=`` symbols, for ``esm2``; default: the downloaded human proteome.
     checkpoint
@@ -60,7 +60,7 @@ def create_features(
     lookup
         What a source reads: an existing table (.pt, .csv, .tsv, .npz, .h5ad) for ``table``, a GMT for ``gene_sets``,
         an edge list for ``network``, cells for ``expression``, effects for ``screen``, models by accession or a table of gene and file
-        for ``structure``.
+        for ``structure``, a FASTA of homologs for ``rag_esm``.
     width
         The most columns of the sources that reduce (`REDUCE`).
     aliases
@@ -90,10 +90,10 @@ def create_features(
     """
     output = Path(output)
     lookup_leaves_out = {"--coverage": coverage}
-    if source != "structure":
+    if source not in ("structure", "rag_esm"):
         lookup_leaves_out |= {"--fasta": fasta, "--checkpoint": checkpoint}
     lookup_leaves_out |= {
-        "--aliases": None if source in ("gene_sets", "network", "structure") else aliases,
+        "--aliases": None if source in ("gene_sets", "network", "structure", "rag_esm") else aliases,
         "--layer": None if layer == -1 else layer,
         "--pooling": None if pooling == "mean" else pooling,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import csv
 import shutil
 import subprocess
 import tempfile
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stateshift.errors import StateshiftError, suggestion
+from stateshift.files import written_beside
 from stateshift.progress import track
+from stateshift.proteins.fasta import read_fasta, sequences_by_id
 from stateshift.rag_esm.homologs.alignment import identity, kmers
 
-logger = logging.getLogger(__name__)
-
+COLUMNS = ("protein", "homolog", "score")
 WAYS = ("alignment", "mmseqs", "embedding")
 CANDIDATES = 50
 """Sequences that share the most k-mers with a query and are aligned to it."""
@@ -79,6 +80,26 @@ def find_homologs(
         query: [hit for hit in ranked.get(query, []) if hit.name != query and hit.sequence != sequence][:top_k]
         for query, sequence in queries.items()
     }
+
+
+def write_homologs(
+    fasta: str | Path, database: str | Path, output: str | Path, *, by: str = "alignment", top_k: int = 1
+) -> dict[str, list[Homolog]]:
+    """`find_homologs` of the proteins of a FASTA, into a new folder.
+
+    ``proteins.fasta`` and ``contexts.fasta`` hold protein and homolog record by record, as `sample` pairs them;
+    ``homologs.csv`` has the columns protein, homolog, score. Proteins without a homolog are left out.
+    """
+    queries = sequences_by_id(read_fasta(fasta), str(fasta))
+    found = find_homologs(queries, sequences_by_id(read_fasta(database), str(database)), by=by, top_k=top_k)
+    pairs = [(name, hit) for name, hits in found.items() for hit in hits]
+    with written_beside(output) as part:
+        part.mkdir()
+        (part / "proteins.fasta").write_text("".join(f">{name}\n{queries[name]}\n" for name, _ in pairs))
+        (part / "contexts.fasta").write_text("".join(f">{hit.name}\n{hit.sequence}\n" for _, hit in pairs))
+        with (part / "homologs.csv").open("w", newline="") as handle:
+            csv.writer(handle).writerows([COLUMNS, *((name, hit.name, f"{hit.score:.4f}") for name, hit in pairs)])
+    return found
 
 
 def _by_alignment(queries: Mapping[str, str], database: Mapping[str, str]) -> dict[str, list[Homolog]]:

@@ -1,0 +1,1 @@
+"""Masked inputs and their contexts, made for sampling."""
