@@ -12,6 +12,7 @@ import typer
 
 from stateshift import __version__
 from stateshift.cli import (
+    bioemb,
     challenge,
     data,
     effects,
@@ -39,6 +40,7 @@ evaluation.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(protein.app, name="protein")
 app.add_typer(structure.app, name="structure")
+app.add_typer(bioemb.app, name="bioemb")
 app.add_typer(rag_esm.app, name="rag-esm")
 app.add_typer(effects.app, name="effects")
 app.add_typer(challenge.app, name="challenge")

@@ -1,0 +1,91 @@
+"""The tables that are compared: the raw one, and what else makes vectors of the same width of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb
+from stateshift.errors import StateshiftError, some
+from stateshift.feature_table import FeatureTable
+
+logger = logging.getLogger(__name__)
+
+RAW, PCA, PROJECTION, MLM, RANDOM_CODES, BIOEMB = (
+    "raw", "PCA", "random projection", "MLM", "BioEmb, random codes", "BioEmb",
+)  # fmt: skip
+
+
+def compared_tables(
+    run: str | Path | None, table: str | Path | None, mlm: str | Path | None, width: int | None, output: Path
+) -> tuple[dict[str, FeatureTable], list[str]]:
+    """Name → table of every row, and the genes that were fitted.
+
+    PCA and the random projection have the run's width and see the genes that it saw. The run with random codes is
+    trained here, with the settings of `run`, into ``output/random_codes``.
+
+    Raises
+    ------
+    StateshiftError
+        Not exactly one of `run` and `table` is named, or one lacks what the other row holds.
+    """
+    if (run is None) == (table is None):
+        raise StateshiftError(
+            "Name one of --run, a finished `stateshift bioemb train`, and --table, a feature table alone."
+        )
+    trained = open_bioemb(run) if run is not None else None
+    if trained is not None and width is not None:
+        raise StateshiftError("--width is the run's own bottleneck: leave it out with --run.")
+    raw = trained.table if trained else FeatureTable.load(table)
+    fitted = trained.fitted if trained else raw.genes
+    b = trained.model.shape.bottleneck if trained else (width or 32)
+    rows = {RAW: raw, f"{PCA} {b}": _pca(raw, fitted, b), f"{PROJECTION} {b}": _projection(raw, b)}
+    if mlm is not None:
+        rows[MLM] = _mlm(Path(mlm), raw)
+    if trained is not None:
+        rows[RANDOM_CODES] = _random_codes(trained, output).fine_tuned()
+        rows[BIOEMB] = trained.fine_tuned()
+    return rows, fitted
+
+
+def _pca(table: FeatureTable, fitted: list[str], b: int) -> FeatureTable:
+    """Principal components of the fitted genes, of columns as they are."""
+    from sklearn.decomposition import PCA as PrincipalComponents
+
+    seen = table.subset(fitted).vectors
+    found = PrincipalComponents(min(b, *seen.shape), random_state=0).fit(seen)
+    return FeatureTable(table.genes, found.transform(table.vectors), {"source": "pca"})
+
+
+def _projection(table: FeatureTable, b: int) -> FeatureTable:
+    """Columns standardised and mixed by normal random numbers."""
+    deviation = table.vectors.std(axis=0)
+    scaled = (table.vectors - table.vectors.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    mixed = scaled @ np.random.default_rng(0).standard_normal((table.width, b)) / np.sqrt(b)
+    return FeatureTable(table.genes, mixed, {"source": "random projection"})
+
+
+def _mlm(path: Path, raw: FeatureTable) -> FeatureTable:
+    """The table of a ``train-mlm`` run, or a table's file."""
+    table = FeatureTable.load(path / "features.pt" if path.is_dir() else path)
+    lacking = [gene for gene in raw.genes if gene not in table]
+    if lacking:
+        raise StateshiftError(f"{path} lacks {len(lacking)} names of the raw table: {some(lacking)}.")
+    return table
+
+
+def _random_codes(trained: TrainedBioEmb, output: Path) -> TrainedBioEmb:
+    """The same training on codes dealt to genes at random; one that is there already is read."""
+    from stateshift.bioemb.training.train import train_bioemb, train_with_held_out
+
+    folder = output / "random_codes"
+    if folder.is_dir():
+        return open_bioemb(folder) if (folder / "features.pt").is_file() else train_bioemb(resume=folder)
+    codes = replace(trained.settings.codes, shuffled=True)
+    settings = replace(trained.settings, name="random_codes", output_dir=str(output), codes=codes)
+    settings.downstream = type(settings.downstream)()
+    logger.info("training on random codes, the control.")
+    return train_with_held_out(settings, trained.table, set(trained.table.genes) - set(trained.fitted))

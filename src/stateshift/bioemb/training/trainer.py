@@ -1,0 +1,55 @@
+"""Lightning put together for both kinds of training."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from stateshift.bioemb.settings import Settings
+from stateshift.errors import StateshiftError
+
+
+def make_trainer(
+    epochs: int, settings: Settings, folder: Path, callbacks: Sequence[lightning.Callback]
+) -> lightning.Trainer:
+    """A trainer on the devices of ``settings.training``.
+
+    Raises
+    ------
+    StateshiftError
+        The machine has no such devices.
+    """
+    try:
+        return lightning.Trainer(
+            max_epochs=epochs,
+            accelerator=settings.training.accelerator,
+            devices=settings.training.devices,
+            gradient_clip_val=1.0,
+            callbacks=list(callbacks),
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            use_distributed_sampler=False,
+            default_root_dir=folder,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        chosen = f"training.accelerator={settings.training.accelerator}, training.devices={settings.training.devices}"
+        raise StateshiftError(f"{chosen}: {str(error).splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out Lightning's advice on workers, devices and loaders."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning|torch.optim.lr_scheduler")
+        yield
