@@ -48,6 +48,7 @@ def test_from_a_fasta_and_classes_to_samples_and_embeddings(run, tmp_path):
         "-o", "out",
     )  # fmt: skip
     assert [len(p.sequence) for p in read_fasta("out/generated.fasta")] == [30, 30]
+    assert "2 proteins" in run("report", "out", "--data", "data", "-o", "report.html")
     assert "18 homologs of 18 proteins" in run("homologs", "p.fasta", "--database", "p.fasta", "-o", "h")
     assert all(
         a.id != b.id and a.id[:2] == b.id[:2]

@@ -153,6 +153,18 @@ def sample(
 
 
 @app.command()
+def report(
+    samples: Annotated[Path, typer.Argument(help="A folder of `rag-esm sample`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page, .html; its table lies beside it.")],
+    data: Annotated[Path | None, typer.Option(help="What the model was trained on: tells the nearest of it.")] = None,
+) -> None:
+    """One page on samples: identities, perplexities, lengths, composition, entropy."""
+    from stateshift.rag_esm.sampling.report import report_samples
+
+    typer.echo(f"{output}: {len(report_samples(samples, output, data)):,} proteins.")
+
+
+@app.command()
 def embed(
     fasta: Annotated[Path, typer.Argument(help="The proteins.")],
     checkpoint: Checkpoint,
