@@ -3,8 +3,9 @@
     python scripts/bench/transition_step.py --arc PYTHON
 PYTHON is that of an environment that has arc-state; without it its columns are left out. 2,000 genes, features of
 5,120, 8 sets of 128 cells, Adam, gradients clipped at 10, no loader. Each way is a process of its own, which holds the
-model and takes steps when it is its turn; turns alternate. Model FLOPs utilisation is the time that the matrix products
-of our step would take alone at their measured rates, over the time of the step.
+model and takes steps when it is its turn; turns alternate. On a CPU time is a process's own processor time, which
+others' work disturbs little; on a GPU (`--device cuda`) it is seconds. Model FLOPs utilisation is the time that the
+matrix products of our step take alone at their rates in the same turn, over the time of the step.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ HERE = Path(__file__).resolve()
 
 
 def main(
-    arc: Annotated[Path | None, "PYTHON of an environment with arc-state"] = None, turns: int = 7, steps: int = 2
+    arc: Annotated[Path | None, "PYTHON of an environment with arc-state"] = None,
+    turns: int = 7,
+    steps: int = 2,
+    device: str = "cpu",
 ) -> None:
     """Print Markdown tables."""
     import numpy as np
@@ -37,16 +41,18 @@ def main(
         ways = {"stateshift": (sys.executable, "ours"), "stateshift, start: none": (sys.executable, "bare")}
         if arc is not None:
             ways["arc-state"] = (str(arc), "theirs")
-        workers = {name: Worker(python, kind, model, batch_file) for name, (python, kind) in ways.items()}
+        workers = {name: Worker(python, kind, model, batch_file, device) for name, (python, kind) in ways.items()}
         print(f"{threads} thread(s), load {os.getloadavg()[0]:.1f} at the start\n")
         times = {(name, precision): [] for precision in ("fp32", "bf16") for name in workers}
+        products = {"fp32": [], "bf16": []}
         for turn in range(turns + 1):
             for precision in ("fp32", "bf16"):
                 for name, worker in workers.items():
                     seconds = worker.ask("steps", precision, steps) / steps
                     if turn:
                         times[name, precision].append(seconds)
-        products = {p: workers["stateshift"].ask("products", p, 0) for p in ("fp32", "bf16")}
+                if turn:
+                    products[precision].append(workers["stateshift"].ask("products", precision, 0))
         print(
             "| precision | way | steps/s, median | least | most | × arc-state fp32 | × arc-state same precision | MFU |"
         )
@@ -57,7 +63,8 @@ def main(
                 _ratio(np.array(times["arc-state", other]), np.array(seconds)) if arc else ""
                 for other in ("fp32", precision)
             ]
-            share = f"{products[precision] / np.median(seconds):.0%}" if name != "arc-state" else ""
+            share = np.array(products[precision]) / np.array(seconds)
+            share = f"{np.median(share):.0%} ({share.min():.0%}–{share.max():.0%})" if name != "arc-state" else ""
             print(
                 f"| {precision} | {name} | {np.median(rate):.3f} | {rate.min():.3f} | {rate.max():.3f} "
                 f"| {ratios[0]} | {ratios[1]} | {share} |"
@@ -79,9 +86,9 @@ def _ratio(theirs, ours) -> str:
 class Worker:
     """A process with a model in it, that does what it is asked and answers with a number."""
 
-    def __init__(self, python: str, kind: str, model: dict, batch: Path):
+    def __init__(self, python: str, kind: str, model: dict, batch: Path, device: str):
         self.process = subprocess.Popen(
-            [python, HERE, "--worker", kind, json.dumps(model), batch],
+            [python, HERE, "--worker", kind, json.dumps(model), batch, device],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
 
@@ -114,10 +121,12 @@ def _write_batch(folder: Path) -> Path:
     return folder / "batch.pt"
 
 
-def work(kind: str, model: dict, batch_file: str) -> None:
+def work(kind: str, model: dict, batch_file: str, device: str) -> None:
     """Answer the requests that come in, until there are no more."""
     import resource
 
+    if kind != "theirs":  # before torch, which it asks for large pages
+        import stateshift  # noqa: F401
     import torch
 
     torch.manual_seed(0)
@@ -127,36 +136,50 @@ def work(kind: str, model: dict, batch_file: str) -> None:
         batch = {name: batch[name].flatten(0, 1) for name in ("pert_cell_emb", "ctrl_cell_emb")} | {
             "pert_emb": batch["pert_emb"].repeat_interleave(CELLS, dim=0)
         }
-        hooked = module.transfer_batch_to_device(batch, torch.device("cpu"), 0)
     else:
-        hooked = module.on_before_batch_transfer(batch, 0)
-    module.train()
+        batch = module.on_before_batch_transfer(batch, 0)
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    module.to(device).train()
     optimizer = module.configure_optimizers()
     optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer
 
-    def step(precision: str) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = module.training_step(hooked, 0)
-        loss = loss["loss"] if isinstance(loss, dict) else loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 10.0)
-        optimizer.step()
-        optimizer.zero_grad()
+    def steps(n: int, precision: str) -> None:
+        for _ in range(n):
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+                loss = module.training_step(batch, 0)
+            loss = loss["loss"] if isinstance(loss, dict) else loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 10.0)
+            optimizer.step()
+            optimizer.zero_grad()
 
     for line in sys.stdin:
-        what, precision, steps = line.split()
+        what, precision, n = line.split()
         if what == "steps":
-            begin = time.perf_counter()
-            for _ in range(int(steps)):
-                step(precision)
-            answer = time.perf_counter() - begin
+            answer = _seconds(lambda n=int(n), p=precision: steps(n, p), device)
         elif what == "products":
-            answer = _seconds_of_products(model, torch.float32 if precision == "fp32" else torch.bfloat16)
+            answer = _seconds_of_products(model, torch.float32 if precision == "fp32" else torch.bfloat16, device)
         elif what == "memory":
-            answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+            resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1000
+            answer = (torch.cuda.max_memory_allocated() if device == "cuda" else resident) / 1e6
         else:
             answer = sum(p.numel() for p in module.parameters())
         print("answer", answer, flush=True)
+
+
+def _seconds(job, device: str) -> float:
+    """What a job takes: processor time on a CPU, time on a GPU."""
+    import torch
+
+    if device == "cpu":
+        begin = time.process_time()
+        job()
+        return time.process_time() - begin
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    job()
+    torch.cuda.synchronize()
+    return time.perf_counter() - begin
 
 
 def _ours(model: dict, start: str):
@@ -193,39 +216,35 @@ def _theirs(model: dict):
     )  # fmt: skip
 
 
-def _seconds_of_products(model: dict, dtype) -> float:
+def _seconds_of_products(model: dict, dtype, device: str) -> float:
     """Time of one step's matrix products alone: every linear layer's, forward and both gradients, and attention's."""
     import torch
 
     H, N, S, B = model["hidden"], SETS * CELLS, CELLS, SETS * model["heads"]
     D = H // model["heads"]
     layers, inner = model["layers"], model["encoder_layers"] - 1
-    shapes = {(N, H, H): 4 * layers + inner, (N, H, model["ffn"]): 2 * layers, (N, model["ffn"], H): layers}
-    shapes |= {(N, H, GENES): 1}
-    linear = {**shapes, (N, GENES, H): 1}
+    linear = {
+        (N, H, H): 4 * layers + inner, (N, H, model["ffn"]): 2 * layers, (N, model["ffn"], H): layers,
+        (N, H, GENES): 1, (N, GENES, H): 1,
+    }  # fmt: skip
     total = 0.0
     for (rows, n_in, n_out), times in linear.items():
-        x, w, g = (torch.randn(*shape).to(dtype) for shape in ((rows, n_in), (n_out, n_in), (rows, n_out)))
-        seconds = [_fastest(lambda x=x, w=w: x @ w.T), _fastest(lambda x=x, g=g: g.T @ x)]
-        if (rows, n_in) != (N, GENES):  # no gradient goes to the cells
-            seconds.append(_fastest(lambda g=g, w=w: g @ w))
-        total += times * sum(seconds)
-    q, a = torch.randn(B, S, D).to(dtype), torch.randn(B, S, S).to(dtype)
-    return total + 3 * layers * (_fastest(lambda: q @ q.transpose(1, 2)) + _fastest(lambda: a @ q))
+        shapes = (rows, n_in), (n_out, n_in), (rows, n_out)
+        x, w, g = (torch.randn(*shape, device=device).to(dtype) for shape in shapes)
+        jobs = [lambda x=x, w=w: x @ w.T, lambda x=x, g=g: g.T @ x, lambda g=g, w=w: g @ w]
+        # no gradient goes to the cells
+        total += times * sum(_fastest(job, device) for job in (jobs[:2] if (rows, n_in) == (N, GENES) else jobs))
+    q, a = (torch.randn(B, S, n, device=device).to(dtype) for n in (D, S))
+    return total + 3 * layers * sum(_fastest(job, device) for job in (lambda: q @ q.transpose(1, 2), lambda: a @ q))
 
 
-def _fastest(product, tries: int = 7) -> float:
-    times = []
-    for _ in range(tries):
-        begin = time.perf_counter()
-        product()
-        times.append(time.perf_counter() - begin)
-    return min(times)
+def _fastest(job, device: str, tries: int = 3) -> float:
+    return min(_seconds(job, device) for _ in range(tries))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        work(sys.argv[2], json.loads(sys.argv[3]), sys.argv[4])
+        work(sys.argv[2], json.loads(sys.argv[3]), *sys.argv[4:])
     else:
         import typer
 

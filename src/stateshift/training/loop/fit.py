@@ -21,6 +21,7 @@ from stateshift.training.config import training_settings
 from stateshift.training.data import TrainingData, training_loader, validation_loaders
 from stateshift.training.loop.average import WeightAverage
 from stateshift.training.loop.loggers import finish, make_loggers
+from stateshift.training.loop.memory import kept_for_reuse
 from stateshift.training.loop.random_state import RandomState
 from stateshift.training.loop.recorder import RunRecorder
 from stateshift.training.loop.validation import Validator
@@ -46,7 +47,7 @@ def fit(
     """
     settings = training_settings(config)
     average = WeightAverage(settings.ema) if settings.ema is not None else None
-    with _quiet_lightning():
+    with _quiet_lightning(), kept_for_reuse():
         trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
         measured = estimate_effects(data.cells.every_gene or data.cells, data.split == "val")
         validator = Validator(*validation_loaders(config, data), measured)
