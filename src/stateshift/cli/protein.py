@@ -93,11 +93,12 @@ def pool(
 
     lengths = {p.id: len(p.sequence) for p in read_fasta(fasta)} if fasta else None
     report = pooling_of(read_embeddings(embeddings), lengths)
-    found = [(name, f"{value:.3g}", report.at[name]) for name, value in report.differences.items()]
-    _show_rows(("pooling", "largest difference", "at"), found[:8])
-    told = f"{report.n_proteins} proteins; rounding explains differences up to {report.tolerance:.1g}."
-    fitting = " or ".join(report.fitting) or f"none of these poolings, nearest is {found[0][0]}"
-    typer.echo(f"The stored vectors are: {fitting}. {told}")
+    found = [
+        (name, f"{report.differences[name]:.3g}", f"{times:.3g}", report.at[name])
+        for name, times in report.beyond_rounding.items()
+    ]
+    _show_rows(("pooling", "largest difference", "times what rounding explains", "at"), found[:8])
+    typer.echo(f"The stored vectors are: {report.verdict}. {report.n_proteins} proteins were compared.")
 
 
 @app.command()

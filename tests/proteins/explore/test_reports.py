@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 
@@ -90,6 +91,26 @@ def test_numbers_colour_a_map_by_a_scale_and_texts_by_groups(seen, tmp_path):
     assert len(map_figure(found, "cosine").axes) == 2
     legend = map_figure(found, "third").axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["(not in the table)", "end", "middle", "start"]
+
+
+def test_a_protein_without_a_number_is_drawn_in_grey_and_named_so_in_picture_and_page(seen, tmp_path):
+    found = map_proteins(EMBEDDINGS, tmp_path / "map", table=seen[0] / "mutations.csv", color="cosine")
+    axes = map_figure(found, "cosine").axes[0]
+    wt = found.table.set_index("id").loc["WT", ["PC1", "PC2"]].to_numpy(dtype=float)
+    grey, coloured = axes.collections
+    np.testing.assert_allclose(grey.get_offsets(), [wt])
+    assert len(coloured.get_offsets()) == 36
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["(not in the table)"]
+    traces = json.loads(
+        re.search(r"Plotly.newPlot\(\s*\"[^\"]+\",\s*(\[.*?\]),\s*\{\"", page_of(tmp_path), re.DOTALL)[1]
+    )
+    assert [trace["hovertext"] == ["WT"] for trace in traces] == [True, False]
+    assert traces[0]["marker"]["color"] == "#b0b0b0"
+    assert len(traces[1]["hovertext"]) == 36
+
+
+def page_of(folder):
+    return (folder / "map" / "map.html").read_text()
 
 
 def test_mistakes_are_refused_before_anything_is_written(tmp_path):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_LABELS = 60
 MOST_COLOURS = 20
 """Above that many texts a column of a table says nothing as colours."""
+NO_VALUE, GREY = "(not in the table)", "#b0b0b0"
 
 
 def mutations_figure(seen: Mutations) -> Figure:
@@ -116,8 +117,12 @@ def map_figure(found: Projection, color: str | None = None) -> Figure:
             )
         axes.legend(title=color, frameon=False, fontsize=7)
     else:
-        image = axes.scatter(table["PC1"], table["PC2"], c=None if color is None else table[color], cmap="viridis")
-        if color is not None:
+        known, unknown = _with_and_without_number(table, color)
+        if len(unknown):
+            axes.scatter(unknown["PC1"], unknown["PC2"], c=GREY, label=NO_VALUE)
+            axes.legend(frameon=False, fontsize=7)
+        image = axes.scatter(known["PC1"], known["PC2"], c=None if color is None else known[color], cmap="viridis")
+        if color is not None and len(known):
             figure.colorbar(image, ax=axes, label=color)
     if len(table) <= MOST_LABELS:
         for row in table.itertuples():
@@ -132,17 +137,20 @@ def map_page(found: Projection, color: str | None = None) -> str:
 
     groups = _groups(found.table, color)
     table = found.table if groups is None else found.table.assign(**{color: _texts(found.table[color])})
-    drawn = px.scatter(
-        table,
-        x="PC1",
-        y="PC2",
-        color=color,
-        text="id" if len(table) <= MOST_LABELS else None,
-        hover_name="id",
-        hover_data=list(table.columns[1:]),
-        labels={"PC1": axis_label(found, 0), "PC2": axis_label(found, 1)},
-        template="plotly_white",
-    )
+    options = {
+        "x": "PC1",
+        "y": "PC2",
+        "text": "id" if len(table) <= MOST_LABELS else None,
+        "hover_name": "id",
+        "hover_data": list(table.columns[1:]),
+        "labels": {"PC1": axis_label(found, 0), "PC2": axis_label(found, 1)},
+        "template": "plotly_white",
+    }
+    known, unknown = (table, table[:0]) if groups is not None else _with_and_without_number(table, color)
+    drawn = px.scatter(known, color=color, **options)
+    if len(unknown):
+        drawn.add_traces(px.scatter(unknown, **options).update_traces(marker_color=GREY, name=NO_VALUE).data)
+        drawn.data = (drawn.data[-1], *drawn.data[:-1])
     drawn.update_traces(textposition="top center", textfont_size=9)
     return drawn.to_html(include_plotlyjs=True, full_html=True)
 
@@ -158,6 +166,14 @@ def save(figure: Figure, path: str | Path) -> None:
         figure.savefig(beside, dpi=150)
 
 
+def _with_and_without_number(table: pd.DataFrame, color: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The proteins that a column of numbers colours, and those that it says nothing of."""
+    if color is None:
+        return table, table[:0]
+    known = np.isfinite(table[color].to_numpy(dtype=float, na_value=np.nan))
+    return table[known], table[~known]
+
+
 def _groups(table: pd.DataFrame, color: str | None) -> list[tuple[str, pd.DataFrame]] | None:
     """The proteins by the texts of a column; None where it is absent or holds numbers."""
     if color is None or pd.api.types.is_numeric_dtype(table[color]):
@@ -167,6 +183,6 @@ def _groups(table: pd.DataFrame, color: str | None) -> list[tuple[str, pd.DataFr
 
 def _texts(column: pd.Series) -> pd.Series:
     """A column's texts: blanks named, and all but the most frequent together."""
-    texts = column.astype(object).where(column.notna(), "(not in the table)").astype(str)
+    texts = column.astype(object).where(column.notna(), NO_VALUE).astype(str)
     kept = texts.value_counts().index[:MOST_COLOURS]
     return texts.where(texts.isin(kept), "(others)")

@@ -41,6 +41,8 @@ class Embeddings:
         Id → sequence, where the file holds them.
     keys
         What the file calls an id's arrays, and how many ids have each.
+    pooling
+        What the file says that its protein vectors are, where it does.
     """
 
     where: str
@@ -50,6 +52,7 @@ class Embeddings:
     notes: tuple[str, ...] = ()
     sequences: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, int] = field(default_factory=dict)
+    pooling: str | None = None
 
     @property
     def ids(self) -> list[str]:
@@ -128,7 +131,13 @@ def _of_store(path: Path) -> Embeddings:
         proteins = {id: _Kept(store.protein, id, (store.width,), float32) for id in store.ids}
     told = (f"made with {store.model}: " + ", ".join(f"{key} {value}" for key, value in store.settings.items()) + ".",)
     return Embeddings(
-        str(path), "store of stateshift", residues, proteins, told, {id: store.sequence(id) for id in store.ids}
+        str(path),
+        "store of stateshift",
+        residues,
+        proteins,
+        told,
+        {id: store.sequence(id) for id in store.ids},
+        pooling=store.settings.get("pooling"),
     )
 
 
