@@ -95,8 +95,6 @@ def fit(
         aliases=aliases,
         in_context=in_context,
     )
-    for member, weight in zip(fitted.about["members"], fitted.about["weights"]):
-        typer.echo(f"{member}: weight {weight:.3f}")
     typer.echo(f"{output}: {len(fitted.train):,} perturbations in their contexts × {len(fitted.train.genes):,} genes.")
 
 

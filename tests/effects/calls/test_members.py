@@ -11,7 +11,7 @@ from stateshift.effects.calls import smoother as of_smoother
 from stateshift.effects.calls.bilinear import conjugate_gradients, fit_bilinear
 from stateshift.effects.calls.forest import fit_forest
 from stateshift.effects.calls.residuals import GeneMeans, residuals_of
-from stateshift.effects.calls.rows import Rows
+from stateshift.effects.calls.rows import NEARNESS, Rows
 from stateshift.effects.calls.similarity import Points, context_similarity, similarities
 from stateshift.effects.calls.smoother import fit_smoother, fit_strength, response_programs
 from stateshift.feature_table import FeatureTable
@@ -46,7 +46,7 @@ def kernels(train, features, names, contexts, alike):
     K = np.empty((len(names), len(train)))
     for q, (p, c) in enumerate(zip(names, contexts)):
         for i, (t, d) in enumerate(zip(train.perturbations, train.contexts)):
-            K[q, i] = max(features.matrix([p])[0] @ features.matrix([t])[0], 0) * (1 if c == d else alike)
+            K[q, i] = max(features.matrix([p])[0] @ features.matrix([t])[0], 0) ** NEARNESS * (1 if c == d else alike)
     return K
 
 

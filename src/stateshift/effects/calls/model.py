@@ -120,7 +120,7 @@ def fit_effects(
         logger.info("%d targets that are tested leave training in other contexts: %s.", len(left_out), some(left_out))
     _tell_missing(train, *tables)
     members = _members(model, train)
-    stack, weighing = fit_stack(train, tables[0], tables[1], members, read.labels, regime)
+    stack = fit_stack(train, tables[0], tables[1], members, read.labels, regime)
     about = {
         "stateshift": __version__,
         "members": list(members),
@@ -129,7 +129,7 @@ def fit_effects(
         "calls": Path(calls).name,
         "calls_sha256": sha256(calls) if Path(calls).is_file() else None,
         "left_out_of_training": left_out,
-        **weighing,
+        "weighing": stack.weighing,
     }
     fitted = TableModel(train, tables[0], tables[1], about, stack)
     _keep(fitted, output)
@@ -149,14 +149,14 @@ def load_effects(folder: str | Path) -> TableModel:
         raise StateshiftError(f"{folder} holds no effect model: stateshift effects fit makes one.")
     try:
         about = json.loads((folder / "model.json").read_text())
-        members, labels, regime = about["members"], about["labels"], about["regime"]
+        members, labels, regime, weighing = (about[k] for k in ("members", "labels", "regime", "weighing"))
     except (ValueError, KeyError) as error:
         raise StateshiftError(f"{folder / 'model.json'} is damaged: {error}. Fit anew.") from error
     train = EffectTable.load(folder / "effects.npz")
     features = FeatureTable.load(folder / "features.pt")
     kept = folder / "response_features.pt"
     response_features = FeatureTable.load(kept) if kept.is_file() else None
-    stack, _ = fit_stack(train, features, response_features, members, labels, regime, weighing=about)
+    stack = fit_stack(train, features, response_features, members, labels, regime, weighing=weighing)
     return TableModel(train, features, response_features, about, stack)
 
 

@@ -13,6 +13,8 @@ from stateshift.effects.calls.residuals import GeneMeans, residuals_of
 from stateshift.effects.calls.similarity import Points, context_similarity, similarities
 from stateshift.feature_table import FeatureTable
 
+NEARNESS = 1.5
+"""Power of two perturbations' similarity: what is hardly alike, by chance for one, counts for less."""
 SPARSE_BELOW = 0.2
 """Share measured below which matrices of the training rows are kept sparse."""
 
@@ -79,7 +81,7 @@ class Rows:
         place = {context: i for i, context in enumerate(self.contexts)}
         asked = np.array([place.get(c, len(place)) for c in contexts], dtype=int)
         own = np.array([place[c] for c in self.train.contexts], dtype=int)
-        return similarities(self.points(perturbations), self.targets) * alike[np.ix_(asked, own)]
+        return similarities(self.points(perturbations), self.targets) ** NEARNESS * alike[np.ix_(asked, own)]
 
 
 def times(left: np.ndarray, right: Any) -> np.ndarray:

@@ -89,6 +89,10 @@ MEMBERS: dict[str, Fit] = {
 }
 """Models by name. `neighbours` is the smoother over the response gene alone; `transfer` uses other contexts."""
 ACROSS = ("transfer",)
+FEWEST_PAIRS = 1000
+"""Held-out pairs of a context from which on it has weights of its own."""
+MOST_PAIRS = 2_000_000
+"""Held-out pairs that the weights are fitted on, drawn evenly where there are more."""
 STACK_OF_WHOLE = ("knn", "ridge", "strength")
 STACK_OF_PARTLY = ("strength", "neighbours", "smoother", "bilinear", *ACROSS)
 
@@ -106,28 +110,29 @@ class Stack:
         Name → fitted member.
     means
         Gene means of the training rows.
-    scales, weights
-        d and w, one a member.
-    intercept, of_mean
-        b and v; None where values are predicted and not labels.
+    weighing
+        Context → ``scales`` d and ``weights`` w, one a member, and ``intercept`` b and ``of_mean`` v, None where
+        values are predicted; under "" those of all contexts together, for a context that has too few pairs of its own.
     """
 
     members: dict[str, Member]
     means: GeneMeans
-    scales: np.ndarray
-    weights: np.ndarray
-    intercept: float | None
-    of_mean: float | None
+    weighing: dict[str, dict]
 
     def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
         """Values, or probabilities of the label 1, (Q, G) float32."""
+        scores = [member.scores(perturbations, contexts) for member in self.members.values()]
         mean = self.means(contexts)
-        total = np.zeros_like(mean)
-        for member, scale, weight in zip(self.members.values(), self.scales, self.weights):
-            total += (weight / scale) * member.scores(perturbations, contexts)
-        if self.intercept is None:
-            return mean + total
-        return 1 / (1 + np.exp(-(self.intercept + self.of_mean * _logit(mean) + total)))
+        values = np.empty_like(mean)
+        of_row = np.array([c if c in self.weighing else "" for c in contexts])
+        for context in np.unique(of_row):
+            here, how = of_row == context, self.weighing[context]
+            total = sum(w / d * s[here] for w, d, s in zip(how["weights"], how["scales"], scores))
+            if how["intercept"] is None:
+                values[here] = mean[here] + total
+            else:
+                values[here] = 1 / (1 + np.exp(-(how["intercept"] + how["of_mean"] * _logit(mean[here]) + total)))
+        return values
 
 
 def fit_stack(
@@ -137,8 +142,8 @@ def fit_stack(
     names: Sequence[str],
     labels: bool,
     regime: str,
-    weighing: dict | None = None,
-) -> tuple[Stack, dict]:
+    weighing: dict[str, dict] | None = None,
+) -> Stack:
     """Fit members on all training rows, and their weights on what inner folds predict of the rows held out.
 
     Parameters
@@ -155,12 +160,7 @@ def fit_stack(
     regime
         ``T``: inner folds hold genes out, in every context. ``C``: rows, so that the same target stays in others.
     weighing
-        What an earlier fit returned; nothing is held out then.
-
-    Returns
-    -------
-    tuple
-        The stack, and its weighing as a dict of plain numbers.
+        That of an earlier fit on the same rows; nothing is held out then.
 
     Raises
     ------
@@ -175,16 +175,22 @@ def fit_stack(
     members = {
         name: MEMBERS[name](train, features, response_features) for name in track(names, "fitting on all training rows")
     }
-    scales, weights = np.array(weighing["scales"]), np.array(weighing["weights"])
-    return Stack(members, GeneMeans.of(train), scales, weights, weighing["intercept"], weighing["of_mean"]), weighing
+    return Stack(members, GeneMeans.of(train), weighing)
 
 
-def _weigh(train, features, response_features, names, labels, regime) -> dict:
-    """Scales and weights by the rows that inner folds hold out."""
+def _weigh(
+    train: EffectTable,
+    features: FeatureTable,
+    response_features: FeatureTable | None,
+    names: Sequence[str],
+    labels: bool,
+    regime: str,
+) -> dict[str, dict]:
+    """Scales and weights by the rows that inner folds hold out, of each context and of all."""
     folds = gene_folds(train.perturbations) if regime == "T" else _row_folds(len(train))
     if not folds:
         raise StateshiftError("One perturbed gene alone leaves nothing to hold out: two or more are needed.")
-    scores, values, means = [], [], []
+    scores, values, means, contexts = [], [], [], []
     for fit, held in track(folds, f"inner folds of {some(names)}"):
         inner = train.rows(_mask(fit, len(train)))
         outer = train.rows(_mask(held, len(train)))
@@ -194,6 +200,9 @@ def _weigh(train, features, response_features, names, labels, regime) -> dict:
         measured = measured & seen
         columns = np.cumsum(seen) - 1
         row, gene = measured.nonzero()
+        if len(row) > MOST_PAIRS // len(folds):
+            drawn = np.random.default_rng(0).choice(len(row), MOST_PAIRS // len(folds), replace=False)
+            row, gene = row[drawn], gene[drawn]
         predicted = [
             MEMBERS[name](inner, features, response_features).scores(outer.perturbations, outer.contexts)
             for name in names
@@ -201,9 +210,23 @@ def _weigh(train, features, response_features, names, labels, regime) -> dict:
         scores.append(np.stack([p[row, columns[gene]] for p in predicted], axis=1))
         values.append(outer.effects[row, gene])
         means.append(GeneMeans.of(inner)(outer.contexts)[row, columns[gene]])
-    X, y, mean = np.concatenate(scores), np.concatenate(values), np.concatenate(means)
+        contexts.append(np.array(outer.contexts)[row])
+    X, y, mean, context = map(np.concatenate, (scores, values, means, contexts))
+    weighing = {"": _weights(X, y, mean, labels)}
+    for name in np.unique(context):
+        here = context == name
+        if here.sum() >= FEWEST_PAIRS and (not labels or 0 < y[here].mean() < 1):
+            weighing[str(name)] = _weights(X[here], y[here], mean[here], labels)
+    for name, how in weighing.items():
+        told = ", ".join(f"{member} {w:.2f}" for member, w in zip(names, how["weights"]))
+        logger.info("weights in %s: %s.", name or "all contexts", told)
+    return weighing
+
+
+def _weights(X: np.ndarray, y: np.ndarray, mean: np.ndarray, labels: bool) -> dict:
+    """Scales and weights of member scores (N, M) for truths y with gene means, both (N,)."""
     scales = np.maximum(X.std(axis=0), 1e-9)
-    X = np.nan_to_num(X / scales)
+    X = X / scales
     if labels:
         from sklearn.linear_model import LogisticRegression
 
@@ -213,10 +236,9 @@ def _weigh(train, features, response_features, names, labels, regime) -> dict:
     else:
         from scipy.optimize import nnls
 
-        weights, _ = nnls(X.T @ X + 1e-6 * len(X) * np.eye(len(scales)), np.maximum(X.T @ (y - mean), 0))
-        weights, of_mean, intercept = weights.tolist(), None, None
-    logger.info("weights: %s.", ", ".join(f"{name} {w:.2f}" for name, w in zip(names, weights)))
-    return {"scales": scales.tolist(), "weights": list(weights), "intercept": intercept, "of_mean": of_mean}
+        weights = nnls(X, y - mean)[0].tolist()
+        of_mean = intercept = None
+    return {"scales": scales.tolist(), "weights": weights, "intercept": intercept, "of_mean": of_mean}
 
 
 def _row_folds(n: int) -> list[tuple[np.ndarray, np.ndarray]]:
