@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from stateshift.bioemb.training.train import train_bioemb
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features import create_features
@@ -20,8 +21,18 @@ FROM_THE_REQUEST = ("symbol", "onehot")
 KNOW_EVERY_GENE = ("symbol", "onehot", "random")
 
 
+@pytest.fixture(scope="session")
+def bioemb_run(tmp_path_factory):
+    """A run whose vectors the source `bioemb` gives."""
+    folder = tmp_path_factory.mktemp("bioemb")
+    vectors = np.random.default_rng(1).standard_normal((20, 6))
+    FeatureTable([f"GENE{i}" for i in range(20)], vectors, {"source": "made"}).save(folder / "t.pt")
+    quick = [f"data.table={folder / 't.pt'}", "training.epochs=1", "model.bottleneck=3", "codes.k=4"]
+    return train_bioemb("genes", [*quick, f"output_dir={folder}", "name=run"]).folder
+
+
 @pytest.fixture
-def inputs(tmp_path, cell_maker):
+def inputs(tmp_path, cell_maker, bioemb_run):
     """One small file for each source that reads one, and a FASTA: 20 genes GENE0 … GENE19."""
     rng = np.random.default_rng(0)
     genes = [f"GENE{i}" for i in range(20)]
@@ -42,7 +53,7 @@ def inputs(tmp_path, cell_maker):
     homologs = [record.replace("sp|", "homolog").replace("C", "A") for record in proteins]
     (tmp_path / "h.fasta").write_text("\n".join(homologs) + "\n")
     save_rag_esm(new_rag_esm(), tmp_path / "rag")
-    files = ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv", "models.csv", "h.fasta")
+    files = ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv", "models.csv", "h.fasta", bioemb_run)
     options = {source: {"lookup": tmp_path / name} for source, name in zip(READ_A_FILE, files, strict=True)}
     options["rag_esm"] |= {"fasta": tmp_path / "p.fasta", "checkpoint": str(tmp_path / "rag")}
     return options | {"esm2": {"fasta": tmp_path / "p.fasta"}}

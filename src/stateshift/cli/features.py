@@ -18,7 +18,7 @@ def create(
     source: Annotated[
         str,
         typer.Option(
-            help="esm2, table, gene_sets, network, symbol, expression, screen, structure, onehot, random, or another package's."
+            help="esm2, table, gene_sets, network, symbol, expression, screen, structure, rag_esm, bioemb, onehot, random, or another package's."
         ),
     ] = "esm2",
     fasta: Annotated[Path | None, typer.Option(help="Protein sequences with GN= symbols.")] = None,

@@ -48,7 +48,7 @@ def create_features(
         Instead: a file with one symbol a line, or a csv/tsv with symbols in its first column.
     source
         One of `BUILT_IN` (``esm2``, ``table``, ``gene_sets``, ``network``, ``symbol``, ``expression``, ``screen``,
-        ``structure``, ``rag_esm``, ``onehot``, ``random``), or a source that another package offers.
+        ``structure``, ``rag_esm``, ``bioemb``, ``onehot``, ``random``), or a source that another package offers.
     fasta
         Protein sequences with ``GN=`` symbols, for ``esm2``; default: the downloaded human proteome.
     checkpoint
@@ -60,7 +60,7 @@ def create_features(
     lookup
         What a source reads: an existing table (.pt, .csv, .tsv, .npz, .h5ad) for ``table``, a GMT for ``gene_sets``,
         an edge list for ``network``, cells for ``expression``, effects for ``screen``, models by accession or a table of gene and file
-        for ``structure``, a FASTA of homologs for ``rag_esm``.
+        for ``structure``, a FASTA of homologs for ``rag_esm``, a run of ``stateshift bioemb train`` for ``bioemb``.
     width
         The most columns of the sources that reduce (`REDUCE`).
     aliases

@@ -28,11 +28,12 @@ BUILT_IN = {
     "expression": "stateshift.features.expression:expression_features",
     "screen": "stateshift.features.screen:screen_features",
     "structure": "stateshift.features.structure:structure_features",
+    "bioemb": "stateshift.features.bioemb:bioemb_features",
     "rag_esm": "stateshift.features.rag_esm:rag_esm_features",
     "onehot": "stateshift.features.onehot:onehot_features",
     "random": "stateshift.features.random:random_features",
 }
-READ_A_FILE = ("table", "gene_sets", "network", "expression", "screen", "structure", "rag_esm")
+READ_A_FILE = ("table", "gene_sets", "network", "expression", "screen", "structure", "rag_esm", "bioemb")
 """Those of ours that take what they need from the file named by ``lookup``."""
 REDUCE = ("gene_sets", "network", "symbol", "expression", "screen", "random")
 """Those of ours whose width the user chooses."""
