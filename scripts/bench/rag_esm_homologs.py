@@ -23,10 +23,10 @@ from stateshift.rag_esm.model.checkpoint import load_rag_esm
 from stateshift.rag_esm.training.train import train_rag_esm
 from stateshift.rag_esm.training.validation import RATES, masked_losses, validation_pairs
 
-LONGEST = 200
+LONGEST = 100
 SHARED = [
-    "base=null", "train_esm=true", "lr=5e-4", "cross_lr=1e-3", f"max_length={LONGEST}", f"max_context={LONGEST}",
-    "tokens_per_batch=4096", "accumulate=1", "precision=32-true", "val_proteins=64", "context=random",
+    "base=null", "train_esm=true", "lr=5e-4", "cross_lr=2e-3", f"max_length={LONGEST}", f"max_context={LONGEST}",
+    "tokens_per_batch=2048", "accumulate=1", "precision=32-true", "val_proteins=64", "context=random",
 ]  # fmt: skip
 
 

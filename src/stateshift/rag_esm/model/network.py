@@ -3,7 +3,7 @@
 Letters of shapes: B proteins, T tokens, C tokens of the context, H heads, d width of a head, D embedding width,
 V tokens of the alphabet.
 
-The model is RAG-ESM's (Sgarbossa & Bitbol 2025, doi:10.1101/2025.04.03.647065) on ESM2 (Lin et al. 2023); gates of
+The model is RAG-ESM's (Sgarbossa & Bitbol 2025, doi:10.1101/2025.04.02.646805) on ESM2 (Lin et al. 2023); gates of
 tanh that start at zero are Flamingo's (Alayrac et al. 2022, arXiv:2204.14198).
 """
 
