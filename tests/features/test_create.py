@@ -206,6 +206,12 @@ def test_another_checkpoint_does_not_take_up_the_demo_models_embeddings(job, tmp
     assert provenance(job["output"])["model"] == "other"
 
 
+def test_an_id_of_two_sequences_is_refused_before_a_model_is_loaded(job):
+    job["fasta"].write_text(job["fasta"].read_text() + ">sp|P0|X_HUMAN GN=AAA1 PE=1\nMKV\n")
+    with pytest.raises(StateshiftError, match="`sp.P0.X_HUMAN` names two different sequences"):
+        create_features(**job)
+
+
 def test_layer_and_pooling_are_the_ones_asked_for(job):
     table = create_features(**job, layer=2, pooling="max")
     rows = dict(embed_sequences(load_esm2(engine="fair-esm"), SEQUENCES, layer=2))

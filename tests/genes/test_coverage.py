@@ -165,7 +165,33 @@ def test_a_new_symbol_finds_a_fasta_that_holds_the_old_one_and_accessions_serve_
         "VIRMA": "sp|A1|VIR",
         "SLC38A2": "sp|Q96QD8|S38A2_HUMAN",
     }
-    assert coverage.choices["SLC38A2"].matched_by == "accession (HGNC)"
+    assert coverage.by_other_names == {
+        "VIRMA": "KIAA1429 in the FASTA, its previous symbol (HGNC)",
+        "SLC38A2": "accession (HGNC)",
+    }
+
+
+def test_every_step_that_led_to_a_protein_is_told(hgnc):
+    fasta = [entry("sp|A1|VIR", "KIAA1429"), entry("sp|Q96GD4|AURKB_HUMAN", None)]
+    coverage = proteins_of_genes(["MSTP054", "virma", "STK12"], fasta, names=hgnc)
+    assert coverage.by_other_names == {
+        "MSTP054": "alias of VIRMA, KIAA1429 in the FASTA, its previous symbol (HGNC)",
+        "virma": "spelling of VIRMA, KIAA1429 in the FASTA, its previous symbol (HGNC)",
+        "STK12": "alias of AURKB, accession (HGNC)",
+    }
+
+
+def test_one_id_of_two_sequences_is_refused_and_a_record_that_is_there_twice_counts_once():
+    with pytest.raises(StateshiftError, match=r"x.fasta: sp\|1\|A name several sequences each"):
+        proteins_of_genes(["A"], [entry("sp|1|A", "A"), entry("sp|1|A", "A", "MKL")], "x.fasta")
+    coverage = proteins_of_genes(["A"], [entry("sp|1|A", "A"), entry("sp|1|A", "A")])
+    assert coverage.choices["A"].chosen_as == "the only one"
+    assert coverage.choices["A"].passed_over == ()
+
+
+def test_another_species_symbols_are_read_of_gencode_headers():
+    trp53 = "ENSMUSP00000104298.4|ENSMUST00000108658.10|ENSMUSG00000059552.15|-|-|Trp53-201|Trp53|390"
+    assert proteins_of_genes(["Trp53"], [Protein(trp53, "", "MKV")]).choices["Trp53"].matched_by == "symbol"
 
 
 def test_an_alias_of_several_genes_is_refused_and_both_are_named(hgnc):

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from stateshift.errors import InputProblems, StateshiftError
-from stateshift.proteins.fasta import Protein, read_fasta
+from stateshift.proteins.fasta import Protein, fasta_problems, read_fasta, read_sequences
 
 
 def write(path, text):
@@ -82,3 +82,28 @@ def test_a_missing_a_binary_and_a_truncated_gzip_file_are_told_apart(tmp_path):
     (tmp_path / "cut.fasta.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StateshiftError, match="damaged gzip"):
         read_fasta(tmp_path / "cut.fasta.gz")
+
+
+def test_bad_records_and_ids_of_several_sequences_are_named_in_one_go(tmp_path):
+    path = write(tmp_path / "a.fasta", ">dup\nMKV\n>digits\nM1\n>dup\nMKL\n>same\nMK\n>same\nMK\n")
+    with pytest.raises(InputProblems) as caught:
+        read_sequences(path)
+    assert caught.value.problems == [
+        "record `digits` holds '1', no amino acid.",
+        "`dup` names two different sequences: give each an id of its own.",
+    ]
+    assert fasta_problems(path) == caught.value.problems
+
+
+def test_all_problems_are_listed_where_the_refusal_names_twenty(tmp_path):
+    path = write(tmp_path / "a.fasta", "".join(f">r{i}\nM1\n" for i in range(30)))
+    assert len(fasta_problems(path)) == 30
+    with pytest.raises(InputProblems) as caught:
+        read_fasta(path)
+    assert caught.value.problems[20] == "and 10 more (stateshift protein inspect shows them all)."
+
+
+def test_a_byte_order_mark_and_a_tab_behind_the_id_do_no_harm(tmp_path):
+    path = tmp_path / "a.fasta"
+    path.write_bytes(b"\xef\xbb\xbf>a\tone two\nMKV\n")
+    assert read_fasta(path) == [Protein("a", "one two", "MKV")]

@@ -88,10 +88,10 @@ def pool(
     ] = None,
 ) -> None:
     """Recompute protein vectors from their residues, and say which pooling the stored ones are."""
-    from stateshift.proteins import read_fasta
     from stateshift.proteins.explore import pooling_of, read_embeddings
+    from stateshift.proteins.fasta import read_sequences
 
-    lengths = {p.id: len(p.sequence) for p in read_fasta(fasta)} if fasta else None
+    lengths = {id: len(sequence) for id, sequence in read_sequences(fasta).items()} if fasta else None
     report = pooling_of(read_embeddings(embeddings), lengths)
     found = [
         (name, f"{report.differences[name]:.3g}", f"{times:.3g}", report.at[name])

@@ -94,7 +94,7 @@ def downloaded_proteome() -> Path | None:
 def _covered(request: FeatureRequest, fasta: Path) -> GeneCoverage:
     """The genes' proteins, told and reported; genes found by their spelling alone may be another species'."""
     names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
-    coverage = proteins_of_genes(request.genes, read_fasta(fasta), str(fasta), names)
+    coverage = proteins_of_genes(request.genes, read_fasta(fasta, unique=True), str(fasta), names)
     logger.info("%d of %d genes have a protein in %s.", len(coverage.found), coverage.total, fasta.name)
     other = coverage.by_other_names
     if other:

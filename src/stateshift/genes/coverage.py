@@ -120,7 +120,7 @@ def proteins_of_genes(
     Raises
     ------
     StateshiftError
-        No record names a gene, and none has one of the wanted names for its id.
+        No record names a gene, and none has one of the wanted names for its id; or an id stands for several sequences.
     """
     search = _Search(proteins, where, names or GeneNames())
     coverage = GeneCoverage()
@@ -144,6 +144,18 @@ def _chosen_as(best: tuple, next_best: tuple | None = None) -> str:
     return next((why for why, a, b in zip(REASONS, best, next_best) if a != b), REASONS[-1])
 
 
+def _without_doubles(proteins: Iterable[ProteinRecord], where: str) -> Iterable[ProteinRecord]:
+    """Each record once; an id of several sequences would leave open which of them is meant."""
+    found: dict[str, ProteinRecord] = {}
+    several: dict[str, None] = {}
+    for protein in proteins:
+        if found.setdefault(protein.id, protein).sequence != protein.sequence:
+            several[protein.id] = None
+    if several:
+        raise StateshiftError(f"{where}: {some(several)} name several sequences each: give each an id of its own.")
+    return found.values()
+
+
 class _Search:
     """Records by everything they go by; near misses are sought for the first genes only, since that takes a while."""
 
@@ -156,7 +168,7 @@ class _Search:
         self.by_id: dict[str, list[ProteinRecord]] = {}
         self.by_approved: dict[str, list[ProteinRecord]] = {}
         self.by_spelling: dict[str, set[str]] = {}
-        for protein in proteins:
+        for protein in _without_doubles(proteins, where):
             header = self.headers[protein.id] = header_of(protein)
             for id in header.ids:
                 self.by_id.setdefault(id, []).append(protein)
@@ -184,12 +196,8 @@ class _Search:
         if len(meant) > 1:
             told = ", ".join(f"{kind} of {symbol}" for symbol, kind in sorted(meant.items()))
             return [], f"one name of several genes in HGNC's table ({told}): use the symbol of the one meant"
-        for symbol, kind in meant.items():
-            if records := self._of_approved(symbol):
-                if kind == "symbol":
-                    return records, "accession (HGNC)" if symbol == gene else f"spelling of {symbol}"
-                return records, f"{kind} of {symbol} (HGNC)"
-            return [], self._why_without(symbol, "" if symbol == gene else f"{kind} of {symbol}, and ")
+        if meant:
+            return self._by_meaning(gene, *next(iter(meant.items())))
         alike = sorted(self.by_spelling.get(folded(gene), ()))
         if len(alike) == 1:
             return self.by_symbol[alike[0]], f"spelling of {alike[0]}"
@@ -197,12 +205,26 @@ class _Search:
             return [], f"its spelling alone parts it from several symbols ({some(alike)}): use one of them"
         return [], self._why_unknown(gene)
 
-    def _of_approved(self, symbol: str) -> list[ProteinRecord]:
-        """Records of an approved symbol: under it, under another name of it, or under its accessions."""
-        if records := self.by_symbol.get(symbol) or self.by_approved.get(symbol):
-            return records
+    def _by_meaning(self, gene: str, symbol: str, kind: str) -> tuple[list[ProteinRecord], str]:
+        """As `__call__`, for a name that is one gene in HGNC's table."""
+        records, how = self._of_approved(symbol)
+        if not records:
+            return [], self._why_without(symbol, "" if symbol == gene else f"{kind} of {symbol}, and ")
+        spelling = f"spelling of {symbol}"
+        lead = f"{kind} of {symbol}" if kind != "symbol" else "" if symbol == gene else spelling
+        told = ", ".join(step for step in (lead, how) if step)
+        return records, told if told == spelling else f"{told} (HGNC)"
+
+    def _of_approved(self, symbol: str) -> tuple[list[ProteinRecord], str]:
+        """Records of an approved symbol, and what they go by where that is another name of it or an accession."""
+        if symbol in self.by_symbol:
+            return self.by_symbol[symbol], ""
+        if records := self.by_approved.get(symbol):
+            theirs = self.headers[min(records, key=self.rank).id].symbol
+            kind = self.names.meaning(theirs)[symbol]
+            return records, f"{theirs} in the FASTA, its {'other spelling' if kind == 'symbol' else kind}"
         found = {r.id: r for id in self.names.proteins.get(symbol, ()) for r in self.by_id.get(id, ())}
-        return list(found.values())
+        return list(found.values()), "accession"
 
     def _why_without(self, symbol: str, lead: str) -> str:
         locus = self.names.loci.get(symbol, "")

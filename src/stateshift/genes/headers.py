@@ -58,7 +58,7 @@ def header_of(protein: ProteinRecord) -> Header:
         return Header(symbol_of(protein.description), frozenset(ids), fields[0] == "sp", accession != bare)
     named = re.findall(r"\b(?:gene|transcript):(\S+)", protein.description)
     ids = {protein.id, *(id.partition(".")[0] for id in (*fields, *named) if id.startswith("ENS"))}
-    is_gencode = len(fields) == 8 and fields[0].startswith("ENSP")
+    is_gencode = len(fields) == 8 and re.match(r"ENS[A-Z]*P\d", fields[0]) is not None
     return Header(fields[6] if is_gencode else symbol_of(protein.description), frozenset(ids))
 
 

@@ -14,7 +14,7 @@ from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH
 from stateshift.proteins.embedding.embed import checked_level
 from stateshift.proteins.embedding.weights import read_weights
 from stateshift.proteins.esm2.models import load_esm2
-from stateshift.proteins.fasta import read_fasta, sequences_by_id
+from stateshift.proteins.fasta import read_sequences
 from stateshift.proteins.store.fill import Recipe, fill_store
 from stateshift.proteins.store.reader import PART, EmbeddingStore
 
@@ -92,7 +92,7 @@ def embed_fasta(
         raise StateshiftError(f"{output}: name it .h5 (a store) or .pkl (a dict of arrays).")
     if output.exists():
         raise StateshiftError(f"{output} exists already: choose another name.")
-    sequences = sequences_by_id(read_fasta(fasta), str(fasta))
+    sequences = read_sequences(fasta)
     weighted = None if weights is None else read_weights(weights, sequences)
     recipe = Recipe(levels, layer, pooling, weighted, half)
     esm = load_esm2(checkpoint, engine=engine, precision=precision)

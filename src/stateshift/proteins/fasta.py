@@ -6,7 +6,7 @@ import gzip
 import logging
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stateshift.errors import InputProblems, StateshiftError, some
@@ -23,7 +23,7 @@ class Protein:
     Parameters
     ----------
     id
-        The header up to the first blank, without ``>``.
+        The header up to the first blank or tab, without ``>``.
     description
         The rest of the header.
     sequence
@@ -35,7 +35,7 @@ class Protein:
     sequence: str
 
 
-def read_fasta(path: str | Path) -> list[Protein]:
+def read_fasta(path: str | Path, *, unique: bool = False) -> list[Protein]:
     """Read all proteins of a FASTA file, plain or gzipped.
 
     Lower case becomes upper case, a ``*`` at the end is stripped, and J (leucine or isoleucine, a
@@ -45,6 +45,8 @@ def read_fasta(path: str | Path) -> list[Protein]:
     ----------
     path
         The file; it may be gzipped under any name.
+    unique
+        Whether an id must stand for one sequence; a record that is there twice then counts once.
 
     Returns
     -------
@@ -56,36 +58,50 @@ def read_fasta(path: str | Path) -> list[Protein]:
     StateshiftError
         The file is missing, empty, damaged or no FASTA.
     InputProblems
-        Records without residues, with letters that are no amino acids, or of DNA, every one of them named.
+        Records without residues, with letters that are no amino acids, or of DNA, and where `unique` is set ids of
+        several sequences: every one of them named.
     """
     path = Path(path)
-    proteins: list[Protein] = []
-    problems: list[str] = []
-    replaced = 0
-    for header, raw in raw_records(path):
-        name, _, description = header.partition(" ")
-        sequence = raw.upper().removesuffix("*")
-        replaced += sequence.count("J")
-        sequence = sequence.replace("J", "X")
-        strange = sorted(set(sequence) - LETTERS)
-        if not sequence:
-            problems.append(f"record `{name}` has no residues.")
-        elif strange:
-            hint = " (gaps of an alignment? remove them)" if {"-", "."} & set(strange) else ""
-            problems.append(f"record `{name}` holds {some(map(repr, strange))}, no amino acid{hint}.")
-        elif reads_like_dna(sequence):
-            problems.append(f"record `{name}` reads like DNA or RNA: translate it to protein first.")
-        else:
-            proteins.append(Protein(name, description.strip(), sequence))
+    proteins, problems = examined(path)
+    if unique:
+        problems += _doubled(proteins)
     if problems:
-        shown = problems[:20]
-        more = [f"and {len(problems) - 20} records more."] if len(problems) > 20 else []
-        raise InputProblems(str(path), shown + more)
+        raise InputProblems(str(path), _first(problems))
     if not proteins:
         raise StateshiftError(f"{path} holds no FASTA record: a record starts with a line `>name`.")
+    replaced = sum(protein.sequence.count("J") for protein in proteins)
     if replaced:
         logger.warning("%s: %d residues J (leucine or isoleucine) are read as X.", path, replaced)
-    return proteins
+    proteins = [replace(protein, sequence=protein.sequence.replace("J", "X")) for protein in proteins]
+    return list(_once(proteins, str(path)).values()) if unique else proteins
+
+
+def read_sequences(path: str | Path) -> dict[str, str]:
+    """Id → sequence of a FASTA file whose ids stand for one sequence each; see `read_fasta`."""
+    return {protein.id: protein.sequence for protein in read_fasta(path, unique=True)}
+
+
+def fasta_problems(path: str | Path) -> list[str]:
+    """All that `read_fasta` refuses where ids must be unique, a sentence a record or id."""
+    proteins, problems = examined(Path(path))
+    return problems + _doubled(proteins)
+
+
+def examined(path: Path) -> tuple[list[Protein], list[str]]:
+    """Every record as it stands, in upper case and without a final ``*``, and what is wrong with some."""
+    proteins, problems = [], []
+    for header, raw in raw_records(path):
+        id, *rest = header.split(None, 1)
+        proteins.append(Protein(id, "".join(rest), raw.upper().removesuffix("*")))
+        strange = sorted(set(proteins[-1].sequence) - LETTERS - {"J"})
+        if not proteins[-1].sequence:
+            problems.append(f"record `{id}` has no residues.")
+        elif strange:
+            hint = " (gaps of an alignment? remove them)" if {"-", "."} & set(strange) else ""
+            problems.append(f"record `{id}` holds {some(map(repr, strange))}, no amino acid{hint}.")
+        elif reads_like_dna(proteins[-1].sequence):
+            problems.append(f"record `{id}` reads like DNA or RNA: translate it to protein first.")
+    return proteins, problems
 
 
 def sequences_by_id(proteins: Sequence[Protein], where: str) -> dict[str, str]:
@@ -103,21 +119,38 @@ def sequences_by_id(proteins: Sequence[Protein], where: str) -> dict[str, str]:
     InputProblems
         Ids that stand for different sequences.
     """
-    found: dict[str, str] = {}
-    doubled, repeated = [], 0
-    for protein in proteins:
-        if protein.id not in found:
-            found[protein.id] = protein.sequence
-        elif found[protein.id] == protein.sequence:
-            repeated += 1
-        else:
-            doubled.append(f"`{protein.id}` names two different sequences: give each an id of its own.")
+    doubled = _doubled(proteins)
     if doubled:
-        doubled = list(dict.fromkeys(doubled))
-        raise InputProblems(where, doubled[:20] + ([f"and {len(doubled) - 20} ids more."] if len(doubled) > 20 else []))
-    if repeated:
+        raise InputProblems(where, _first(doubled))
+    return {id: protein.sequence for id, protein in _once(proteins, where).items()}
+
+
+def _doubled(proteins: Sequence[Protein]) -> list[str]:
+    """A problem for each id of several sequences."""
+    found: dict[str, set[str]] = {}
+    for protein in proteins:
+        found.setdefault(protein.id, set()).add(protein.sequence)
+    return [
+        f"`{id}` names {'two' if len(them) == 2 else len(them)} different sequences: give each an id of its own."
+        for id, them in found.items()
+        if len(them) > 1
+    ]
+
+
+def _once(proteins: Sequence[Protein], where: str) -> dict[str, Protein]:
+    found: dict[str, Protein] = {}
+    for protein in proteins:
+        found.setdefault(protein.id, protein)
+    if len(found) < len(proteins):
+        repeated = len(proteins) - len(found)
         logger.warning("%s: %d records are there twice, sequence and all, and count once.", where, repeated)
     return found
+
+
+def _first(problems: list[str]) -> list[str]:
+    """As many as one reads."""
+    more = len(problems) - 20
+    return problems[:20] + ([f"and {more} more (stateshift protein inspect shows them all)."] if more > 0 else [])
 
 
 def reads_like_dna(sequence: str) -> bool:
@@ -162,7 +195,7 @@ def _lines(path: Path) -> Iterator[str]:
     try:
         with path.open("rb") as handle:
             gzipped = handle.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if gzipped else path.open(encoding="utf-8") as lines:
+        with gzip.open(path, "rt", encoding="utf-8-sig") if gzipped else path.open(encoding="utf-8-sig") as lines:
             yield from lines
     except UnicodeDecodeError as error:
         raise StateshiftError(f"{path} is no FASTA file: it isn't text.") from error

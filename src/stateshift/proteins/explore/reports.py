@@ -17,7 +17,7 @@ from stateshift.proteins.explore.mutants.comparison import require_mutants
 from stateshift.proteins.explore.mutants.embedding import embed_once
 from stateshift.proteins.explore.projection import Projection, project, read_columns
 from stateshift.proteins.explore.stored import read_embeddings
-from stateshift.proteins.fasta import read_fasta, sequences_by_id
+from stateshift.proteins.fasta import read_sequences
 
 
 def mutations(
@@ -58,7 +58,7 @@ def mutations(
     """
     if embeddings is not None and checkpoint is not None and not score:
         raise StateshiftError("Stored --embeddings need no --checkpoint, unless --score is to be computed with it.")
-    sequences = sequences_by_id(read_fasta(fasta), str(fasta))
+    sequences = read_sequences(fasta)
     require_mutants(sequences, wt)
     held = read_embeddings(embeddings) if embeddings is not None else None
     seen = compare_mutants(sequences, wt, held) if held else None
@@ -112,7 +112,7 @@ def scan(
     StateshiftError
         The protein is missing, or the folder holds another scan.
     """
-    sequences = sequences_by_id(read_fasta(fasta), str(fasta))
+    sequences = read_sequences(fasta)
     if len(sequences) == 1:
         wt = next(iter(sequences))
     if wt not in sequences:

@@ -40,6 +40,13 @@ def test_invalid_records_of_a_fasta_are_shown_and_are_all_problems(tmp_path):
         assert f"`{id}`" in problem
 
 
+def test_all_problems_of_records_and_ids_are_shown_together(tmp_path):
+    (tmp_path / "x.fasta").write_text(">dup\nMKV\n>dup\nMKL\n" + "".join(f">r{i}\nM1\n" for i in range(25)))
+    problems = inspect_proteins(tmp_path / "x.fasta").problems
+    assert len(problems) == 26
+    assert problems[-1] == "`dup` names two different sequences: give each an id of its own."
+
+
 def test_one_id_of_two_sequences_is_a_problem_and_a_file_without_records_an_error(tmp_path):
     (tmp_path / "x.fasta").write_text(">a\nMKV\n>a\nMKL\n")
     assert inspect_proteins(tmp_path / "x.fasta").problems == [

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.files import written_beside
 from stateshift.progress import track
 from stateshift.proteins.explore.stored.embeddings import Embeddings, read_embeddings
 from stateshift.proteins.explore.stored.files import kind_of
-from stateshift.proteins.fasta import raw_records, read_fasta, sequences_by_id
+from stateshift.proteins.fasta import examined, fasta_problems, read_sequences
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fas")
 RARE = "XBZUOJ"
@@ -77,15 +77,12 @@ def inspect_proteins(path: str | Path, fasta: str | Path | None = None) -> Inspe
 
 
 def _look_at_fasta(path: Path) -> Inspection:
-    """Every record, the invalid ones too, with what `read_fasta` would refuse among the problems."""
-    records = [(header.partition(" "), raw.upper().removesuffix("*")) for header, raw in raw_records(path)]
-    problems = []
-    try:
-        sequences_by_id(read_fasta(path), str(path))
-    except InputProblems as error:
-        problems = error.problems
-    lengths = [len(sequence) for _, sequence in records]
-    letters = Counter("".join(sequence for _, sequence in records))
+    """Every record, the invalid ones too, and everything that would be refused."""
+    records = examined(path)[0]
+    if not records:
+        raise StateshiftError(f"{path} holds no FASTA record: a record starts with a line `>name`.")
+    lengths = [len(record.sequence) for record in records]
+    letters = Counter("".join(record.sequence for record in records))
     rare = {letter: letters[letter] for letter in RARE if letters[letter]}
     facts = {
         "records": f"{len(records):,}",
@@ -95,13 +92,13 @@ def _look_at_fasta(path: Path) -> Inspection:
     }
     notes = ["J (leucine or isoleucine) is read as X: ESM2 has no such letter."] if "J" in rare else []
     ids: dict[str, list[str]] = {}
-    for (id, _, _), sequence in records:
-        ids.setdefault(sequence, []).append(id)
+    for record in records:
+        ids.setdefault(record.sequence, []).append(record.id)
     same = ["=".join(named) for named in ids.values() if len(set(named)) > 1]
     if same:
         notes.append(f"{len(same):,} sequences come under several ids: {some(same, 4)}.")
-    rows = [(id, len(sequence), description.strip()) for (id, _, description), sequence in records]
-    return Inspection(str(path), "FASTA", ("id", "length", "description"), rows, facts, notes, problems)
+    rows = [(record.id, len(record.sequence), record.description) for record in records]
+    return Inspection(str(path), "FASTA", ("id", "length", "description"), rows, facts, notes, fasta_problems(path))
 
 
 def _look_at_embeddings(held: Embeddings, fasta: str | Path | None) -> Inspection:
@@ -129,7 +126,7 @@ def _look_at_embeddings(held: Embeddings, fasta: str | Path | None) -> Inspectio
     columns, lengths = ("id", "residue", "protein"), {}
     if fasta is not None:
         columns = (*columns, "length", "match")
-        lengths = {p.id: len(p.sequence) for p in read_fasta(fasta)}
+        lengths = {id: len(sequence) for id, sequence in read_sequences(fasta).items()}
         found = match_fasta(held, lengths, str(fasta))
         notes, problems = notes + found[0], problems + found[1]
     rows = []
