@@ -63,8 +63,12 @@ class Decoder:
         score[:, 0] = 0
         memory = embedded.repeat_interleave(W, dim=0)
         for _ in range(self.model.shape.length):
-            logits = self.model.logits(memory, said.flatten(0, 1))[:, -1]
-            following = self._log_shares(logits, node.flatten()).view(B, W, V)
+            may = self.children[node] >= 0
+            if (may.sum(-1) > 1).any():
+                logits = self.model.logits(memory, said.flatten(0, 1))[:, -1]
+                following = self._log_shares(logits, node.flatten()).view(B, W, V)
+            else:  # where no beam has a choice, the network has nothing to say
+                following = torch.zeros_like(score)[..., None].masked_fill(~may, -torch.inf)
             score, place = (score[..., None] + following).flatten(1).topk(W, dim=1)
             token, parent = place % V, place // V
             said = torch.cat([said.gather(1, parent[..., None].expand_as(said)), token[..., None]], dim=2)

@@ -38,16 +38,24 @@ class CodeModule(lightning.LightningModule):
         self.register_buffer("allowed", torch.from_numpy(trie.allowed), persistent=False)
         self.losses: list[Tensor] = []
 
-    def scores(self, vectors: Tensor, entities: Tensor, constrained: bool) -> Tensor:
-        """Logits (B, T, V) of the entities' own codes, under the trie or not."""
-        logits = self.model(vectors, self.targets[entities])
-        return masked(logits, self.allowed[self.nodes[entities]]) if constrained else logits
+    def scores(self, vectors: Tensor, entities: Tensor, constrained: bool, steps: int | None = None) -> Tensor:
+        """Logits (B, T, V) of the entities' own codes, or of their first `steps`, under the trie or not."""
+        logits = self.model(vectors, self.targets[entities, :steps])
+        return masked(logits, self.allowed[self.nodes[entities, :steps]]) if constrained else logits
+
+    def steps_that_count(self, entities: Tensor) -> int | None:
+        """Up to where a batch's codes have choices; the weighted loss counts nothing behind, so nothing is computed."""
+        if self.settings.loss != "weighted":
+            return None
+        return int((self.branches[self.nodes[entities]] > 1).any(0).nonzero().max()) + 1
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The loss of a batch."""
         vectors, entities = batch
-        logits = self.scores(vectors, entities, self.settings.constraint == "always")
-        loss = code_loss(logits, self.targets[entities], self.branches[self.nodes[entities]], self.settings.loss)
+        steps = self.steps_that_count(entities)
+        logits = self.scores(vectors, entities, self.settings.constraint == "always", steps)
+        branches = self.branches[self.nodes[entities, :steps]]
+        loss = code_loss(logits, self.targets[entities, :steps], branches, self.settings.loss)
         self.losses.append(loss.detach())
         return loss
 
