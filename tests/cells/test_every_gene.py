@@ -93,7 +93,7 @@ def test_an_array_that_is_not_x_is_refused_with_the_gene_and_the_way_out(change)
 
     sentence = problems_of(change(scaled))
     assert "cells.h5ad: obsm `X_hvg` isn't X on its genes: GENE0 in row 0 is" in sentence
-    assert "list the array's genes in a file, [columns] genes, to predict those alone" in sentence
+    assert "make the array anew from X (stateshift data prepare)" in sentence
 
 
 def test_the_genes_of_an_array_alone_are_used_where_they_are_listed(change, tmp_path):

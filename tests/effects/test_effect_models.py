@@ -150,16 +150,22 @@ def test_a_known_map_counts_as_far_as_it_fits_and_the_rest_is_fitted():
     for ours, plain in zip(ridge_map_beyond(nothing, few, features), (*ridge_map(few, features), 0.0), strict=True):
         assert np.array_equal(ours, plain)
     known = ridge_map(train, features)
-    # half of what is true: twice of it fits, and nothing is left to fit
-    half = (known[0], known[1] / 2, known[2] / 2)
-    down, up, intercept, weight = ridge_map_beyond(half, few, features)
-    said = features.matrix(few.perturbations) @ half[0] @ half[1] + half[2]
+    # twice what is true: half of it fits, and nothing is left to fit
+    double = (known[0], known[1] * 2, known[2] * 2)
+    down, up, intercept, weight = ridge_map_beyond(double, few, features)
+    said = features.matrix(few.perturbations) @ double[0] @ double[1] + double[2]
     assert weight == pytest.approx((said * few.effects).sum() / (said**2).sum(), rel=1e-5)
-    assert weight == pytest.approx(2, abs=0.2)
+    assert weight == pytest.approx(0.5, abs=0.05)
     truth = features.vectors @ known[0] @ known[1] + known[2]
     own = ridge_map(few, features)
     error = np.abs(features.vectors @ down @ up + intercept - truth).mean()
     assert error < 0.5 * np.abs(features.vectors @ own[0] @ own[1] + own[2] - truth).mean()
+    assert ridge_map_beyond((known[0], known[1] / 2, known[2] / 2), few, features)[3] == 1  # what shrank stays so
+    # factors without an effect keep their places: other maps of a model share them
+    silent = ridge_map_beyond((known[0], known[1] * 0, known[2] * 0), few, features)
+    assert silent[0].shape == (6, known[0].shape[1] + own[0].shape[1])
+    np.testing.assert_array_equal(silent[0] @ silent[1], own[0] @ own[1])
+    assert silent[3] == 0
     # a map of nothing to do with these effects counts for next to nothing
     noise = np.random.default_rng(3).choice([-1.0, 1.0], (6, 9)).astype(np.float32)
     assert abs(ridge_map_beyond((np.eye(6, dtype=np.float32), noise, intercept * 0), train, features)[3]) < 0.05

@@ -129,6 +129,18 @@ def test_a_source_without_gene_names_is_taken_in_order_where_the_width_agrees_an
         (table(), table("XYZ"), "kept", "features of the same width; no gene is in both tables to compare"),
         (table(), table("XYZ", model="t33"), "re-made", "features of esm2 t33 in place of esm2 t6"),
         (table(), table("XYZ", source="onehot"), "re-made", "one-hot features of other genes"),
+        (
+            table("ABCD", source="onehot"),
+            table("ABCD", source="onehot").subset("CA"),
+            "kept",
+            "the vectors of 2 of 2 genes in both tables are the same",
+        ),
+        (
+            table("ABCD", source="onehot"),
+            FeatureTable(list("ABNM"), table("ABCD").vectors, {"source": "onehot"}),
+            "re-made",
+            "one-hot features of other genes",
+        ),
         (False, table(), "kept", "features of the same width; no vectors lie beside the source to compare"),
     ],
 )

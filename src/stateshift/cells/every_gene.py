@@ -124,7 +124,7 @@ def differences(array: np.ndarray, X: np.ndarray, rows: np.ndarray, genes: list[
     return [
         f"{where} isn't X on its genes: {genes[gene]} in row {rows[row]} is {array[row, gene]:.3g} there and "
         f"{X[row, gene]:.3g} in X, log1p. A run predicts every gene of X, on one scale: make the array anew from X "
-        "(stateshift data prepare), or list the array's genes in a file, [columns] genes, to predict those alone."
+        "(stateshift data prepare)."
     ]
 
 

@@ -15,6 +15,7 @@ from stateshift.errors import StateshiftError
 from stateshift.transition.backbone import SetTransformer
 from stateshift.transition.config import TransitionConfig
 from stateshift.transition.heads import BatchToken, ConfidenceToken, gene_decoder, mlp
+from stateshift.transition.precision import without_autocast
 from stateshift.transition.start import added_to_start
 
 
@@ -177,7 +178,7 @@ class TransitionModel(nn.Module):
 
     def _effect(self, batch: dict, p_BF: Tensor, up: Tensor, intercept: Tensor) -> Tensor:
         """The linear map's effect, (B, G), in full precision under autocast; none for sets that nobody perturbed."""
-        with torch.autocast(p_BF.device.type, enabled=False):
+        with without_autocast(p_BF):
             effect_BG = p_BF @ self.effect_down @ up + intercept
         return effect_BG * ~batch["is_control"][:, None] if "is_control" in batch else effect_BG
 
@@ -234,5 +235,5 @@ def masked_mean(x_BSG: Tensor, mask_BS: Tensor | None) -> Tensor:
     if mask_BS is None:
         return x_BSG.mean(dim=1)
     weight_BS = mask_BS.to(x_BSG.dtype)
-    with torch.autocast(x_BSG.device.type, enabled=False):
+    with without_autocast(x_BSG):
         return torch.bmm(weight_BS[:, None], x_BSG)[:, 0] / weight_BS.sum(dim=1, keepdim=True)

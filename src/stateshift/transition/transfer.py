@@ -24,6 +24,9 @@ Pairs = tuple[list[int], list[int]]
 SAME_VECTOR = 0.01
 """Relative distance below which two vectors of a gene are the same, computed on other hardware."""
 
+MOST = 0.95
+"""Part of the genes in two tables whose vectors have to be the same."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -300,13 +303,13 @@ def _same_features(theirs: FeatureTable | None, ours: FeatureTable, width: int) 
     if theirs is None:
         return True, "features of the same width; no vectors lie beside the source to compare"
     both = [gene for gene in ours.genes if gene in theirs]
+    sources = [table.provenance.get("source") for table in (ours, theirs)]
+    if "onehot" in sources and len(both) < len(ours.genes):
+        return False, "one-hot features of other genes"
     if both:
         a, b = ours.matrix(both), theirs.matrix(both)
         same = int((np.linalg.norm(a - b, axis=1) <= SAME_VECTOR * np.linalg.norm(b, axis=1)).sum())
-        return 2 * same > len(both), f"the vectors of {same:,} of {len(both):,} genes in both tables are the same"
-    sources = [table.provenance.get("source") for table in (ours, theirs)]
-    if "onehot" in sources:
-        return False, "one-hot features of other genes"
+        return same >= MOST * len(both), f"the vectors of {same:,} of {len(both):,} genes in both tables are the same"
     named = [[str(table.provenance.get(key, "")) for key in ("source", "model")] for table in (ours, theirs)]
     if named[0] != named[1] and sources[1] != "arc_state":
         return False, f"features of {' '.join(named[0]).strip()} in place of {' '.join(named[1]).strip()}"

@@ -148,10 +148,30 @@ def test_a_killed_sweep_goes_on_where_it_was_and_ends_as_one_never_killed(start,
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(start, screen):
     made = start("seed=0,1")
     made.run("seed=1").last.unlink()
+    made.run("seed=1").best.unlink()
     made.write_record("seed=1", JobRecord({"seed": 1}))
     start("seed=0,1")
     assert made.record("seed=1").state == "finished"
     assert [row["step"] for row in rows(made.run("seed=1").path)] == ["0", "2", "4"]
+
+
+def test_no_trained_weights_are_ever_removed(start):
+    made = start("seed=0,1")
+    for name in ("seed=0", "seed=1"):
+        made.run(name).last.unlink()
+        (made.run(name).path / "note.txt").write_text("mine")
+    made.write_record("seed=1", JobRecord({"seed": 1}))
+    start("seed=0,1")
+    assert made.record("seed=0").state == "finished"
+    assert "holds best.ckpt, and no last.ckpt to go on from" in made.record("seed=1").error
+    assert all(made.run(n).best.is_file() and (made.run(n).path / "note.txt").is_file() for n in ("seed=0", "seed=1"))
+
+
+def test_the_experiment_says_where_a_sweep_goes(screen, tmp_path):
+    toml = screen.toml.with_name("elsewhere.toml")
+    toml.write_text(screen.toml.read_text() + f'\n[run]\noutput_dir = "{tmp_path / "there"}"\n')
+    made = sweep(toml, [*SMALL, "seed=0,1"], pert_features=screen.table, name="sweep")
+    assert made == (tmp_path / "there" / "sweep").resolve()
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(start, caplog):

@@ -66,7 +66,7 @@ class SweepJob:
                 logger.warning("%s is being trained by another process and is left to it", name)
                 return
             record = self.folder.record(name) or JobRecord(values)
-            if record.state == "finished" and self.folder.run(name).last.is_file():
+            if record.state == "finished" and self.folder.run(name).path.exists():
                 logger.info("%s is finished already", name)
                 return
             with self._logged(name):
@@ -99,6 +99,10 @@ class SweepJob:
                 resume(run.path, [f"data.cache={cache}"] if cache else [])
             return
         if run.path.exists() and is_first_process():  # killed before its first checkpoint: nothing to go on with
+            if run.best.is_file():
+                raise StateshiftError(
+                    f"{run.path} holds best.ckpt, and no last.ckpt to go on from: move it away to train it anew."
+                )
             shutil.rmtree(run.path)
         chosen = values_of(words, ["features"])["features"] if _names(words, "features") else None
         if chosen in self.tables:

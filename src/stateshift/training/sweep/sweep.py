@@ -77,7 +77,9 @@ def sweep(
     parsed = read_experiment(experiment, columns)
     names = run_names(words)
     config = _checked(parsed, words, pert_features)
-    folder = SweepFolder(Path(output_dir or config["output_dir"]) / (name or f"{parsed.path.stem}_sweep"))
+    folder = SweepFolder(
+        Path(output_dir or parsed.run.get("output_dir") or config["output_dir"]) / (name or f"{parsed.path.stem}_sweep")
+    )
     folder.begin(
         {
             "experiment": parsed.path.name,

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from stateshift.transition.precision import without_autocast
+
 NUMBERS_AT_ONCE = {"cpu": 2**19}
 """Cells × genes that are centred at once, by device: what stays in a processor's cache. Elsewhere all."""
 
@@ -84,7 +86,7 @@ class _EnergyDistance(torch.autograd.Function):
     def forward(ctx, x_BSG: Tensor, y_BSG: Tensor, u_BZ: Tensor, mask_BZ: Tensor | None) -> Tensor:
         device = x_BSG.device.type
         ctx.half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
-        with torch.autocast(device, enabled=False):
+        with without_autocast(x_BSG):
             product_BZZ = _products(x_BSG, y_BSG, u_BZ, mask_BZ)
             square_BZ = product_BZZ.diagonal(dim1=1, dim2=2)
             scale_BZZ = square_BZ[:, :, None] + square_BZ[:, None, :]
@@ -107,7 +109,7 @@ class _EnergyDistance(torch.autograd.Function):
         pull_BZZ = (pull_BZZ * grad_B[:, None, None]).to(dtype)
         sides = zip((x_BSG, y_BSG), (pull_BZZ[:, :n_x], pull_BZZ[:, n_x:]), ctx.needs_input_grad[:2], strict=True)
         gradients = [(torch.empty_like(cells), pull) if wanted else (None, pull) for cells, pull, wanted in sides]
-        with torch.autocast(x_BSG.device.type, enabled=False):
+        with without_autocast(x_BSG):
             for genes, z_BZK in _centred(x_BSG, y_BSG, u_BZ, mask_BZ):
                 z_BZK = z_BZK.to(dtype)
                 for gradient, pull in gradients:

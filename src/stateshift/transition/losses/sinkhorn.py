@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stateshift.transition.precision import without_autocast
+
 
 def sinkhorn_divergence(x_BSG: Tensor, y_BSG: Tensor, mask_BS: Tensor | None = None, *, blur: float = 0.05) -> Tensor:
     """Debiased Sinkhorn divergence of each pair of sets, cost ½|x − y|², (B,).
@@ -24,7 +26,7 @@ def sinkhorn_divergence(x_BSG: Tensor, y_BSG: Tensor, mask_BS: Tensor | None = N
     from geomloss import SamplesLoss
 
     divergence = SamplesLoss("sinkhorn", blur=blur, backend="tensorized")
-    with torch.autocast(x_BSG.device.type, enabled=False):
+    with without_autocast(x_BSG):
         x_BSG, y_BSG = (t.to(torch.promote_types(t.dtype, torch.float32)).contiguous() for t in (x_BSG, y_BSG))
         if mask_BS is None:
             return divergence(x_BSG, y_BSG)
