@@ -67,8 +67,34 @@ def test_a_scan_writes_every_mutant_and_two_pictures(tmp_path):
     column = drawn.get_yticklabels()
     at = [label.get_text() for label in column].index("W")
     assert image[at, 2] == pytest.approx(1 - table.set_index("id").loc["T3W", "cosine"])
-    with pytest.raises(StateshiftError, match=r"scan holds scan.csv, scan.png, score.png already"):
+    with pytest.raises(StateshiftError, match=r"scan holds scan.csv already"):
         scan(tmp_path / "one.fasta", tmp_path / "scan", score=True)
+
+
+def test_a_scan_that_ended_between_its_outputs_goes_on_and_scores_can_be_added_to_a_whole_one(tmp_path):
+    (tmp_path / "one.fasta").write_text(">only\nMKTAY\n")
+    folder = tmp_path / "scan"
+    scan(tmp_path / "one.fasta", folder)
+    made = (folder / "scan.h5").stat().st_mtime_ns
+    (folder / "scan.csv").unlink()
+    (folder / "scan.png").write_bytes(b"half a picture")
+    scan(tmp_path / "one.fasta", folder)
+    assert matplotlib.image.imread(folder / "scan.png").std() > 0.05
+    assert "score" not in pd.read_csv(folder / "scan.csv")
+    scan(tmp_path / "one.fasta", folder, score=True)
+    assert pd.read_csv(folder / "scan.csv")["score"].notna().all()
+    assert (folder / "scan.h5").stat().st_mtime_ns == made
+    with pytest.raises(StateshiftError, match="scan holds scan.csv already"):
+        scan(tmp_path / "one.fasta", folder)
+
+
+def test_mutations_that_ended_between_their_outputs_go_on(seen, tmp_path):
+    for name in ("thirds.csv", "mutations.png"):
+        (tmp_path / name).write_text("left over")
+    mutations(FASTA, tmp_path, embeddings=EMBEDDINGS)
+    assert pd.read_csv(tmp_path / "thirds.csv")["mutants"].tolist() == [12, 12, 12]
+    with pytest.raises(StateshiftError, match="holds mutations.csv already"):
+        mutations(FASTA, tmp_path, embeddings=EMBEDDINGS)
 
 
 def test_a_map_comes_as_table_picture_and_a_page_that_needs_no_network(tmp_path, seen):

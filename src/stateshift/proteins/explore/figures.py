@@ -161,8 +161,8 @@ def axis_label(found: Projection, component: int) -> str:
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure; the file must not exist yet."""
-    with written_beside(path) as beside:
+    """Write a figure, in the place of an earlier one."""
+    with written_beside(path, overwrite=True) as beside:
         figure.savefig(beside, dpi=150)
 
 

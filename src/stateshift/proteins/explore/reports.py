@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import StateshiftError, suggestion
 from stateshift.files import written_beside
 from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH
 from stateshift.proteins.esm2.models import load_esm2
@@ -54,7 +54,7 @@ def mutations(
     Raises
     ------
     StateshiftError
-        An input can't be used, the wild type is missing, or the folder holds such files.
+        An input can't be used, the wild type is missing, or the folder holds such a table already.
     """
     if embeddings is not None and checkpoint is not None and not score:
         raise StateshiftError("Stored --embeddings need no --checkpoint, unless --score is to be computed with it.")
@@ -63,7 +63,7 @@ def mutations(
     held = read_embeddings(embeddings) if embeddings is not None else None
     seen = compare_mutants(sequences, wt, held) if held else None
     esm = load_esm2(checkpoint, precision="fp32") if seen is None or score else None
-    output = _folder(output, "mutations.csv", "thirds.csv", "mutations.png")
+    output = _folder(output, "mutations.csv", column="score" if score else None)
     if seen is None:
         store = output / "embeddings.h5"
         embed_once(esm, store, sequences, ("residue", "protein"), tokens_per_batch).close()
@@ -71,9 +71,9 @@ def mutations(
     if score:
         calls = [call_mutant(sequences[wt], sequences[id]) for id in seen.table["id"]]
         seen.table["score"] = masked_marginals(esm, sequences[wt], calls, tokens_per_batch)
-    _write_table(seen.table, output / "mutations.csv")
-    _write_table(seen.thirds, output / "thirds.csv")
     save(mutations_figure(seen), output / "mutations.png")
+    _write_table(seen.thirds, output / "thirds.csv")
+    _write_table(seen.table, output / "mutations.csv")
     return seen
 
 
@@ -89,7 +89,7 @@ def scan(
     """Compare every single mutant of a protein with it.
 
     Writes ``scan.h5`` (protein vectors), ``scan.csv``, ``scan.png``, and ``score.png`` where scores are asked for.
-    After a kill the same call goes on.
+    After a kill the same call goes on; a scan that is done can be called again with scores.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def scan(
         raise StateshiftError(f"{fasta} holds no `{wt}`{suggestion(wt, sequences)}: name the wild type with --wt.")
     esm = load_esm2(checkpoint, precision="fp32")
     pictures = {"scan.png": "cosine"} | ({"score.png": "score"} if score else {})
-    output = _folder(output, "scan.csv", *pictures)
+    output = _folder(output, "scan.csv", column="score" if score else None)
     table = scan_mutants(esm, sequences[wt], output / "scan.h5", score=score, tokens_per_batch=tokens_per_batch)
     for name, column in pictures.items():
         save(scan_figure(table, sequences[wt], column), output / name)
@@ -148,26 +148,29 @@ def map_proteins(
     Raises
     ------
     StateshiftError
-        An input can't be used, `color` is no column, or the folder holds such files.
+        An input can't be used, `color` is no column, or the folder holds a map already.
     """
     if color is not None and table is None:
         raise StateshiftError("--color names a column of a table: name its file with --table.")
     columns = read_columns(table, color) if table is not None else None
     found = project(read_embeddings(embeddings), columns)
-    output = _folder(output, "map.csv", "map.png", "map.html")
-    _write_table(found.table, output / "map.csv")
+    output = _folder(output, "map.csv")
     save(map_figure(found, color), output / "map.png")
-    with written_beside(output / "map.html") as beside:
+    with written_beside(output / "map.html", overwrite=True) as beside:
         beside.write_text(map_page(found, color), encoding="utf-8")
+    _write_table(found.table, output / "map.csv")
     return found
 
 
-def _folder(output: str | Path, *names: str) -> Path:
-    """The folder, made where it isn't there; files of these names must not be in it."""
+def _folder(output: str | Path, last: str, column: str | None = None) -> Path:
+    """The folder, made where it isn't there.
+
+    The table `last` is written behind everything else, so that a folder with it is done; what lies in one without it
+    was left by a call that ended early and is replaced. A table that lacks the `column` now wanted is no end either.
+    """
     output = Path(output)
-    written = [name for name in names if (output / name).exists()]
-    if written:
-        raise StateshiftError(f"{output} holds {some(written)} already: choose another folder with --output.")
+    if (output / last).exists() and (column is None or column in pd.read_csv(output / last, nrows=0)):
+        raise StateshiftError(f"{output} holds {last} already: choose another folder with --output.")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -176,5 +179,5 @@ def _folder(output: str | Path, *names: str) -> Path:
 
 
 def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with written_beside(path) as beside:
+    with written_beside(path, overwrite=True) as beside:
         table.to_csv(beside, index=False)

@@ -140,17 +140,22 @@ def opened(path: Path) -> h5py.File:
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        due = due_size(error)
-        if due is not None:
-            raise StateshiftError(
-                f"{path} is cut short: {path.stat().st_size:,} of {due:,} bytes. Copy it again; or name it "
-                f"{path.name.removesuffix(PART)}{PART} and give the command that made it: what is whole is kept."
-            ) from error
+        if due_size(error) is not None:
+            raise cut_short(path, error) from error
         raise StateshiftError(f"{path} is no store of embeddings: HDF5 can't open it.") from error
     if file.attrs.get("format") != FORMAT:
         file.close()
         raise StateshiftError(f"{path} is no store that `stateshift protein embed` wrote.")
     return file
+
+
+def cut_short(path: Path, error: OSError) -> StateshiftError:
+    """What to say of a file that is shorter than HDF5 says it should be."""
+    return StateshiftError(
+        f"{path} is cut short: {path.stat().st_size:,} of {due_size(error):,} bytes. Copy it again; or, if "
+        f"`stateshift protein embed` wrote it, name it {path.name.removesuffix(PART)}{PART} and give the command that "
+        "made it: what is whole is kept."
+    )
 
 
 def due_size(error: OSError) -> int | None:

@@ -114,3 +114,12 @@ def test_odd_widths_absent_levels_and_values_that_are_no_numbers_are_problems(tm
 def test_a_fasta_is_not_compared_with_a_fasta(fasta):
     with pytest.raises(StateshiftError, match="is a FASTA itself"):
         inspect_proteins(fasta, fasta)
+
+
+def test_a_store_cut_short_is_refused_with_the_way_to_mend_it(store):
+    whole = store.stat().st_size
+    with store.open("r+b") as handle:
+        handle.truncate(whole - 20)
+    told = rf"x.h5 is cut short: {whole - 20:,} of {whole:,} bytes. .* name it x.h5.part and give the command"
+    with pytest.raises(StateshiftError, match=told):
+        inspect_proteins(store)

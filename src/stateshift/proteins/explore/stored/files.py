@@ -11,6 +11,7 @@ import numpy as np
 
 from stateshift.errors import StateshiftError
 from stateshift.proteins.explore.stored.pickles import read_pickle
+from stateshift.proteins.store.reader import cut_short, due_size
 
 TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 """What torch.save wrote first before it wrote zip files."""
@@ -85,7 +86,9 @@ def _from_hdf5(path: Path) -> Mapping[str, Any]:
     try:
         return h5py.File(path, "r", locking=False)
     except OSError as error:
-        raise StateshiftError(f"{path} can't be opened as HDF5, it is damaged or cut short: {error}.") from error
+        if due_size(error) is not None:
+            raise cut_short(path, error) from error
+        raise StateshiftError(f"{path} can't be opened as HDF5, it is damaged: copy it again.") from error
 
 
 READERS = {"pickle": read_pickle, "torch": _from_torch, "npz": _from_npz, "hdf5": _from_hdf5}
