@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, mean_squared_error, roc_auc_score
 
+from stateshift.bioemb.comparison.evaluate import compare_tables
 from stateshift.bioemb.downstream import Labels, head_predictions, make_split, resamples, scores
-from stateshift.bioemb.downstream.evaluate import compare_tables
 from stateshift.feature_table import FeatureTable
 
 RNG = np.random.default_rng(0)

@@ -17,6 +17,7 @@ from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb, read_config, s
 from stateshift.bioemb.training.module import CodeModule, entity_loader
 from stateshift.bioemb.training.recorder import Recorder
 from stateshift.bioemb.training.trainer import make_trainer, quiet_lightning
+from stateshift.bioemb.training.watch import downstream_watch
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
@@ -76,8 +77,6 @@ def train_on(settings: Settings, table: FeatureTable) -> TrainedBioEmb:
 
 def train_with_held_out(settings: Settings, table: FeatureTable, held_out: Collection[str]) -> TrainedBioEmb:
     """`train_on` with the held-out genes named here, not by a file."""
-    from stateshift.bioemb.training.watch import downstream_watch
-
     fitted = table.subset([gene for gene in table.genes if gene not in held_out])
     codes = make_codes(fitted, k=settings.codes.k, max_levels=settings.codes.max_levels, seed=settings.codes.seed)
     for line in described(codes):
@@ -128,8 +127,6 @@ def _resumed(folder: Path) -> TrainedBioEmb:
 
 def _fit(folder: Path, settings: Settings, table: FeatureTable, codes: Codes, checkpoint: Path | None) -> TrainedBioEmb:
     """Train to the last epoch, from a checkpoint where there is one, and write what comes of it."""
-    from stateshift.bioemb.training.watch import downstream_watch
-
     vectors = torch.from_numpy(entity_vectors(table, codes))
     trie = build_trie(codes.codes, codes.tokens)
     torch.manual_seed(settings.seed)

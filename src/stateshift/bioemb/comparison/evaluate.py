@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stateshift.bioemb.comparison.rows import RAW, compared_tables
 from stateshift.bioemb.downstream.head import head_predictions
 from stateshift.bioemb.downstream.labels import Labels, read_labels
-from stateshift.bioemb.downstream.rows import RAW, compared_tables
 from stateshift.bioemb.downstream.scores import LOWER_IS_BETTER, MEASURES, resamples, scores
 from stateshift.bioemb.downstream.splits import make_split
 from stateshift.errors import StateshiftError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stateshift.bioemb.downstream.evaluate import evaluate_bioemb
+from stateshift.bioemb.comparison.evaluate import evaluate_bioemb
 from stateshift.bioemb.trained import open_bioemb
 from stateshift.cli.main import app
 from stateshift.errors import StateshiftError
@@ -69,7 +69,7 @@ def test_a_table_alone_has_the_rows_that_need_no_training(labels, tmp_path):
 def test_pca_is_that_of_the_fitted_genes(overrides, write, table, tmp_path):
     from sklearn.decomposition import PCA
 
-    from stateshift.bioemb.downstream.rows import compared_tables
+    from stateshift.bioemb.comparison.rows import compared_tables
     from stateshift.bioemb.training.train import train_bioemb
 
     train_bioemb("genes", overrides("run", f"data.held_out={write('h.txt', 'G1 G2 G5'.replace(' ', chr(10)))}"))

@@ -1,0 +1,1 @@
+"""BioEmb beside what is cheaper, on labels: one table, one plot."""
