@@ -206,6 +206,33 @@ def test_another_checkpoint_does_not_take_up_the_demo_models_embeddings(job, tmp
     assert provenance(job["output"])["model"] == "other"
 
 
+def unfinished_store(job, settings):
+    """A store that an earlier run left, a vector of sevens in it; still open."""
+    job["output"].parent.mkdir()
+    store = StoreWriter(job["output"].with_name("f.pt.resume"), SEQUENCES, settings, model=DEMO, width=128)
+    store.add(0, {"protein": np.full(128, 7.0)})
+    return store
+
+
+def test_unfinished_work_that_was_cut_short_is_gone_on_with(job, caplog):
+    caplog.set_level(logging.INFO)
+    with unfinished_store(job, Recipe().settings(load_esm2())) as store:
+        path = store.path
+    with path.open("r+b") as handle:
+        handle.truncate(path.stat().st_size - 100)
+    np.testing.assert_array_equal(create_features(**job).matrix(["AAA1"]), 7.0)
+    assert "begun anew" not in caplog.text
+
+
+def test_unfinished_work_that_another_process_is_writing_is_left_alone(job):
+    with (
+        unfinished_store(job, {"of": "another model"}) as store,
+        pytest.raises(StateshiftError, match="f.pt.resume is being written by another process"),
+    ):
+        create_features(**job)
+    assert store.path.exists()
+
+
 def test_an_id_of_two_sequences_is_refused_before_a_model_is_loaded(job):
     job["fasta"].write_text(job["fasta"].read_text() + ">sp|P0|X_HUMAN GN=AAA1 PE=1\nMKV\n")
     with pytest.raises(StateshiftError, match="`sp.P0.X_HUMAN` names two different sequences"):

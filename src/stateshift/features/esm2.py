@@ -16,7 +16,7 @@ from stateshift.genes import GeneCoverage, GeneNames, proteins_of_genes
 from stateshift.proteins import EmbeddingStore, Recipe, fill_store, load_esm2, read_fasta
 from stateshift.proteins.embedding.batches import MAX_RESIDUES, WINDOWS
 from stateshift.proteins.esm2.models import DEMO, checked_layer
-from stateshift.proteins.store.writer import is_of
+from stateshift.proteins.store.writer import discard_other
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +72,7 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
     if not sequences:
         return FeatureTable([], np.zeros((0, esm.width), dtype=np.float32), provenance)
     unfinished = resume_file(request.output)
-    if unfinished.exists() and not is_of(unfinished, recipe.settings(esm)):
-        logger.info("%s holds vectors of another model or other settings and is begun anew.", unfinished)
-        unfinished.unlink()
+    discard_other(unfinished, recipe.settings(esm))
     fill_store(esm, unfinished, sequences, recipe).close()
     with EmbeddingStore(unfinished) as store:
         return FeatureTable(store.ids, store.proteins(), provenance)

@@ -73,6 +73,13 @@ def test_numbers_for_ids_are_read_as_texts(tmp_path):
     assert read_columns(tmp_path / "t.csv", "x").index.tolist() == ["1", "2"]
 
 
+def test_ids_stand_as_they_are_written_and_other_columns_are_numbers(tmp_path):
+    (tmp_path / "t.csv").write_text("id,x\n007,1.5\nNA,2\n1e3,\n")
+    table = read_columns(tmp_path / "t.csv", "x")
+    assert table.index.tolist() == ["007", "NA", "1e3"]
+    assert table["x"].iloc[:2].tolist() == [1.5, 2.0]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

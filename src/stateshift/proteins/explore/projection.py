@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,13 +112,14 @@ def read_columns(path: str | Path, color: str | None) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8-sig") as handle:
             separator = "\t" if "\t" in handle.readline() else ","
-        table = pd.read_csv(path, sep=separator, encoding="utf-8-sig")
+        read = functools.partial(pd.read_csv, path, sep=separator, encoding="utf-8-sig")
+        names = read(nrows=0).columns
+        key = "id" if "id" in names else names[0]
+        table = read(converters={key: str}, index_col=False)
     except (ValueError, OSError) as error:
         raise StateshiftError(
             f"{path} can't be read as a csv or tsv table: {' '.join(str(error).split())[:120]}."
         ) from error
-    key = "id" if "id" in table else table.columns[0]
-    table[key] = table[key].astype(str)
     twice = table[key][table[key].duplicated()].unique()
     if len(twice):
         raise StateshiftError(f"{path}: column `{key}` names {some(twice)} more than once.")

@@ -174,13 +174,25 @@ def _lock(handle: Any, path: Path, alone: bool) -> None:
             raise StateshiftError(f"{path} is being written by another process: wait for it.") from error
 
 
-def is_of(path: str | Path, settings: Mapping[str, Any]) -> bool:
-    """Whether a file is a store, unfinished or not, of these settings."""
-    try:
-        with opened(Path(path)) as file:
-            return json.loads(file.attrs["settings"]) == settings
-    except StateshiftError:
-        return False
+def discard_other(path: str | Path, settings: Mapping[str, Any]) -> None:
+    """Remove an unfinished store of other settings; one that was cut short is given its size again and stays.
+
+    Raises
+    ------
+    StateshiftError
+        It is no store, or another process is writing it.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    with open(path, "rb") as handle:
+        _lock(handle, path, alone=True)
+        _lengthen(path)
+        with opened(path) as file:
+            if json.loads(file.attrs["settings"]) == settings:
+                return
+        logger.info("%s holds vectors of another model or other settings and is begun anew.", path)
+        path.unlink()
 
 
 def differences(path: Path, settings: Mapping[str, Any], dtypes: Mapping[str, np.dtype]) -> list[str]:
@@ -246,7 +258,7 @@ def _lengthen(path: Path) -> None:
     except OSError as error:
         due = due_size(error)
         if due is not None:
-            logger.info("%s was cut short: what is whole of it is kept.", path)
+            logger.info("%s was cut short: what is whole of it is sought and kept.", path)
             os.truncate(path, due)
 
 

@@ -231,3 +231,26 @@ def test_absent_files_and_ids_are_named_with_near_misses(tmp_path, made):
     read = read_embeddings(write(tmp_path / "x.pkl", made))
     with pytest.raises(StateshiftError, match=r"no protein vector of `M1_2` \(did you mean `M1_1`\?\)"):
         read.protein("M1_2")
+
+
+@pytest.mark.parametrize("names", [("WT", "M1_1"), ("1", "2"), (1, 2)])
+@pytest.mark.parametrize("levels", [("residue", "protein"), ("residue",), ("protein",)])
+def test_levels_above_ids_are_told_from_ids_above_levels(tmp_path, names, levels):
+    rows = {id: np.full((5, 4), i, dtype="f4") for i, id in enumerate(names, start=1)}
+    content = {level: {id: r if level == "residue" else r.mean(0) for id, r in rows.items()} for level in levels}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    read = read_embeddings(tmp_path / "x.pkl")
+    assert read.ids == [str(id) for id in names]
+    assert read.levels == levels
+    for i, id in enumerate(read.ids, start=1):
+        values = read.residue(id) if "residue" in levels else read.protein(id)
+        assert (values == i).all()
+
+
+def test_numbers_are_layers_in_files_of_fair_esm_alone(tmp_path):
+    by_number = {"1": np.zeros((5, 4), "f4"), "2": np.ones((5, 4), "f4")}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({"proteome": by_number}))
+    with pytest.raises(InputProblems, match=r"`proteome` holds several arrays that could be its residue level"):
+        read_embeddings(tmp_path / "x.pkl")
+    (tmp_path / "y.pkl").write_bytes(pickle.dumps({"label": "WT", "representations": by_number}))
+    assert (read_embeddings(tmp_path / "y.pkl").residue("WT") == 1).all()

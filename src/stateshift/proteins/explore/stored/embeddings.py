@@ -17,6 +17,8 @@ from stateshift.proteins.store.reader import FORMAT, EmbeddingStore
 
 ID_KEYS = ("ids", "id", "names", "labels", "label", "accessions", "genes")
 NO_EMBEDDING = re.compile(r"contact|attention|logit|token|mask|length", re.IGNORECASE)
+BY_LAYER = {"representations", "mean_representations"}
+"""What fair-esm calls a protein's arrays by layer; numbers elsewhere may be ids."""
 LEVELS = {1: "protein", 2: "residue"}
 """Dimensions of an array and the level that it is."""
 
@@ -152,6 +154,10 @@ def _by_id(content: Any, path: Path) -> dict[str, Any]:
         raise StateshiftError(f"{path} holds {held} without ids: embeddings come as {{id: …}}, or ids beside a matrix.")
     if isinstance(content.get("label"), str):
         return {content["label"]: content}
+    if content and all(key in LEVELS.values() and isinstance(by_id, Mapping) for key, by_id in content.items()):
+        ids = dict.fromkeys(str(id) for by_id in content.values() for id in by_id)
+        levels = {level: {str(id): array for id, array in by_id.items()} for level, by_id in content.items()}
+        return {id: {level: by_id[id] for level, by_id in levels.items() if id in by_id} for id in ids}
     ids_key = next((key for key in ID_KEYS if key in content and _is_list_of_names(content[key])), None)
     if ids_key is not None:
         return _rows_of_matrix(content, ids_key, path)
@@ -235,8 +241,8 @@ def _chosen(arrays: Mapping[str, Any], level: str) -> str | None:
     keys = named or list(arrays)
     if len(keys) > 1:
         layers = {key: key.rpartition("/")[2] for key in keys}
-        same = len({key.rpartition("/")[0] for key in keys}) == 1
-        if same and all(layer.isdigit() for layer in layers.values()):
+        held_by = {key.rpartition("/")[0] for key in keys}
+        if len(held_by) == 1 and held_by <= BY_LAYER and all(layer.isdigit() for layer in layers.values()):
             return max(keys, key=lambda key: int(layers[key]))
         return None
     return keys[0]
