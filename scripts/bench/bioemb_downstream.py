@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.bioemb.downstream.evaluate import Score, evaluate_bioemb
+from stateshift.bioemb.comparison.evaluate import Score, evaluate_bioemb
 from stateshift.bioemb.settings import Settings
 from stateshift.bioemb.training.train import train_on
 from stateshift.feature_table import FeatureTable

@@ -81,7 +81,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    from stateshift.bioemb.downstream.evaluate import evaluate_bioemb
+    from stateshift.bioemb.comparison.evaluate import evaluate_bioemb
 
     compared = evaluate_bioemb(
         labels,
