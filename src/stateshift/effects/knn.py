@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.feature_space import FeatureSpace, first_least, gene_folds, target_deviations
+from stateshift.effects.feature_space import FeatureSpace, first_least, gene_folds, in_row_space, target_deviations
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
 from stateshift.feature_table import FeatureTable
 
@@ -55,8 +55,8 @@ class Knn:
         return ["features" if row.any() else "fallback" for row in weights]
 
 
-def fit_knn(train: EffectTable, features: FeatureTable | None, seed: int = 0) -> Knn:
-    """Neighbours among the training perturbations; their number by inner folds that leave genes out.
+def fit_knn(train: EffectTable, features: FeatureTable | None, seed: int = 0, k: int | None = None) -> Knn:
+    """Neighbours among the training perturbations; their number by inner folds that leave genes out, unless it is given.
 
     Raises
     ------
@@ -67,13 +67,22 @@ def fit_knn(train: EffectTable, features: FeatureTable | None, seed: int = 0) ->
     names, deviations = target_deviations(main)
     space = FeatureSpace.of(features, names, "knn")
     points = space(names)
-    sizes = [k for k in NEIGHBOURS if k < len(names)] or [1]
+    if k is None:
+        k = _choose_size(points, deviations, gene_folds(names, seed))
+    return Knn(main, space, points, deviations, k)
+
+
+def _choose_size(points: np.ndarray, deviations: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    """The number of neighbours of least squared error over the folds."""
+    sizes = [k for k in NEIGHBOURS if k < len(points)] or [1]
     errors = np.zeros(len(sizes))
-    for fit, held in gene_folds(names, seed):
+    if not np.isnan(deviations).any():
+        deviations = in_row_space(deviations)
+    for fit, held in folds:
         for i, k in enumerate(sizes):
             predicted = weighted_mean(neighbour_weights(points[held], points[fit], k), deviations[fit])
             errors[i] += np.nansum((predicted - deviations[held]) ** 2)
-    return Knn(main, space, points, deviations, sizes[first_least(errors)])
+    return sizes[first_least(errors)]
 
 
 def neighbour_weights(queries: np.ndarray, points: np.ndarray, k: int) -> np.ndarray:

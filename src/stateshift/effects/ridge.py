@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.feature_space import FeatureSpace, first_least, gene_folds, target_deviations
+from stateshift.effects.feature_space import (
+    FeatureSpace,
+    first_least,
+    gene_folds,
+    in_row_space,
+    target_deviations,
+)
 from stateshift.effects.main_effects import MainEffects, fit_main_effects, genes_by_rows
 from stateshift.feature_table import FeatureTable
 
@@ -51,12 +57,13 @@ class Ridge:
         return ["features"] * len(perturbations)
 
 
-def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0) -> Ridge:
+def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0, alpha: float | None = None) -> Ridge:
     """Ridge of the targets' main effects on their standardised features, each target counted once.
 
     The penalty has the smallest squared error over inner folds of the training rows that leave
     genes out (`gene_folds`); a strong penalty ends at the context main effect. A gene is fitted on the targets that
-    measure it, exactly: one small system for all genes that the same targets measure.
+    measure it, exactly: one small system for all genes that the same targets measure. An `alpha` that is given is
+    taken as it is.
 
     Raises
     ------
@@ -74,9 +81,11 @@ def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
     left, singular, axes = np.linalg.svd(points, full_matrices=False)
     coordinates = left * singular
     if np.isnan(deviations).any():
-        alpha = _choose_alpha_partly(points @ points.T, deviations, gene_folds(names, seed))
+        if alpha is None:
+            alpha = _choose_alpha_partly(points @ points.T, deviations, gene_folds(names, seed))
         return Ridge(main, space, axes.T, _coefficients_partly(coordinates, deviations, alpha), alpha)
-    alpha = _choose_alpha(coordinates, _in_row_space(deviations), gene_folds(names, seed))
+    if alpha is None:
+        alpha = _choose_alpha(coordinates, in_row_space(deviations), gene_folds(names, seed))
     fitted = RidgeRegression(alpha=alpha, fit_intercept=False).fit(coordinates, deviations)
     return Ridge(main, space, axes.T, np.reshape(fitted.coef_, (deviations.shape[1], -1)).T, alpha)
 
@@ -167,12 +176,3 @@ def _coefficients_partly(coordinates: np.ndarray, deviations: np.ndarray, alpha:
         dual = np.linalg.solve(X @ X.T + alpha * np.eye(len(rows)), deviations[np.ix_(rows, genes)])
         coefficients[:, genes] = X.T @ dual
     return coefficients
-
-
-def _in_row_space(deviations: np.ndarray) -> np.ndarray:
-    """Rows (P, G) in the P coordinates of their row space: distances between them stay the same."""
-    if deviations.shape[1] <= len(deviations):
-        return deviations
-    # products of rows say all of their distances, and take a tenth of a decomposition's time
-    values, vectors = np.linalg.eigh(deviations @ deviations.T)
-    return vectors * np.sqrt(np.maximum(values, 0))

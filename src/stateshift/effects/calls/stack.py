@@ -15,7 +15,9 @@ from stateshift.effects.calls.forest import fit_forest
 from stateshift.effects.calls.residuals import GeneMeans
 from stateshift.effects.calls.smoother import fit_smoother, fit_strength
 from stateshift.effects.feature_space import INNER_FOLDS, gene_folds
+from stateshift.effects.knn import fit_knn
 from stateshift.effects.models import EFFECT_MODELS, EffectModel
+from stateshift.effects.ridge import fit_ridge
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.progress import track
@@ -60,6 +62,8 @@ class OfEffectModel:
 
 
 Fit = Callable[[EffectTable, FeatureTable, FeatureTable | None], Member]
+FITS = {"knn": (fit_knn, "k"), "ridge": (fit_ridge, "alpha")}
+"""Effect models that need features, and what their inner folds choose."""
 
 
 def _effect_model(name: str) -> Fit:
@@ -70,16 +74,20 @@ def _effect_model(name: str) -> Fit:
 
 
 def _feature_model(name: str) -> Fit:
-    def fit(train: EffectTable, features: FeatureTable, response_features: FeatureTable | None) -> Member:
+    fit_model, _ = FITS[name]
+
+    def fit(
+        train: EffectTable, features: FeatureTable, response_features: FeatureTable | None, **chosen: float
+    ) -> Member:
         train = train.rows(np.array([not features.missing([p]) for p in train.perturbations]))
-        return OfEffectModel(EFFECT_MODELS[name](train, features, 0), GeneMeans.of(train), features)
+        return OfEffectModel(fit_model(train, features, **chosen), GeneMeans.of(train), features)
 
     return fit
 
 
 MEMBERS: dict[str, Fit] = {
     **{name: _effect_model(name) for name in ("mean", "context_mean", "additive")},
-    **{name: _feature_model(name) for name in ("knn", "ridge")},
+    **{name: _feature_model(name) for name in FITS},
     "strength": fit_strength,
     "neighbours": lambda train, features, _: fit_smoother(train, features, None),
     "smoother": fit_smoother,
@@ -170,11 +178,11 @@ def fit_stack(
     unknown = [name for name in names if name not in MEMBERS]
     if unknown:
         raise StateshiftError(f"`{unknown[0]}` is no model of tables of effects{suggestion(unknown[0], MEMBERS)}.")
-    if weighing is None:
-        weighing = _weigh(train, features, response_features, names, labels, regime)
     members = {
         name: MEMBERS[name](train, features, response_features) for name in track(names, "fitting on all training rows")
     }
+    if weighing is None:
+        weighing = _weigh(train, features, response_features, members, labels, regime)
     return Stack(members, GeneMeans.of(train), weighing)
 
 
@@ -182,11 +190,16 @@ def _weigh(
     train: EffectTable,
     features: FeatureTable,
     response_features: FeatureTable | None,
-    names: Sequence[str],
+    members: dict[str, Member],
     labels: bool,
     regime: str,
 ) -> dict[str, dict]:
-    """Scales and weights by the rows that inner folds hold out, of each context and of all."""
+    """Scales and weights by the rows that inner folds hold out, of each context and of all.
+
+    What a member chose for itself on all rows, one number, stands in the folds too.
+    """
+    names = list(members)
+    chosen = {n: {key: getattr(members[n].model, key)} for n, (_, key) in FITS.items() if n in members}
     folds = gene_folds(train.perturbations) if regime == "T" else _row_folds(len(train))
     if not folds:
         raise StateshiftError("One perturbed gene alone leaves nothing to hold out: two or more are needed.")
@@ -204,7 +217,9 @@ def _weigh(
             drawn = np.random.default_rng(0).choice(len(row), MOST_PAIRS // len(folds), replace=False)
             row, gene = row[drawn], gene[drawn]
         predicted = [
-            MEMBERS[name](inner, features, response_features).scores(outer.perturbations, outer.contexts)
+            MEMBERS[name](inner, features, response_features, **chosen.get(name, {})).scores(
+                outer.perturbations, outer.contexts
+            )
             for name in names
         ]
         scores.append(np.stack([p[row, columns[gene]] for p in predicted], axis=1))
