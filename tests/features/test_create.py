@@ -214,6 +214,21 @@ def unfinished_store(job, settings):
     return store
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"pooling": "weighted"}, "`weighted` is no pooling(?!.*weighted)"),
+        ({"pooling": "maxx"}, "did you mean `max`"),
+        ({"layer": 5}, "layers 0 to 4"),
+        ({"layer": 34, "checkpoint": "esm2_t33_650M_UR50D"}, "layers 0 to 33"),
+    ],
+)
+def test_a_pooling_or_layer_that_is_none_is_refused_before_anything_is_read(job, monkeypatch, options, told):
+    monkeypatch.setattr("stateshift.features.create._wanted_genes", lambda *_: pytest.fail("the genes were read"))
+    with pytest.raises(StateshiftError, match=told):
+        create_features(**job, **options)
+
+
 def test_unfinished_work_that_was_cut_short_is_gone_on_with(job, caplog):
     caplog.set_level(logging.INFO)
     with unfinished_store(job, Recipe().settings(load_esm2())) as store:
@@ -284,7 +299,7 @@ def test_arguments_that_contradict_each_other_are_refused(job, tmp_path):
         ({"checkpoint": "esm2_650M"}, "esm2_t33_650M_UR50D"),
         ({"layer": 5}, "layers 0 to 4"),
         ({"pooling": "maen"}, "did you mean `mean`"),
-        ({"pooling": "weighted"}, "table of weights"),
+        ({"pooling": "weighted"}, "`weighted` is no pooling"),
     ]
     for changed, told in cases:
         with pytest.raises(StateshiftError, match=told):

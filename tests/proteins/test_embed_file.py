@@ -98,6 +98,7 @@ def test_what_exists_is_not_overwritten_and_a_name_that_says_no_format_is_refuse
         ({"level": "proteins"}, "did you mean `protein`"),
         ({"pooling": "average"}, "is no pooling"),
         ({"pooling": "weighted"}, "--weights"),
+        ({"level": "residue", "pooling": "max"}, "pooling `max` makes protein vectors, and residue rows alone"),
         ({"layer": 9}, "layers 0 to 4"),
         ({"tokens_per_batch": 100}, "at least 1024 tokens"),
         ({"checkpoint": "esm2_8M"}, "did you mean `esm2_t6_8M_UR50D`"),
@@ -205,3 +206,10 @@ def test_two_processes_fill_one_store_as_one_process_does(tmp_path, proteins):
         for name in proteins:
             np.testing.assert_allclose(one.residue(name), two.residue(name), atol=1e-6)
             np.testing.assert_allclose(one.protein(name), two.protein(name), atol=1e-6)
+
+
+def test_a_pooling_that_is_none_is_refused_before_a_model_is_loaded(tmp_path, proteins, monkeypatch):
+    monkeypatch.setattr("stateshift.proteins.embed_file.load_esm2", lambda *_, **__: pytest.fail("it was loaded"))
+    for options in ({"pooling": "weighted"}, {"pooling": "average"}, {"level": "residue", "pooling": "average"}):
+        with pytest.raises(StateshiftError, match="pooling"):
+            embed_fasta(tmp_path / "x.fasta", tmp_path / "x.h5", **options)

@@ -10,6 +10,8 @@ from typing import Any
 
 from stateshift.cells.matrix.stored import is_zarr
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.proteins.embedding.pooling import OF_GENES, check_pooling
+from stateshift.proteins.esm2.models import check_layer
 
 TABLES = ("datasets", "training", "zeroshot", "fewshot", "columns", "features", "run")
 COLUMN_KEYS = ("perturbation", "cell_type", "batch", "control", "scale", "embedding", "genes")
@@ -214,12 +216,28 @@ def _unknown_keys(raw: dict[str, Any]) -> list[str]:
                     problems.append('[run] overrides needs a list of texts, as in  ["training.max_steps=500"].')
             elif key == "layer":
                 if not isinstance(value, int) or isinstance(value, bool):
-                    problems.append(f"[features] layer = {value}: a whole number is needed, as in  layer = -1.")
+                    problems.append(f"[features] layer = {value!r}: a whole number is needed, as in  layer = -1.")
             elif not isinstance(value, str):
                 problems.append(f'[{table}] {key} = {value}: a text is needed, as in  {key} = "…".')
+    features = raw.get("features", {})
+    if features.get("source", "esm2") == "esm2":
+        problems += _esm2_problems(features)
     for name, value in raw.get("datasets", {}).items():
         if not isinstance(value, str):
             problems.append(f"[datasets] {name} = {value}: a file, a folder or a glob is needed, as a text.")
+    return problems
+
+
+def _esm2_problems(features: dict[str, Any]) -> list[str]:
+    """What ESM2 features can't be made by; values of another type are told by `_unknown_keys`."""
+    checks = (("pooling", str, check_pooling, OF_GENES), ("layer", int, check_layer, features.get("checkpoint")))
+    problems = []
+    for key, kind, check, among in checks:
+        try:
+            if isinstance(features.get(key), kind):
+                check(features[key], among)
+        except StateshiftError as error:
+            problems.append(f"[features] {key} = {features[key]!r}: {error}")
     return problems
 
 

@@ -14,7 +14,7 @@ from stateshift import __version__
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.directions import WIDTH
-from stateshift.features.esm2 import resume_file
+from stateshift.features.esm2 import check_options, resume_file
 from stateshift.features.sources import BUILT_IN, POLICIES, READ_A_FILE, REDUCE, FeatureRequest, feature_source
 from stateshift.genes import read_names
 
@@ -101,6 +101,8 @@ def create_features(
     if width < 1 or (width != WIDTH and source in BUILT_IN and source not in REDUCE):
         raise StateshiftError(f"--width {width}: a number of 1 or more, for one of {', '.join(REDUCE)}.")
     feature_source(source)
+    if source == "esm2":
+        check_options(layer, pooling, checkpoint)
     genes = _wanted_genes(from_toml, gene_list)
     if output.exists() and not overwrite:
         return _kept(output, genes)

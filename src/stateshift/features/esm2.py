@@ -15,7 +15,8 @@ from stateshift.files import sha256
 from stateshift.genes import GeneCoverage, GeneNames, proteins_of_genes
 from stateshift.proteins import EmbeddingStore, Recipe, fill_store, load_esm2, read_fasta
 from stateshift.proteins.embedding.batches import MAX_RESIDUES, WINDOWS
-from stateshift.proteins.esm2.models import DEMO, checked_layer
+from stateshift.proteins.embedding.pooling import OF_GENES, check_pooling
+from stateshift.proteins.esm2.models import check_layer, checked_layer
 from stateshift.proteins.store.writer import discard_other
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
         No FASTA is at hand, the model can't be loaded or has no such layer, or genes have no protein and the
         policy is ``error``.
     """
+    check_options(request.layer, request.pooling, request.checkpoint)
     recipe = Recipe(layer=request.layer, pooling=request.pooling)
     fasta = request.fasta or downloaded_proteome()
     if fasta is None:
@@ -62,12 +64,6 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
     }
     if esm.is_demo:
         provenance["demo"] = True
-        logger.info(
-            "The embedded demo model (%s, width %d) makes these features: good for trying out, not for "
-            "research; name a published model with --checkpoint.",
-            DEMO,
-            esm.width,
-        )
     sequences = {gene: protein.sequence for gene, protein in coverage.found.items()}
     if not sequences:
         return FeatureTable([], np.zeros((0, esm.width), dtype=np.float32), provenance)
@@ -76,6 +72,12 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
     fill_store(esm, unfinished, sequences, recipe).close()
     with EmbeddingStore(unfinished) as store:
         return FeatureTable(store.ids, store.proteins(), provenance)
+
+
+def check_options(layer: int, pooling: str, checkpoint: str | None) -> None:
+    """Raise where pooling or layer can't be had, before anything is read."""
+    check_pooling(pooling, OF_GENES)
+    check_layer(layer, checkpoint)
 
 
 def resume_file(output: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import pickle
 import shutil
 import warnings
@@ -16,7 +17,7 @@ import torch
 
 from stateshift.errors import StateshiftError
 from stateshift.files import sha256
-from stateshift.proteins.esm2.models import DEMO, DEMO_FILE, PUBLISHED, load_esm2
+from stateshift.proteins.esm2.models import DEMO, DEMO_FILE, DEMO_LAYERS, PUBLISHED, load_esm2
 from stateshift.proteins.esm2.precision import attention_precision, choose_precision
 
 REGRESSION = ("contact_head.regression.weight", "contact_head.regression.bias")
@@ -307,3 +308,12 @@ def test_the_precision_is_what_the_processor_gains_by(monkeypatch, amx, avx, wid
     cpu = torch.device("cpu")
     assert choose_precision("auto", cpu, width)[0] == chosen
     assert attention_precision(chosen, cpu) == attention
+
+
+def test_the_demo_model_says_what_it_is_under_any_name_and_others_do_not(tmp_path, checkpoint_maker, caplog):
+    caplog.set_level(logging.INFO)
+    (tmp_path / "mine.pt").write_bytes(DEMO_FILE.read_bytes())
+    assert load_esm2().layers == load_esm2(tmp_path / "mine.pt").layers == DEMO_LAYERS
+    assert caplog.text.count("good for trying out, not for research") == 2
+    load_esm2(checkpoint_maker())
+    assert caplog.text.count("good for trying out, not for research") == 2

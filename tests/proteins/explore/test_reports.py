@@ -154,6 +154,7 @@ def test_mistakes_are_refused_before_anything_is_written(tmp_path):
             r"neither L nor L \+ 2: WT \(9 rows, L = 36\)",
         ),
         (lambda: mutations(FASTA, out, checkpoint="esm2_650M"), "esm2_t33_650M_UR50D"),
+        (lambda: mutations(FASTA, out, embeddings=EMBEDDINGS, score=True), "name it with --checkpoint"),
         (lambda: map_proteins(EMBEDDINGS, out, color="third"), "name its file with --table"),
     ]
     for call, told in cases:

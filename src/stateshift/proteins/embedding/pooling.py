@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stateshift.errors import StateshiftError, suggestion
 
 POOLINGS = ("mean", "mean_bos_eos", "cls", "max", "weighted")
 NEEDS_ENDS = ("mean_bos_eos", "cls")
+OF_GENES = tuple(pooling for pooling in POOLINGS if pooling != "weighted")
+"""Those that need no table of weights: what a gene's features are made by."""
 
 
-def check_pooling(pooling: str) -> None:
-    """Raise where no pooling has the name."""
-    if pooling not in POOLINGS:
-        raise StateshiftError(f"`{pooling}` is no pooling{suggestion(pooling, POOLINGS)}.")
+def check_pooling(pooling: str, among: Sequence[str] = POOLINGS) -> None:
+    """Raise where no pooling of those has the name."""
+    if pooling not in among:
+        raise StateshiftError(f"`{pooling}` is no pooling{suggestion(pooling, among)}.")
 
 
 def pool(

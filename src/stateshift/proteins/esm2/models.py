@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEMO = "stateshift-demo-esm2"
+DEMO, DEMO_LAYERS = "stateshift-demo-esm2", 4
 DEMO_FILE = Path(__file__).resolve().parents[2] / "data" / "demo_esm.pt"
 PUBLISHED = (
     "esm2_t6_8M_UR50D",
@@ -173,7 +173,7 @@ def load_esm2(
         chosen, why = choose_precision(precision, place, shape.width)
         network = _network(shape, weights, chosen, attention_precision(chosen, place))
     logger.info("%s: %d layers, %d wide, %s (%s), on %s.", name, shape.layers, shape.width, chosen, why, place)
-    return ProteinModel(
+    esm = ProteinModel(
         network=network.eval().requires_grad_(False).to(place),
         alphabet=Alphabet.from_architecture("ESM-1b"),
         name=name,
@@ -183,6 +183,14 @@ def load_esm2(
         engine=engine,
         precision=chosen,
     )
+    if esm.is_demo:
+        logger.info(
+            "This is the embedded demo model (%s, width %d): good for trying out, not for research; name a published "
+            "model with --checkpoint.",
+            DEMO,
+            esm.width,
+        )
+    return esm
 
 
 def checked_layer(layer: int, layers: int) -> int:
@@ -196,6 +204,21 @@ def checked_layer(layer: int, layers: int) -> int:
     if not -layers - 1 <= layer <= layers:
         raise StateshiftError(f"The model has layers 0 to {layers} (or −1 to {-layers - 1} from the end), not {layer}.")
     return layer % (layers + 1)
+
+
+def check_layer(layer: int, checkpoint: str | Path | None = None) -> None:
+    """Raise where a model has no such layer, as far as its name tells; files are known once they are read.
+
+    Examples
+    --------
+    >>> check_layer(99, "esm2_t33_650M_UR50D")
+    Traceback (most recent call last):
+    stateshift.errors.StateshiftError: The model has layers 0 to 33 (or −1 to -34 from the end), not 99.
+    """
+    if checkpoint is None or str(checkpoint) == DEMO:
+        checked_layer(layer, DEMO_LAYERS)
+    elif str(checkpoint) in PUBLISHED:
+        checked_layer(layer, int(re.search(r"_t(\d+)_", str(checkpoint))[1]))
 
 
 def _holds_weights(file: Path) -> bool:

@@ -9,7 +9,7 @@ import pandas as pd
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.files import written_beside
 from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH
-from stateshift.proteins.esm2.models import load_esm2
+from stateshift.proteins.esm2.models import DEMO, load_esm2
 from stateshift.proteins.explore.figures import map_figure, map_page, mutations_figure, save, scan_figure
 from stateshift.proteins.explore.mutants import Mutations, compare_mutants, masked_marginals, scan_mutants
 from stateshift.proteins.explore.mutants.calls import call_mutant
@@ -58,6 +58,11 @@ def mutations(
     """
     if embeddings is not None and checkpoint is not None and not score:
         raise StateshiftError("Stored --embeddings need no --checkpoint, unless --score is to be computed with it.")
+    if embeddings is not None and checkpoint is None and score:
+        raise StateshiftError(
+            "--score is computed with a model, and stored --embeddings don't bring theirs: name it with --checkpoint "
+            f"({DEMO} is the demo model)."
+        )
     sequences = read_sequences(fasta)
     require_mutants(sequences, wt)
     held = read_embeddings(embeddings) if embeddings is not None else None

@@ -38,6 +38,11 @@ class Recipe:
         Id → (L,) for the pooling ``weighted``.
     half
         Whether residue rows are stored as float16.
+
+    Raises
+    ------
+    StateshiftError
+        No pooling has the name, there is nothing to pool, or weights and the pooling `weighted` don't come together.
     """
 
     levels: tuple[str, ...] = ("protein",)
@@ -45,6 +50,16 @@ class Recipe:
     pooling: str = "mean"
     weights: Mapping[str, np.ndarray] | None = None
     half: bool = False
+
+    def __post_init__(self) -> None:
+        check_pooling(self.pooling)
+        if "protein" not in self.levels and self.pooling != "mean":
+            raise StateshiftError(
+                f"The pooling `{self.pooling}` makes protein vectors, and residue rows alone are wanted: leave it out, or "
+                "choose --level both."
+            )
+        if (self.weights is None) != (self.pooling != "weighted"):
+            raise StateshiftError("The pooling `weighted` and a table of weights (--weights) go together.")
 
     def settings(self, esm: ProteinModel) -> dict[str, Any]:
         """All that decides a store's values."""
@@ -56,7 +71,6 @@ class Recipe:
             "windows": WINDOWS,
         }
         if "protein" in self.levels:
-            check_pooling(self.pooling)
             settings["pooling"] = self.pooling
         if self.weights is not None:
             told = hashlib.sha256()
@@ -161,8 +175,6 @@ def _values(rows: Rows, recipe: Recipe, weights: np.ndarray | None) -> dict[str,
 
 def _weights_by_number(recipe: Recipe, sequences: Mapping[str, str], texts: Sequence[str]) -> dict[int, np.ndarray]:
     """Weights of the distinct sequences, none of which can have two."""
-    if (recipe.weights is None) != (recipe.pooling != "weighted"):
-        raise StateshiftError("The pooling `weighted` and a table of weights (--weights) go together.")
     if recipe.weights is None:
         return {}
     number_of = {text: number for number, text in enumerate(texts)}
