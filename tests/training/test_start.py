@@ -144,6 +144,13 @@ def test_dims_that_contradict_the_source_are_named_with_both(old, tuned):
     assert not (old.parent / "new").exists()
 
 
+def test_the_model_of_a_run_table_yields_to_the_source(screen, old, tmp_path):
+    toml = screen.toml.with_name("named.toml")
+    toml.write_text(screen.toml.read_text() + '\n[run]\nmodel = "state_sm"\n')
+    run = train(toml, STEPS, pert_features=screen.table, init_from=old, output_dir=tmp_path, name="n")
+    assert open_run(run).config()["model"]["hidden"] == 16
+
+
 def test_an_option_that_is_named_wins_over_the_source(tuned):
     config = open_run(tuned("new", "model.set_size=4", "model.confidence_token=true")).config()["model"]
     assert (config["set_size"], config["confidence_token"], config["hidden"]) == (4, True, 16)

@@ -85,7 +85,8 @@ def train(
     from stateshift.training.loop.fit import fit
 
     parsed, _ = parse_experiment(experiment, columns)
-    config, words = experiment_config(parsed, overrides), config_words(parsed, overrides)
+    config = experiment_config(parsed, overrides)
+    words = [*parsed.run.get("overrides", []), *overrides]  # [run] model yields to what is fine-tuned
     source = find_source(init_from, training_settings(config))
     if source is not None:
         config["model"] = model_group(config["model"], words, source)
