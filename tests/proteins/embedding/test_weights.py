@@ -34,3 +34,9 @@ def test_a_table_without_the_columns_and_a_missing_one_are_refused(tmp_path):
         read_weights(tmp_path / "w.csv", SEQUENCES)
     with pytest.raises(StateshiftError, match="missing or no text"):
         read_weights(tmp_path / "absent.csv", SEQUENCES)
+
+
+def test_a_residue_that_is_weighed_twice_is_refused_with_both_lines(tmp_path):
+    (tmp_path / "w.csv").write_text("id,position,weight\na,1,1\na,2,1\na,1,5\n")
+    with pytest.raises(InputProblems, match="line 4: residue 1 of `a` has its weight in line 2 already"):
+        read_weights(tmp_path / "w.csv", {"a": "MK"})

@@ -317,3 +317,9 @@ def test_the_demo_model_says_what_it_is_under_any_name_and_others_do_not(tmp_pat
     assert caplog.text.count("good for trying out, not for research") == 2
     load_esm2(checkpoint_maker())
     assert caplog.text.count("good for trying out, not for research") == 2
+
+
+def test_fair_esms_file_under_another_name_does_not_mind_a_config_beside_it(tmp_path, checkpoint_maker):
+    checkpoint_maker().rename(tmp_path / "x.bin")
+    (tmp_path / "config.json").write_text('{"of": "something else"}')
+    assert load_esm2(tmp_path / "x.bin").layers == 2

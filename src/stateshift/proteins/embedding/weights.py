@@ -36,12 +36,15 @@ def read_weights(path: str | Path, sequences: Mapping[str, str]) -> dict[str, np
     path = Path(path)
     weights = {name: np.zeros(len(sequence)) for name, sequence in sequences.items()}
     problems = []
+    seen: dict[tuple[str, int], int] = {}
     for number, row in enumerate(_rows(path), start=2):
         name, position, weight = (row[column] or "" for column in COLUMNS)
         if name not in weights:
             problems.append(f"line {number}: no sequence is called `{name}`.")
         elif not position.isdecimal() or not 1 <= int(position) <= len(weights[name]):
             problems.append(f"line {number}: `{name}` has residues 1 to {len(weights[name])}, not `{position}`.")
+        elif (first := seen.setdefault((name, int(position)), number)) != number:
+            problems.append(f"line {number}: residue {position} of `{name}` has its weight in line {first} already.")
         else:
             try:
                 weights[name][int(position) - 1] = float(weight)

@@ -105,8 +105,9 @@ def read_checkpoint(path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
     files = files_of(path)
     content = _read(files[0])
     if "cfg" in content or "args" in content or isinstance(content.get("model"), Mapping):
-        if len(files) > 1 and isinstance(content.get("model"), dict):
-            content["model"] = content["model"] | _read(files[1]).get("model", {})
+        regression = next((file for file in files[1:] if file.suffix == ".pt"), None)
+        if regression is not None and isinstance(content.get("model"), dict):
+            content["model"] = content["model"] | _read(regression).get("model", {})
         return from_fair_esm(content, path)
     for shard in files[1:-1]:
         content |= _read(shard)

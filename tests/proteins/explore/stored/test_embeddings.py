@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 
@@ -254,3 +255,22 @@ def test_numbers_are_layers_in_files_of_fair_esm_alone(tmp_path):
         read_embeddings(tmp_path / "x.pkl")
     (tmp_path / "y.pkl").write_bytes(pickle.dumps({"label": "WT", "representations": by_number}))
     assert (read_embeddings(tmp_path / "y.pkl").residue("WT") == 1).all()
+
+
+def test_what_is_no_embedding_is_told_by_the_end_of_its_key(tmp_path):
+    beside = {"attention_mask": np.ones(5), "contacts": np.ones((5, 5)), "lm_logits": np.ones((5, 33))}
+    content = {"WT": {"token_embeddings": np.ones((5, 4), "f4"), **beside}}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps(content))
+    read = read_embeddings(tmp_path / "x.pkl")
+    assert read.residue("WT").shape == (5, 4)
+    assert read.levels == ("residue",)
+    assert len(read.notes) == 3
+
+
+def test_a_gzipped_pickle_is_not_taken_for_a_fasta(tmp_path):
+    (tmp_path / "x.pkl.gz").write_bytes(gzip.compress(pickle.dumps({"WT": np.ones(4)})))
+    assert kind_of(tmp_path / "x.pkl.gz") == "gzip"
+    with pytest.raises(StateshiftError, match="x.pkl.gz is compressed: unpack it first"):
+        read_embeddings(tmp_path / "x.pkl.gz")
+    (tmp_path / "x.gz").write_bytes(gzip.compress(b"\n>a\nMKV\n"))
+    assert kind_of(tmp_path / "x.gz") == "fasta"

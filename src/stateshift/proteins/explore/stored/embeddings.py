@@ -16,7 +16,11 @@ from stateshift.proteins.explore.stored.files import READERS, kind_of
 from stateshift.proteins.store.reader import FORMAT, EmbeddingStore
 
 ID_KEYS = ("ids", "id", "names", "labels", "label", "accessions", "genes")
-NO_EMBEDDING = re.compile(r"contact|attention|logit|token|mask|length", re.IGNORECASE)
+NO_EMBEDDING = re.compile(
+    r"(^|[^a-z])(contacts?|attentions?|attention_weights|logits?|tokens?|token_ids|masks?|lengths?)(/\d+)?$",
+    re.IGNORECASE,
+)
+"""How keys end of what models give beside embeddings; ``token_embeddings`` are some."""
 BY_LAYER = {"representations", "mean_representations"}
 """What fair-esm calls a protein's arrays by layer; numbers elsewhere may be ids."""
 LEVELS = {1: "protein", 2: "residue"}
@@ -99,6 +103,8 @@ def read_embeddings(path: str | Path) -> Embeddings:
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such file of embeddings.")
     kind = kind_of(path)
+    if kind == "gzip":
+        raise StateshiftError(f"{path} is compressed: unpack it first (gunzip).")
     if kind not in READERS:
         raise StateshiftError(f"{path} holds no embeddings: it is no pickle, .pt, .npz or HDF5 file.")
     content = READERS[kind](path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,30 @@ TORCH_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 
 
 def kind_of(path: Path) -> str:
-    """``hdf5``, ``npz``, ``torch``, ``pickle``, ``fasta`` or ``unknown``, from a file's first bytes."""
+    """``hdf5``, ``npz``, ``torch``, ``pickle``, ``fasta``, ``gzip`` or ``unknown``, from a file's first bytes."""
     with path.open("rb") as handle:
         start = handle.read(64)
     if start.startswith(b"\x89HDF\r\n"):
         return "hdf5"
     if start.startswith(b"PK"):
         return _kind_of_zip(path)
-    if start.lstrip().startswith(b">") or start.startswith(b"\x1f\x8b"):
+    if start.startswith(b"\x1f\x8b"):
+        return _kind_of_gzip(path)
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b">"):
         return "fasta"
     if start.startswith(b"\x80"):
         return "torch" if TORCH_MAGIC in start or path.suffix in (".pt", ".pth", ".bin") else "pickle"
     return "pickle" if path.suffix in (".pkl", ".pickle", ".p") else "unknown"
+
+
+def _kind_of_gzip(path: Path) -> str:
+    """A FASTA may be compressed, and one that is damaged is told so by its reader; anything else has to be unpacked."""
+    try:
+        with gzip.open(path, "rb") as handle:
+            start = handle.read(64)
+    except (OSError, EOFError, zlib.error):
+        return "fasta"
+    return "fasta" if not start or start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b">") else "gzip"
 
 
 def _kind_of_zip(path: Path) -> str:
