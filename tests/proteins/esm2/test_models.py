@@ -216,7 +216,7 @@ def test_incomplete_and_foreign_checkpoints_are_refused_with_what_is_wrong(tmp_p
     folding["model"]["trunk.blocks.0.weight"] = torch.zeros(2)
     cases = {
         "lacks head_bias": lacking,
-        "lacks blocks.1.qkv.weight": lacking_query,
+        "it lacks q of blocks.1.qkv.weight": lacking_query,
         "its embedding is .33, 128. where .33, 64. is due": narrow,
         "also holds blocks.3": shallow,
         "can't have 5 heads": many_heads,
@@ -323,3 +323,22 @@ def test_fair_esms_file_under_another_name_does_not_mind_a_config_beside_it(tmp_
     checkpoint_maker().rename(tmp_path / "x.bin")
     (tmp_path / "config.json").write_text('{"of": "something else"}')
     assert load_esm2(tmp_path / "x.bin").layers == 2
+
+
+def test_what_is_wrong_with_weights_is_told_in_our_words(tmp_path, content_maker):
+    content = content_maker(2, 32, 4, regression=True)
+    weights = content["model"]
+    layer = "encoder.sentence_encoder.layers.0.self_attn"
+    contacts = next(name for name in weights if name.endswith("contact_head.regression.weight"))
+    changes = [
+        ({contacts: torch.zeros(1, 12)}, "checkpoint: its contact_weight is"),
+        ({f"{layer}.q_proj.weight": torch.zeros(32, 16)}, r"q, k and v of blocks.0.qkv.weight differ in shape"),
+    ]
+    for change, told in changes:
+        torch.save(content | {"model": weights | change}, tmp_path / "x.pt")
+        with pytest.raises(StateshiftError, match=told):
+            load_esm2(tmp_path / "x.pt")
+    torch.save({"model": argparse.ArgumentParser}, tmp_path / "code.pt")
+    with pytest.raises(StateshiftError, match="of which nothing was run") as caught:
+        load_esm2(tmp_path / "code.pt")
+    assert "weights_only" not in str(caught.value)

@@ -147,9 +147,8 @@ def _read(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:
-        raise StateshiftError(
-            f"{path} is not an ESM2 checkpoint that can be read safely: {str(error).splitlines()[0][:160]}"
-        ) from error
+        reason = "it is damaged, or holds more than tensors and plain values, of which nothing was run"
+        raise StateshiftError(f"{path} is not an ESM2 checkpoint that can be read safely: {reason}.") from error
     if not isinstance(content, dict):
         raise StateshiftError(f"{path} is no ESM2 checkpoint: it holds a {type(content).__name__}, no weights by name.")
     return content
@@ -244,8 +243,10 @@ def _fused(weights: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tens
         parts.setdefault(f"{block}.qkv.{kind}", {})[letter] = weights.pop(name)
     for name, part in parts.items():
         lacking = set("qkv") - set(part)
-        if lacking or len({weight.shape for weight in part.values()}) > 1:
-            raise StateshiftError(f"{path} is not a whole ESM2 checkpoint: it lacks {name} of {some(sorted(lacking))}.")
+        if lacking:
+            raise StateshiftError(f"{path} is not a whole ESM2 checkpoint: it lacks {some(sorted(lacking))} of {name}.")
+        if len({weight.shape for weight in part.values()}) > 1:
+            raise StateshiftError(f"{path} is not a whole ESM2 checkpoint: q, k and v of {name} differ in shape.")
         weights[name] = torch.cat([part[letter] for letter in "qkv"])
     for name in ("contact_weight", "contact_bias"):
         if name in weights:
@@ -268,14 +269,14 @@ def _checked(weights: dict[str, torch.Tensor], shape: Shape, path: Path) -> dict
         expected = {name: tuple(weight.shape) for name, weight in ESM2(shape).state_dict().items()}
     has_head = any(name.startswith("head_") for name in weights)
     needed = {n for n in expected if n not in OPTIONAL and (has_head or not n.startswith("head_"))}
-    wrong = [f"lacks {some(sorted(needed - set(weights)), 3)}"] if needed - set(weights) else []
+    wrong = [f"it lacks {some(sorted(needed - set(weights)), 3)}"] if needed - set(weights) else []
     spare = sorted(set(weights) - set(expected))
-    wrong += [f"also holds {some(spare, 3)}"] if spare else []
+    wrong += [f"it also holds {some(spare, 3)}"] if spare else []
     wrong += [
         f"its {name} is {tuple(weights[name].shape)} where {size} is due"
         for name, size in expected.items()
         if name in weights and tuple(weights[name].shape) != size
     ][:3]
     if wrong:
-        raise StateshiftError(f"{whole} it {' and '.join(wrong)}.")
+        raise StateshiftError(f"{whole} {' and '.join(wrong)}.")
     return weights
