@@ -66,7 +66,7 @@ class Recorder(lightning.Callback):
             )  # fmt: skip
         state = self.folder / "checkpoints" / "last.ckpt"
         with written_beside(state, overwrite=True) as part:
-            trainer.save_checkpoint(part, weights_only=False)
+            trainer.save_checkpoint(part)
 
     def _write(self, measured: dict[str, float]) -> None:
         """The course so far and this row; rows of epochs that a resumed training repeats are left out."""
