@@ -15,9 +15,11 @@ from stateshift.cells.pseudobulk import (
     shrink_effects,
     write_effects,
 )
+from stateshift.cells.regimes import REGIMES, regimes_of
 from stateshift.cells.splits import assign_splits, seen_elsewhere, split_counts
 
 __all__ = [
+    "REGIMES",
     "Cells",
     "Columns",
     "EffectTable",
@@ -37,6 +39,7 @@ __all__ = [
     "read_cells",
     "read_effects",
     "read_experiment",
+    "regimes_of",
     "seen_elsewhere",
     "shrink_effects",
     "split_counts",
