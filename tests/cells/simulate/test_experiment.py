@@ -204,3 +204,28 @@ def test_two_targets_are_too_few_to_hold_any_out(tmp_path):
     content = toml.load(tmp_path / "sim.toml")
     assert "fewshot" not in content or not content["fewshot"]
     assert content["zeroshot"] == {"simulated.context_2": "test"}
+
+
+def test_doubles_are_held_out_with_their_targets_and_some_beside(tmp_path):
+    toml_file = simulate_experiment(
+        tmp_path / "sim.h5ad", contexts=2, targets=12, doubles=40, cells=1_200, genes=300, batches=2, depth=27_000
+    )
+    experiment = toml.load(toml_file)
+    split = experiment["fewshot"]["simulated.context_1"]
+    singles = {name: {g for g in split[name] if "+" not in g} for name in split}
+    doubles = {name: [g for g in split[name] if "+" in g] for name in split}
+    known = [d for d in doubles["test"] if not (singles["test"] | singles["val"]) & set(d.split("+"))]
+    assert len(known) == 12
+    assert len(set(doubles["test"]) | set(doubles["val"])) == len(doubles["test"]) + len(doubles["val"])
+    cells = anndata.read_h5ad(tmp_path / "sim.h5ad")
+    everything = {d for d in cells.obs["target_gene"].cat.categories if "+" in d}
+    assert len(everything) == 40
+    left = everything - set(doubles["test"]) - set(doubles["val"])
+    assert left
+    assert not any((singles["test"] | singles["val"]) & set(d.split("+")) for d in left)
+    assert check_experiment(toml_file).uncovered == []
+
+
+def test_more_doubles_than_pairs_are_refused(tmp_path):
+    with pytest.raises(StateshiftError, match="doubles = 7: 4 targets make 6 pairs"):
+        simulate_experiment(tmp_path / "sim.h5ad", targets=4, doubles=7)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from stateshift.cells.simulate import simulate_experiment, true_effects
-from stateshift.cells.simulate.population import draw_population
+from stateshift.cells.simulate.population import draw_population, with_doubles
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 
@@ -116,3 +118,33 @@ def test_a_file_that_is_none_is_refused(tmp_path):
     (tmp_path / "text.h5ad").write_text("no hdf5")
     with pytest.raises(StateshiftError, match="text.h5ad can't be read as an h5ad file"):
         true_effects(tmp_path / "text.h5ad")
+
+
+def test_a_double_is_the_sum_of_its_targets_and_the_interaction_by_rule(tmp_path):
+    simulate_experiment(tmp_path / "sim.h5ad", contexts=2, targets=6, doubles=9, cells=120, genes=60, batches=2)
+    t = anndata.read_h5ad(tmp_path / "sim.h5ad").uns["simulation"]
+    c, d = 1, 4
+    a, b = t["pairs"][d]
+    name = f"{t['targets'][a]}+{t['targets'][b]}"
+    single = t["common"] + t["features"] @ t["weights"]
+    activity = single[a] + single[b] + t["interaction"][d]
+    change = (activity * t["strength"][c]) @ t["loadings"] + (t["specific"][a] + t["specific"][b]).toarray().ravel()
+    own = [list(t["genes"]).index(t["targets"][p]) for p in (a, b)]
+    change[own] = np.log(t["residual"][6 + d])
+    raw = np.exp(t["baseline"][c] + change)
+    by_hand = np.log(t["escape"][6 + d] + (1 - t["escape"][6 + d]) * raw / raw.sum() / np.exp(t["baseline"][c]))
+    found = true_effects(tmp_path / "sim.h5ad")[f"context_2/{name}"].X.ravel()
+    assert found == pytest.approx(by_hand, abs=1e-4)
+    assert np.sort(t["escape"][[a, b]])[1] == t["escape"][6 + d]
+    buffered = -0.25 * (single[a] + single[b])
+    assert np.abs(t["interaction"][d] - buffered).max() > 0.01
+
+
+def test_doubles_of_the_same_features_interact_alike():
+    population = draw_population(2, 8, 400, 2, 1_000, 0.3, np.random.default_rng(3))
+    twins = replace(population, features=np.repeat(population.features[:4], 2, axis=0))
+    found = with_doubles(twins, 28, np.random.default_rng(1))
+    by_pair = {tuple(pair): interaction for pair, interaction in zip(found.pairs.tolist(), found.interaction)}
+    assert len(by_pair) == 28
+    assert by_pair[0, 2] == pytest.approx(by_pair[1, 3], abs=1e-6)
+    assert np.abs(by_pair[0, 2] - by_pair[0, 4]).max() > 0.01

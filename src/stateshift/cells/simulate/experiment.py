@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import pandas as pd
 from stateshift.cells.columns import CONTROL
 from stateshift.cells.simulate.counts import draw_counts
 from stateshift.cells.simulate.layout import Layout, draw_layout
-from stateshift.cells.simulate.population import Population, draw_population
+from stateshift.cells.simulate.population import Population, draw_population, with_doubles
 from stateshift.cells.simulate.starter import starter_toml
 from stateshift.cells.simulate.stream import CellStream
 from stateshift.errors import InputProblems
@@ -34,6 +35,7 @@ def simulate_experiment(
     *,
     contexts: int = 4,
     targets: int = 50,
+    doubles: int = 0,
     cells: int = 20_000,
     genes: int = 2_000,
     batches: int = 4,
@@ -59,6 +61,8 @@ def simulate_experiment(
         The .h5ad file to write.
     contexts, targets, batches
         How many; each target is perturbed in each context.
+    doubles
+        Pairs of targets perturbed at once, in each context, with interactions known by rule (`with_doubles`).
     cells
         Cells in all, up to 1,000,000.
     genes
@@ -90,15 +94,18 @@ def simulate_experiment(
     counts = {
         "contexts": contexts,
         "targets": targets,
+        "doubles": doubles,
         "cells": cells,
         "genes": genes,
         "batches": batches,
         "seed": seed,
     }
     _check(output, counts, depth, dispersion)
-    layout = draw_layout(contexts, targets, batches, cells, np.random.default_rng([seed, 0]))
+    layout = draw_layout(contexts, targets + doubles, batches, cells, np.random.default_rng([seed, 0]))
     rng = np.random.default_rng([seed, 1])
     population = draw_population(contexts, targets, genes, batches, depth * genes / MOST_GENES, dispersion, rng)
+    if doubles:
+        population = with_doubles(population, doubles, np.random.default_rng([seed, 4]))
     about = {"simulated": True, "scale": "counts", "control": CONTROL[0], "seed": seed}
     uns = {"stateshift": about, "simulation": population.to_uns()}
     var = pd.DataFrame(index=population.genes)
@@ -141,7 +148,9 @@ def _check(output: Path, counts: dict[str, int], depth: float, dispersion: float
         if path.exists()
     ]
     for name, value in counts.items():
-        least, most = (0, None) if name == "seed" else (1, {"cells": MOST_CELLS, "genes": MOST_GENES}.get(name))
+        least, most = (
+            (0, None) if name in ("seed", "doubles") else (1, {"cells": MOST_CELLS, "genes": MOST_GENES}.get(name))
+        )
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
             problems.append(f"{name} = {value}: a whole number from {least} is needed.")
         elif most and value > most:
@@ -151,6 +160,10 @@ def _check(output: Path, counts: dict[str, int], depth: float, dispersion: float
             f"targets = {counts['targets']:,} and genes = {counts['genes']:,}: each target is one of the genes, "
             "ask for fewer targets or more genes."
         )
+    if not problems and counts["doubles"] > comb(counts["targets"], 2):
+        problems.append(
+            f"doubles = {counts['doubles']:,}: {counts['targets']:,} targets make {comb(counts['targets'], 2):,} pairs."
+        )
     for name, number in (("depth", depth), ("dispersion", dispersion)):
         if not (np.isfinite(number) and number > 0):
             problems.append(f"{name} = {number}: a number above 0 is needed.")
@@ -159,7 +172,7 @@ def _check(output: Path, counts: dict[str, int], depth: float, dispersion: float
 
 
 def _obs(population: Population, layout: Layout) -> pd.DataFrame:
-    perturbation = np.append(population.targets, CONTROL[0])
+    perturbation = np.append(population.perturbations, CONTROL[0])
     columns = {
         "target_gene": pd.Categorical.from_codes(layout.target % len(perturbation), perturbation),
         "cell_type": pd.Categorical.from_codes(layout.context, population.contexts),

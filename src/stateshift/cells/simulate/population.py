@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
+import pandas as pd
+from scipy.sparse import csr_matrix, vstack
 from scipy.special import log_softmax
 
 PROGRAMS, PROGRAM_SHARE, EFFECT_SIZE = 8, 0.15, 0.6
@@ -18,6 +19,7 @@ GENE_SPREAD, BASELINE_PROGRAMS, BASELINE_SPREAD, BASELINE_NOISE = 1.9, 5, 0.6, 0
 LARGEST_SHARE = 0.02
 BATCH_SPREAD, BATCH_DEPTH_SPREAD = 0.15, 0.2
 ESCAPE, RESIDUAL = (2, 20), (3, 17)
+BUFFERING, PAIRING = 0.25, 0.5
 
 
 @dataclass
@@ -33,10 +35,21 @@ class Population:
     scaled to the cell's depth; the target itself is multiplied by the share of it that is left, in place of
     λ. A cell that escaped, and a control, has no λ. Logarithms are natural.
 
+    A double (a, b) has both targets' specific effects, and
+
+        activity(a+b, k) = activity(a, k) + activity(b, k) + interaction(a+b, k).
+
+    What is said of P targets below is, in `perturbations`, `activity` and `own`, said of P + D perturbations: targets,
+    then doubles.
+
     Parameters
     ----------
     genes, targets, contexts, batches
         Names: G, P, C and B of them. Every target is one of the genes.
+    pairs
+        (D, 2): each double's two targets, by their numbers.
+    interaction
+        (D, K).
     baseline
         (C, G) float32: log of each gene's share in a control cell, batch aside.
     batch_effects
@@ -50,9 +63,9 @@ class Population:
     specific
         CSR (P, G): effects on single genes that features don't tell.
     escape
-        (P,): share of a target's cells that the perturbation did not reach.
+        (P + D,): share of a perturbation's cells that it did not reach.
     residual
-        (P,): mean share of the target's expression left in a cell that was reached.
+        (P + D,): mean share of a target's expression left in a cell that was reached.
     depth
         (B,): median counts of a cell.
     dispersion
@@ -63,6 +76,8 @@ class Population:
     targets: np.ndarray
     contexts: np.ndarray
     batches: np.ndarray
+    pairs: np.ndarray
+    interaction: np.ndarray
     baseline: np.ndarray
     batch_effects: np.ndarray
     loadings: np.ndarray
@@ -77,9 +92,15 @@ class Population:
     dispersion: float
 
     def __post_init__(self) -> None:
-        self.activity = (self.common + self.features @ self.weights).astype(np.float32)
-        column = {gene: g for g, gene in enumerate(self.genes)}
-        self.own = np.array([column[target] for target in self.targets])
+        single = self.common + self.features @ self.weights
+        self.activity = np.concatenate([single, single[self.pairs].sum(axis=1) + self.interaction]).astype(np.float32)
+        doubles = ["+".join(pair) for pair in self.targets[self.pairs]]
+        self.perturbations = np.array([*self.targets, *doubles])
+        members = np.concatenate([np.tile(np.arange(len(self.targets))[:, None], 2), self.pairs])
+        self.own = pd.Index(self.genes).get_indexer(self.targets)[members]
+        self._effects = vstack(
+            [self.specific, self.specific[self.pairs[:, 0]] + self.specific[self.pairs[:, 1]]], "csr"
+        )
 
     def to_uns(self) -> dict[str, Any]:
         """The fields, as AnnData writes them."""
@@ -98,7 +119,7 @@ class Population:
         Parameters
         ----------
         context, target
-            (n,) row numbers; a target of −1 is a control.
+            (n,) row numbers, of `contexts` and `perturbations`; a target of −1 is a control.
         reached
             (n,) bool.
         residual
@@ -112,9 +133,9 @@ class Population:
         reached = reached & (target >= 0)
         x = (self.activity[target] * self.strength[context] * reached[:, None]) @ self.loadings
         rows = np.flatnonzero(reached)
-        specific = self.specific[target[rows]]
+        specific = self._effects[target[rows]]
         x[np.repeat(rows, np.diff(specific.indptr)), specific.indices] += specific.data
-        x[rows, self.own[target[rows]]] = np.log(np.maximum(residual[rows], 1e-6))
+        x[rows[:, None], self.own[target[rows]]] = np.log(np.maximum(residual[rows], 1e-6))[:, None]
         x += self.baseline[context]
         return x
 
@@ -155,6 +176,8 @@ def draw_population(
         targets=names[own],
         contexts=_numbered("context", contexts),
         batches=_numbered("batch", batches),
+        pairs=np.zeros((0, 2), dtype=int),
+        interaction=np.zeros((0, PROGRAMS)),
         baseline=baseline,
         batch_effects=(BATCH_SPREAD * rng.standard_normal((batches, genes))).astype(np.float32),
         loadings=(rng.standard_normal((PROGRAMS, genes)) * mask).astype(np.float32),
@@ -167,6 +190,31 @@ def draw_population(
         residual=rng.beta(*RESIDUAL, size=targets),
         depth=depth * np.exp(BATCH_DEPTH_SPREAD * rng.standard_normal(batches)),
         dispersion=float(dispersion),
+    )
+
+
+def with_doubles(population: Population, doubles: int, rng: np.random.Generator) -> Population:
+    """The population with doubles of random targets, whose interaction is known by rule.
+
+        interaction(a+b, k) = −0.25 · (activity(a, k) + activity(b, k)) + 0.5 · scale · u(a, k) · u(b, k)
+
+    buffers what the two do, and lets features of both, u = features · directions with u of unit variance, decide the
+    rest: doubles of the same two families interact alike. A cell is reached by both perturbations or by none.
+    """
+    P = len(population.targets)
+    first, second = np.triu_indices(P, k=1)
+    drawn = np.sort(rng.choice(len(first), doubles, replace=False))
+    pairs = np.stack([first[drawn], second[drawn]], axis=1)
+    u = population.features @ rng.standard_normal((population.features.shape[1], PROGRAMS))
+    u = (u - u.mean(axis=0)) / u.std(axis=0)
+    interaction = -BUFFERING * population.activity[pairs].sum(axis=1)
+    interaction += PAIRING * EFFECT_SIZE / np.sqrt(PROGRAMS) * u[pairs[:, 0]] * u[pairs[:, 1]]
+    return replace(
+        population,
+        pairs=pairs,
+        interaction=interaction,
+        escape=np.append(population.escape, population.escape[pairs].max(axis=1)),
+        residual=np.append(population.residual, population.residual[pairs].mean(axis=1)),
     )
 
 

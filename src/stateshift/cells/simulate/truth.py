@@ -46,7 +46,7 @@ def true_effects(source: AnnData | str | Path) -> AnnData:
     from anndata import AnnData
 
     population = _population(source)
-    C, P = len(population.contexts), len(population.targets)
+    C, P = len(population.contexts), len(population.perturbations)
     effects = np.empty((C * P, len(population.genes)), dtype=np.float32)
     for c in range(C):
         x = population.log_expression(
@@ -58,8 +58,8 @@ def true_effects(source: AnnData | str | Path) -> AnnData:
         escape = population.escape[:, None]
         effects[c * P : (c + 1) * P] = np.log(escape + (1 - escape) * ratio)
     obs = pd.DataFrame(
-        {"context": np.repeat(population.contexts, P), "perturbation": np.tile(population.targets, C)},
-        index=[f"{c}/{p}" for c in population.contexts for p in population.targets],
+        {"context": np.repeat(population.contexts, P), "perturbation": np.tile(population.perturbations, C)},
+        index=[f"{c}/{p}" for c in population.contexts for p in population.perturbations],
     )
     about = {"simulated": True, "scale": "log_fold_change"}
     return AnnData(effects, obs=obs, var=pd.DataFrame(index=population.genes), uns={"stateshift": about})
