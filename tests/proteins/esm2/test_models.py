@@ -325,6 +325,35 @@ def test_fair_esms_file_under_another_name_does_not_mind_a_config_beside_it(tmp_
     assert load_esm2(tmp_path / "x.bin").layers == 2
 
 
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.bin", "weights.pt", "weights"])
+@pytest.mark.parametrize("layout", ["fair-esm", "old fair-esm", "safetensors", "Hugging Face's .bin"])
+def test_what_a_checkpoint_is_shows_from_its_content_whatever_it_is_called(tmp_path, content_maker, layout, name):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.EsmConfig(
+        vocab_size=33, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
+        position_embedding_type="rotary", token_dropout=True, mask_token_id=32, pad_token_id=1, layer_norm_eps=1e-5,
+    )  # fmt: skip
+    model = transformers.EsmForMaskedLM(config)
+    model.save_pretrained(tmp_path / "folder")
+    config.save_pretrained(tmp_path)
+    match layout:
+        case "safetensors":
+            (tmp_path / "folder" / "model.safetensors").rename(tmp_path / name)
+        case "Hugging Face's .bin":
+            torch.save(model.state_dict(), tmp_path / name)
+        case _:
+            torch.save(content_maker(2, 32, 4), tmp_path / name, _use_new_zipfile_serialization=layout == "fair-esm")
+    esm = load_esm2(tmp_path / name)
+    assert (esm.name, esm.layers, esm.width, esm.sha256) == ("weights", 2, 32, sha256(tmp_path / name))
+    if "fair-esm" not in layout:
+        tokens = esm.tokens(["MKVLA"])
+        theirs = model.eval()(tokens, output_hidden_states=True).hidden_states[-1]
+        torch.testing.assert_close(esm.run(tokens, [2]).rows[2], theirs, rtol=1e-5, atol=1e-5)
+        (tmp_path / "config.json").unlink()
+        with pytest.raises(StateshiftError, match=r"nor has it Hugging Face's config\.json beside it"):
+            load_esm2(tmp_path / name)
+
+
 def test_what_is_wrong_with_weights_is_told_in_our_words(tmp_path, content_maker):
     content = content_maker(2, 32, 4, regression=True)
     weights = content["model"]

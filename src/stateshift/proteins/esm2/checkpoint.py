@@ -60,14 +60,16 @@ HUGGING_FACE = {
     r"contact_head\.regression\.(weight|bias)": r"contact_\1",
     r"pooler\.dense\.(weight|bias)": "",
 }
+REGRESSION = "-contact-regression.pt"
+"""How fair-esm's file of the contact regression ends, after its model's name."""
 OPTIONAL = ("contact_weight", "contact_bias", "frequencies")
 
 
 def files_of(path: Path) -> list[Path]:
     """All files that a checkpoint consists of: itself, or a Hugging Face folder's weights, shards and config."""
     if path.is_file() and not path.name.endswith(".index.json"):
-        beside = [path.with_name(f"{path.stem}-contact-regression.pt"), path.with_name("config.json")]
-        return [path, *(file for file in beside if file.is_file() and _wants(path, file))]
+        beside = [path.with_name(f"{path.stem}{REGRESSION}"), path.with_name("config.json")]
+        return [path, *(file for file in beside if file.is_file())]
     folder = path if path.is_dir() else path.parent
     named = [folder / name for name in HUGGING_FACE_FILES] if path.is_dir() else [path]
     first = next((file for file in named if file.is_file()), None)
@@ -82,14 +84,19 @@ def files_of(path: Path) -> list[Path]:
     return [*(shards or [first]), folder / "config.json"]
 
 
+def holds_weights(file: Path) -> bool:
+    """Whether a file of a checkpoint is weights of the network: no configuration, no contact regression."""
+    return file.name != "config.json" and not file.name.endswith(REGRESSION)
+
+
 def read_checkpoint(path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
     """Shape and weights of a checkpoint, in our names, every one of them accounted for.
 
     Parameters
     ----------
     path
-        fair-esm's ``.pt`` under any name; or Hugging Face's ``model.safetensors`` or ``pytorch_model.bin`` with
-        ``config.json`` beside it; or the folder of these, shards with an index included.
+        A file in fair-esm's layout; or weights in Hugging Face's with ``config.json`` beside them; or the folder of
+        these, shards with an index included. What a file is shows from its content, not from its name.
 
     Returns
     -------
@@ -105,11 +112,11 @@ def read_checkpoint(path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
     files = files_of(path)
     content = _read(files[0])
     if "cfg" in content or "args" in content or isinstance(content.get("model"), Mapping):
-        regression = next((file for file in files[1:] if file.suffix == ".pt"), None)
+        regression = next((file for file in files[1:] if file.name.endswith(REGRESSION)), None)
         if regression is not None and isinstance(content.get("model"), dict):
             content["model"] = content["model"] | _read(regression).get("model", {})
         return from_fair_esm(content, path)
-    for shard in files[1:-1]:
+    for shard in filter(holds_weights, files[1:]):
         content |= _read(shard)
     shape = _hugging_face_shape(files[-1], path)
     # files of transformers 5 keep the names of an older norm
@@ -126,13 +133,14 @@ def from_fair_esm(content: Mapping[str, Any], path: Path) -> tuple[Shape, dict[s
     return shape, _checked(_fused(_renamed(weights, FAIR_ESM, path), path), shape, path)
 
 
-def _wants(path: Path, beside: Path) -> bool:
-    """A regression belongs to its own name; config.json to Hugging Face's kinds of file."""
-    return beside.suffix == ".pt" or path.suffix in (".safetensors", ".bin")
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file starts as safetensors does: eight bytes of a size, then JSON."""
+    with path.open("rb") as handle:
+        return handle.read(9)[8:] == b"{"
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A file's content by torch's weights-only loader, which lets a Namespace through and nothing else."""
+    """A file's content: safetensors, or by torch's weights-only loader, which lets a Namespace through and no more."""
     import argparse
 
     import torch
@@ -140,12 +148,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such checkpoint file.")
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             from safetensors.torch import load_file
 
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        # torch takes every path that ends so for safetensors, and maps the memory of paths alone
+        mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
+        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as handle:
+            content = torch.load(path if mapped else handle, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         reason = "it is damaged, or holds more than tensors and plain values, of which nothing was run"
         raise StateshiftError(f"{path} is not an ESM2 checkpoint that can be read safely: {reason}.") from error

@@ -133,8 +133,8 @@ def load_esm2(
     Parameters
     ----------
     checkpoint
-        A file in fair-esm's layout under any name; a Hugging Face folder, ``model.safetensors`` or
-        ``pytorch_model.bin``; one of the `PUBLISHED` names (fetched once through the catalogue); or None for the
+        A file in fair-esm's layout; a Hugging Face folder, or its weights with ``config.json`` beside them, files under
+        any name; one of the `PUBLISHED` names (fetched once through the catalogue); or None for the
         demo model.
     engine
         ``stateshift``, or ``fair-esm`` for that package's own forward pass (fp32 only).
@@ -151,7 +151,7 @@ def load_esm2(
     import torch
     from esm.data import Alphabet
 
-    from stateshift.proteins.esm2.checkpoint import files_of, read_checkpoint
+    from stateshift.proteins.esm2.checkpoint import files_of, holds_weights, read_checkpoint
     from stateshift.proteins.esm2.memory import keep_freed_memory
     from stateshift.proteins.esm2.precision import attention_precision, choose_precision
 
@@ -179,7 +179,7 @@ def load_esm2(
         name=name,
         layers=shape.layers,
         width=shape.width,
-        sha256=_sha256_of([file for file in files_of(path) if _holds_weights(file)]),
+        sha256=_sha256_of(list(filter(holds_weights, files_of(path)))),
         engine=engine,
         precision=chosen,
     )
@@ -219,10 +219,6 @@ def check_layer(layer: int, checkpoint: str | Path | None = None) -> None:
         checked_layer(layer, DEMO_LAYERS)
     elif str(checkpoint) in PUBLISHED:
         checked_layer(layer, int(re.search(r"_t(\d+)_", str(checkpoint))[1]))
-
-
-def _holds_weights(file: Path) -> bool:
-    return file.name != "config.json" and not file.name.endswith("-contact-regression.pt")
 
 
 def _sha256_of(files: Sequence[Path]) -> str:

@@ -63,7 +63,9 @@ def _from_torch(path: Path) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # of a path, torch would look at the name
+        with path.open("rb") as handle:
+            return torch.load(handle, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = " ".join(str(error).split(". ")[0].split())[:160]
         raise StateshiftError(
