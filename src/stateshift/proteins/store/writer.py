@@ -140,7 +140,7 @@ class StoreWriter:
 
     def _go_on(self, sequences: Mapping[str, str], settings: Mapping[str, Any], attributes: dict[str, Any]) -> None:
         """Make the file that is there fit; what it holds of other sequences is left out."""
-        _lengthen(self.path)
+        lengthen(self.path)
         wrong = differences(self.path, settings, self._dtypes)
         if wrong:
             raise StateshiftError(
@@ -187,7 +187,7 @@ def discard_other(path: str | Path, settings: Mapping[str, Any]) -> None:
         return
     with open(path, "rb") as handle:
         _lock(handle, path, alone=True)
-        _lengthen(path)
+        lengthen(path)
         with opened(path) as file:
             if json.loads(file.attrs["settings"]) == settings:
                 return
@@ -249,7 +249,7 @@ def _claim(file: Any, name: str, shape: tuple[int, int], dtype: np.dtype) -> Non
     h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), layout)
 
 
-def _lengthen(path: Path) -> None:
+def lengthen(path: Path) -> None:
     """Give a file that lost its end its full size again; checksums tell what is left of it."""
     import h5py
 

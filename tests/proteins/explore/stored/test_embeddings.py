@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+from collections import defaultdict
+from functools import partial
 
 import h5py
 import numpy as np
@@ -151,11 +153,46 @@ def test_code_behind_an_allowed_name_is_refused_too(tmp_path):
     assert not touched.exists()
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_arrays_of_text_and_defaultdicts_are_plain_content(tmp_path, made, protocol):
+    nested = defaultdict(dict)
+    for id, levels in made.items():
+        nested[np.str_(id)].update(levels, note=np.array(["ä ☃", "b"]), organism=np.array([b"human"]))
+    path = tmp_path / "x.pkl"
+    path.write_bytes(pickle.dumps(nested, protocol=protocol))
+    read = read_embeddings(path)
+    assert read.ids == list(LENGTHS)
+    for id, levels in made.items():
+        np.testing.assert_array_equal(read.residue(id), levels["residue"])
+    vectors = np.arange(6.0).reshape(2, 3)
+    for ids in (np.array(["ä", "☃2"]), np.array([b"a", b"b2"]), np.array(["a", "b"], dtype=">U7")):
+        path.write_bytes(pickle.dumps({"ids": ids, "x": vectors}, protocol=protocol))
+        read = read_embeddings(path)
+        assert read.ids == [id.decode() if isinstance(id, bytes) else id for id in ids.tolist()]
+        np.testing.assert_array_equal(read.protein(read.ids[1]), vectors[1])
+
+
+def test_what_a_defaultdict_would_call_is_never_called(tmp_path):
+    touched = tmp_path / "touched"
+    factory = partial(os.system, f"touch {touched}")
+    forged = {
+        "functools.partial": pickle.dumps(defaultdict(factory, {"a": np.ones(3)})),
+        "can't be read as a pickle": pickle.dumps({"a": Payload(dict, ())}),
+        "builtins.eval": pickle.dumps({"a": Payload(eval, f"open({str(touched)!r}, 'w')")}),
+    }
+    for told, content in forged.items():
+        (tmp_path / "x.pkl").write_bytes(content)
+        with pytest.raises(StateshiftError, match=told):
+            read_embeddings(tmp_path / "x.pkl")
+        assert not touched.exists()
+
+
 def test_raw_memory_is_never_taken_for_objects(tmp_path):
     forged = [
         Payload(np.ndarray, (1,), "O", b"\x41" * 8),
         Payload(np._core.numeric._frombuffer, b"\x41" * 8, np.dtype("O"), (1,), "C"),
         np.array([{"a": 1}], dtype=object),
+        Payload(np._core.numeric._frombuffer, b"\xff" * 8, np.dtype("<U2"), (1,), "C"),
     ]
     for content in forged:
         (tmp_path / "x.pkl").write_bytes(pickle.dumps({"a": content}))

@@ -58,10 +58,10 @@ def read_pickle(path: str | Path) -> Any:
 
 
 class _DType:
-    """The element type of a pickled array, numbers only; numpy's own would believe whatever state it is given."""
+    """The element type of a pickled array, numbers and texts; numpy's own would believe whatever state it is given."""
 
     def __init__(self, code: str, *_: object):
-        if not (isinstance(code, str) and re.fullmatch(r"[fiu]\d{1,2}|b1", code)):
+        if not (isinstance(code, str) and re.fullmatch(r"[fiu]\d{1,2}|b1|[SU]\d{1,6}", code)):
             raise StateshiftError(f"arrays of type `{code}` are no embeddings.")
         self.value = np.dtype(code)
 
@@ -90,14 +90,17 @@ class _ArrayOfBytes:
 
 
 class _Scalar:
-    """A single numpy number."""
+    """A single numpy number or text."""
 
     def __init__(self, dtype: _DType, content: bytes):
         self.value = _from_bytes(content, dtype, (), "C")[()]
 
 
 def _from_bytes(content: bytes, dtype: _DType, shape: tuple[int, ...], order: str) -> np.ndarray:
-    return np.frombuffer(content, dtype.value).reshape(shape, order=order)
+    array = np.frombuffer(content, dtype.value).reshape(shape, order=order)
+    if array.dtype.kind == "U":
+        array.tolist()  # raises where bytes are no characters
+    return array
 
 
 def _plain(content: Any) -> Any:
@@ -105,7 +108,7 @@ def _plain(content: Any) -> Any:
     if isinstance(content, _Array | _ArrayOfBytes | _Scalar):
         return content.value
     if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
+        return {key.value if isinstance(key, _Scalar) else key: _plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [_plain(value) for value in content]
     return content
@@ -118,14 +121,22 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _default_dict(*_: object) -> dict:
+    """A dict in a defaultdict's place: what it would have called for new keys is left out."""
+    return {}
+
+
+NEVER_CALLED = "an argument of what stands for its caller, and text cannot be called"
 STANDS_FOR = {
-    ("numpy", "ndarray"): "an argument of _reconstruct, never called",
+    ("numpy", "ndarray"): NEVER_CALLED,
     ("numpy", "dtype"): _DType,
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy.core.multiarray", "scalar"): _Scalar,
     ("numpy.core.numeric", "_frombuffer"): _ArrayOfBytes,
     ("_codecs", "encode"): _latin1,
     ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): _default_dict,
+    **{("builtins", factory): NEVER_CALLED for factory in ("dict", "list", "int", "float", "str")},
 }
 
 
@@ -133,7 +144,8 @@ def _allowed(module: str, name: str) -> Any:
     """What stands for a name that pickles of arrays hold, or None."""
     if module.startswith("torch"):
         return _allowed_of_torch(module, name)
-    return STANDS_FOR.get((module.replace("numpy._core", "numpy.core"), name))
+    module = "builtins" if module == "__builtin__" else module.replace("numpy._core", "numpy.core")
+    return STANDS_FOR.get((module, name))
 
 
 def _allowed_of_torch(module: str, name: str) -> Callable[..., Any] | None:
