@@ -118,7 +118,7 @@ def embed_group(
     The group holds either whole proteins or all windows of a single one.
     """
     if len(group) == 1 and len({piece.protein for piece in group[0]}) == len(group[0]):
-        for piece, rows in zip(group[0], _batch_rows(esm, sequences, group[0], layer)):
+        for piece, rows in zip(group[0], batch_rows(esm, sequences, group[0], layer)):
             yield piece.protein, Rows(rows[1:-1], rows[0], rows[-1])
         return
     number = group[0][0].protein
@@ -126,7 +126,7 @@ def embed_group(
     held = np.zeros((len(residues), 1), dtype=np.float32)
     ends = np.zeros((2, esm.width))
     for batch in group:
-        for piece, rows in zip(batch, _batch_rows(esm, sequences, batch, layer)):
+        for piece, rows in zip(batch, batch_rows(esm, sequences, batch, layer)):
             residues[piece.start : piece.end] += rows[1:-1]
             held[piece.start : piece.end] += 1
             ends += (piece.end - piece.start) * rows[[0, -1]].astype(np.float64)
@@ -134,7 +134,7 @@ def embed_group(
     yield number, Rows(residues / held, bos, eos)
 
 
-def _batch_rows(esm: ProteinModel, sequences: Sequence[str], batch: Batch, layer: int) -> Iterator[np.ndarray]:
+def batch_rows(esm: ProteinModel, sequences: Sequence[str], batch: Batch, layer: int) -> Iterator[np.ndarray]:
     """Rows (L + 2, D) of each piece, BOS and EOS at the ends, from one forward pass."""
     tokens = esm.tokens([sequences[piece.protein][piece.start : piece.end] for piece in batch])
     rows = esm.run(tokens, layers=(layer,)).rows[layer].float().cpu().numpy()

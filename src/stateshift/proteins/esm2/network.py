@@ -57,6 +57,12 @@ def frequencies(d: int) -> torch.Tensor:
     return 1.0 / 10000 ** (torch.arange(0, d, 2).float() / d)
 
 
+def rotation(frequencies: torch.Tensor, T: int, heads: int) -> torch.Tensor:
+    """What queries and keys are multiplied by (T, D), of absolute value 1: the angle of each position."""
+    angles = torch.arange(T, device=frequencies.device)[:, None] * frequencies
+    return torch.polar(torch.ones_like(angles), angles).repeat(1, 2 * heads)
+
+
 def paired(weight: torch.Tensor, heads: int) -> torch.Tensor:
     """Rows of a fused matrix (3 D, …) in the order that the network has them.
 
@@ -221,10 +227,10 @@ class ESM2(nn.Module):
         found = Output({0: x.clone()} if 0 in layers else {})
         depth = last if logits or contacts else max(layers, default=0)
         seen = Seen(padding, self.attention)
-        rotation = self._rotation(tokens.shape[1])
+        turned = self._rotation(tokens.shape[1])
         touching = self.contact_bias
         for number, block in enumerate(self.blocks[:depth], start=1):
-            maps = block(x, rotation, seen, contacts)
+            maps = block(x, turned, seen, contacts)
             if number in layers and number < last:
                 found.rows[number] = x.clone()
             if contacts:
@@ -250,9 +256,7 @@ class ESM2(nn.Module):
         return x.masked_fill_(padding[..., None], 0), padding
 
     def _rotation(self, T: int) -> torch.Tensor:
-        """What queries and keys are multiplied by (T, D), of absolute value 1: the angle of each position."""
-        angles = torch.arange(T, device=self.frequencies.device)[:, None] * self.frequencies
-        return torch.polar(torch.ones_like(angles), angles).repeat(1, 2 * self.shape.heads)
+        return rotation(self.frequencies, T, self.shape.heads)
 
     def _contact_terms(self, maps: torch.Tensor, tokens: torch.Tensor, number: int) -> torch.Tensor:
         """A layer's part (B, T − 2, T − 2) of the logistic regression on symmetrised, corrected attention.

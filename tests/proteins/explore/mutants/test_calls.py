@@ -32,7 +32,9 @@ AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
         ("MSTNPKPDDDRKLAAAGWERYV", "indel", "p.Gln8delinsAspAspAsp"),
         ("MSTNPKPARKLAAGWERYV", "indel", "p.[Gln8Ala;Ala14del]"),
         ("GHIKFCDEGHIKFCDEGHIK", "unrelated", ""),
-        ("M", "unrelated", ""),
+        ("MSTNPKPQ", "indel", "p.Arg9Ter"),
+        ("M", "indel", "p.Ser2Ter"),
+        ("MSTNPKPW", "unrelated", ""),
     ],
 )
 def test_each_kind_of_change_is_called_as_HGVS_writes_it(mutant, kind, hgvs):

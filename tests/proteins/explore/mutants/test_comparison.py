@@ -101,13 +101,13 @@ def test_the_wild_types_name_is_suggested_where_it_is_missing(made):
 
 def test_absent_embeddings_and_rows_of_other_lengths_are_all_named(made):
     rows = {**made.residues, "a": np.ones((9, 2)), "b": np.ones((3, 2))}
-    del rows["c"]
+    del rows["c"], rows["two"]
     proteins = {("cc" if id == "c" else id): vector for id, vector in made.proteins.items()}
     with pytest.raises(InputProblems) as caught:
         compare_mutants(SEQUENCES, "WT", Embeddings("made", "made", rows, proteins))
     assert caught.value.problems == [
-        "no residue embedding of c (did you mean `cc`?).",
-        "no protein embedding of c (did you mean `cc`?).",
+        "no embedding of c (did you mean `cc`?).",
+        "no residue embedding of two.",
         "residue rows that are neither L nor L + 2: a (9 rows, L = 6), b (3 rows, L = 6). Were they made of other "
         "sequences?",
     ]

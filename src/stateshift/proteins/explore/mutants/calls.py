@@ -11,7 +11,7 @@ LETTERS = "ARNDCQEGHILKMFPSTWYVUOBZX"
 NAMES = "AlaArgAsnAspCysGlnGluGlyHisIleLeuLysMetPheProSerThrTrpTyrValSecPylAsxGlxXaa"
 THREE_LETTERS = {letter: NAMES[3 * i : 3 * i + 3] for i, letter in enumerate(LETTERS)}
 LEAST_IDENTITY = 0.5
-"""Share of aligned columns that must agree for a sequence to be called a mutant of the wild type at all."""
+"""Share of aligned columns that must agree for a sequence to be called a mutant at all, unless it only ends early."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,12 @@ def call_mutant(wt: str, mutant: str) -> Call:
     """
     if wt == mutant:
         return Call("identical", "p.=")
-    aligned = (wt, mutant) if _alike(wt, mutant) else align(wt, mutant)
-    if aligned is None or sum(x == y for x, y in zip(*aligned)) < LEAST_IDENTITY * len(aligned[0]):
+    ends_early = wt.startswith(mutant)
+    if ends_early:
+        aligned = wt, mutant.ljust(len(wt), "-")
+    else:
+        aligned = (wt, mutant) if _alike(wt, mutant) else align(wt, mutant)
+    if aligned is None or not ends_early and _identity(*aligned) < LEAST_IDENTITY:
         return Call("unrelated", "")
     runs = _runs(*aligned)
     told = [_written(run, wt) for run in runs]
@@ -90,6 +94,11 @@ def call_mutant(wt: str, mutant: str) -> Call:
     if not all(change.is_substitution for change in changes):
         return Call("indel", hgvs, changes)
     return Call("substitution" if len(changes) == 1 else "several substitutions", hgvs, changes)
+
+
+def _identity(wt: str, mutant: str) -> float:
+    """Share of aligned columns that agree."""
+    return sum(x == y for x, y in zip(wt, mutant)) / len(wt)
 
 
 def _alike(wt: str, mutant: str) -> bool:

@@ -119,12 +119,13 @@ def by_thirds(table: pd.DataFrame) -> pd.DataFrame:
 
 def mismatches(sequences: Mapping[str, str], held: Embeddings) -> list[str]:
     """Sequences without an embedding at a level that the others have, and rows that are neither L nor L + 2."""
-    problems = []
+    there = set(held.ids)
+    foreign = [id for id in sequences if id not in there]
+    problems = [f"no embedding of {some(foreign)}{suggestion(foreign[0], held.ids)}."] if foreign else []
     for level, arrays in (("residue", held.residues), ("protein", held.proteins)):
-        absent = [id for id in sequences if id not in arrays] if arrays else []
+        absent = [id for id in sequences if id in there and id not in arrays] if arrays else []
         if absent:
-            near = suggestion(absent[0], held.ids) if absent and absent[0] not in held.ids else ""
-            problems.append(f"no {level} embedding of {some(absent)}{near}.")
+            problems.append(f"no {level} embedding of {some(absent)}.")
     wrong = [
         f"{id} ({held.residues[id].shape[0]} rows, L = {len(sequence)})"
         for id, sequence in sequences.items()
