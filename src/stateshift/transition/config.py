@@ -34,6 +34,9 @@ class TransitionConfig:
         ``effect``: the cells start from their control, shifted by a linear map of the features (fitted by
         ridge on pseudobulk effects, frozen), and the network adds to what is expressed then, from zero.
         ``none``: the network makes the whole output, as published.
+    encoder
+        How a perturbation is encoded, one of `stateshift.transition.encoders.ENCODERS`. ``table``: its features, as
+        one vector, through an MLP.
     dropout
         In the encoders, the output projection and the heads.
     space
@@ -76,6 +79,7 @@ class TransitionConfig:
     basal_mlp: bool = True
     predict_residual: bool = True
     start: str = "effect"
+    encoder: str = "table"
     dropout: float = 0.1
     space: str = "expression"
     output_space: str | None = None
@@ -100,7 +104,10 @@ class TransitionConfig:
             self._require_whole("gene_decoder_widths", width, 1)
         if self.hidden % self.heads:
             raise StateshiftError(f"model.heads={self.heads} does not divide model.hidden={self.hidden}.")
-        for name, choices in (("start", ("effect", "none")), ("space", ("expression", "embedding"))):
+        from stateshift.transition.encoders import ENCODERS
+
+        named = {"start": ("effect", "none"), "encoder": tuple(ENCODERS), "space": ("expression", "embedding")}
+        for name, choices in named.items():
             self._require_one_of(name, choices)
         if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise StateshiftError(f"model.dropout={self.dropout} has to be a number from 0 to below 1.")

@@ -14,6 +14,7 @@ from stateshift.effects.shift import shift_population
 from stateshift.errors import StateshiftError
 from stateshift.transition.backbone import SetTransformer
 from stateshift.transition.config import TransitionConfig
+from stateshift.transition.encoders import make_encoder
 from stateshift.transition.heads import BatchToken, ConfidenceToken, gene_decoder, mlp
 from stateshift.transition.precision import without_autocast
 from stateshift.transition.start import added_to_start
@@ -57,7 +58,7 @@ class TransitionModel(nn.Module):
     def __init__(self, config: TransitionConfig):
         super().__init__()
         self.config = c = config
-        self.pert_encoder = mlp(c.features, c.hidden, c.hidden, c.encoder_layers, c.dropout)
+        self.pert_encoder = make_encoder(c)
         self.basal_encoder = mlp(c.genes, c.hidden, c.hidden, c.encoder_layers if c.basal_mlp else 1, c.dropout)
         self.transformer_backbone = SetTransformer(c.hidden, c.layers, c.heads, c.ffn, alone=c.mask_attn)
         self.project_out = mlp(c.hidden, c.width, c.hidden, c.decoder_layers, c.dropout)
@@ -123,7 +124,7 @@ class TransitionModel(nn.Module):
         c = self.config
         x_BSG, p_BF, mask_BS = self.read_batch(batch)
         basal_BSH = self.basal_encoder(x_BSG)
-        h_BSH = basal_BSH + self.pert_encoder(p_BF)[:, None, :]
+        h_BSH = basal_BSH + self.pert_encoder(batch, p_BF, basal_BSH, mask_BS)[:, None, :]
         if c.batch_encoder:
             h_BSH = h_BSH + self.batch_encoder(self.read_batches(batch))
         z_BTH = self.transformer_backbone(*self._with_tokens(h_BSH, mask_BS))
