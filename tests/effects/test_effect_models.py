@@ -77,6 +77,16 @@ def test_additive_solves_an_unbalanced_table_as_by_hand():
     assert predicted[:, 0] == pytest.approx([v for *_, v in pairs])
 
 
+def test_additive_gives_an_unseen_double_the_sum_of_its_targets_where_both_were_trained():
+    model = fit_effect_models(UNBALANCED, None, ["additive"])["additive"]
+    known = sorted(set(UNBALANCED.perturbations))[:2]
+    one, other = model.predict(known, ["y", "y"])
+    double = "+".join(known)
+    assert model.predict([double], ["y"])[0] == pytest.approx(one + other)
+    assert model.predict([f"{known[0]}+never"], ["y"])[0] == pytest.approx(model.predict(["never"], ["y"])[0])
+    assert model.routes([double, f"{known[0]}+never"], ["y", "y"]) == ["transfer", "fallback"]
+
+
 def test_additive_equals_least_squares_on_indicator_columns():
     rng = np.random.default_rng(3)
     names = [(p, c) for p in "ABCDEFG" for c in "xyz" if rng.random() < 0.6]

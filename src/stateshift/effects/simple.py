@@ -9,7 +9,7 @@ import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.main_effects import MainEffects, fit_main_effects, refuse_nothing_to_fit
-from stateshift.feature_table import FeatureTable
+from stateshift.feature_table import FeatureTable, genes_of
 
 
 @dataclass
@@ -54,7 +54,10 @@ class Mean:
 
 @dataclass
 class Additive:
-    """Context main effect plus target main effect (`fit_main_effects`)."""
+    """Context main effect plus target main effect (`fit_main_effects`).
+
+    A double that was not trained on is the sum of what its targets do alone, where all of them were trained on.
+    """
 
     main: MainEffects
 
@@ -62,11 +65,21 @@ class Additive:
         """Effects (R, G); a target or a context never seen adds nothing to the rest."""
         if not len(perturbations):
             return np.zeros((0, len(self.main.overall)), dtype=np.float32)
-        return (self.main.of_contexts(contexts) + self.main.of_targets(perturbations)).astype(np.float32)
+        parts = [self._parts(p) for p in perturbations]
+        times = np.array([len(of) for of in parts])[:, None]
+        targets = np.stack([self.main.of_targets(of).sum(axis=0) for of in parts])
+        return (times * self.main.of_contexts(contexts) + targets).astype(np.float32)
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
-        """``transfer`` where the target was perturbed in training, else ``fallback``."""
-        return ["transfer" if p in self.main.targets else "fallback" for p in perturbations]
+        """``transfer`` where the target was perturbed in training, or each gene of a double; else ``fallback``."""
+        return ["transfer" if set(self._parts(p)) <= set(self.main.targets) else "fallback" for p in perturbations]
+
+    def _parts(self, perturbation: str) -> list[str]:
+        """What was trained on of a perturbation: itself, or else all of its genes; itself where neither was."""
+        genes = genes_of(perturbation)
+        return (
+            genes if perturbation not in self.main.targets and set(genes) <= set(self.main.targets) else [perturbation]
+        )
 
 
 def fit_control(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Control:
