@@ -29,6 +29,8 @@ def test_files_cells_splits_coverage_and_needs_are_told(screen):
     assert row(said, "made")[2:] == ["432", "target_gene", "cell_type", "batch", "non-targeting"]
     assert row(said, "control cells") == ["control cells", "72"]
     assert row(said, "test", "T98G") == ["test", "T98G", "5", "120"]
+    assert row(said, "test", "C") == ["test", "C", "6", "a known perturbation in a new context"]
+    assert row(said, "val", "C")[2] == "1"
     assert row(said, "val", "1") == ["val", "1", "0", "–"]
     assert row(said, "sets of cells") == ["sets of cells", "8, in 1 batches an epoch"]
     assert row(said, "features") == ["features", "0.1 kB"]

@@ -47,6 +47,7 @@ def test_the_provenance_names_each_part_its_weight_and_the_genes_it_lacks(tables
     first, second = told["parts"]
     assert (first["file"], first["weight"], first["constant_columns"], first["lacks"]) == ("a.pt", 0.75, 1, ["D"])
     assert (second["weight"], second["lacks"], second["coverage"]) == (0.25, ["A"], 0.75)
+    assert (first["columns"], second["columns"]) == ([0, 3], [3, 5])
 
 
 def test_reduced_products_are_those_of_the_best_approximation(tmp_path):
@@ -58,6 +59,7 @@ def test_reduced_products_are_those_of_the_best_approximation(tmp_path):
     values, vectors = np.linalg.eigh((whole.vectors @ whole.vectors.T).astype(float))
     best = (vectors[:, -5:] * values[-5:]) @ vectors[:, -5:].T
     assert reduced.width == 5
+    assert not any("columns" in part for part in reduced.provenance["parts"])
     np.testing.assert_allclose(reduced.vectors @ reduced.vectors.T, best, atol=1e-3)
 
 

@@ -15,7 +15,7 @@ from stateshift.cells.pseudobulk import (
     shrink_effects,
     write_effects,
 )
-from stateshift.cells.regimes import REGIMES, regimes_of
+from stateshift.cells.regimes import REGIMES, regime_counts, regimes_of
 from stateshift.cells.splits import assign_splits, seen_elsewhere, split_counts
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "read_cells",
     "read_effects",
     "read_experiment",
+    "regime_counts",
     "regimes_of",
     "seen_elsewhere",
     "shrink_effects",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 REGIMES = {
     "measured": "the perturbation was measured in this context",
@@ -49,6 +49,34 @@ def regimes_of(perturbations: Sequence[str], contexts: Sequence[str], train: Ite
         return "T" if context in known else "J"
 
     return [one(_unordered(p), c) for p, c in zip(perturbations, contexts, strict=True)]
+
+
+def regime_counts(splits: Mapping[str, Mapping[str, Iterable[str]]]) -> dict[str, dict[str, int]]:
+    """How many held-out pairs there are of each regime.
+
+    Parameters
+    ----------
+    splits
+        Split → context → perturbations, as `split_counts` gives them.
+
+    Returns
+    -------
+    dict
+        ``val`` and ``test``, where they hold a pair → regime → pairs, in the order of `REGIMES`.
+
+    Examples
+    --------
+    >>> regime_counts({"train": {"k562": ["A", "B"]}, "val": {}, "test": {"k562": ["C"], "rpe1": ["A", "C"]}})
+    {'test': {'C': 1, 'T': 1, 'J': 1}}
+    """
+    train = [(p, c) for c, perturbations in splits["train"].items() for p in perturbations]
+    counts = {}
+    for name in ("val", "test"):
+        pairs = [(p, c) for c, perturbations in splits.get(name, {}).items() for p in perturbations]
+        found = regimes_of([p for p, _ in pairs], [c for _, c in pairs], train)
+        if pairs:
+            counts[name] = {regime: found.count(regime) for regime in REGIMES if regime in found}
+    return counts
 
 
 def _unordered(perturbation: str) -> frozenset[str]:

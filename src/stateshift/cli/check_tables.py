@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from stateshift.cells.regimes import REGIMES, regime_counts
 from stateshift.errors import some
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_tables(found: ExperimentCheck) -> Iterator[Table]:
-    """Files and columns, cells and genes, splits, and the coverage by features where a table is named."""
+    """Files and columns, cells and genes, splits, regimes, and the coverage by features where a table is named."""
     yield _files(found)
     yield _facts(
         "cells and genes",
@@ -32,6 +33,8 @@ def check_tables(found: ExperimentCheck) -> Iterator[Table]:
         for context, perturbations in contexts.items():
             _add_row(splits, split, context, f"{len(perturbations):,}", f"{sum(perturbations.values()):,}")
     yield splits
+    if regimes := regime_counts(found.counts):
+        yield _regimes(regimes)
     if found.coverage:
         yield _coverage(found)
 
@@ -69,6 +72,14 @@ def _files(found: ExperimentCheck) -> Table:
         _add_row(
             table, dataset, str(file.path), f"{len(file.obs):,}", c.perturbation, c.cell_type, c.batch or "–", c.control
         )
+    return table
+
+
+def _regimes(counts: dict[str, dict[str, int]]) -> Table:
+    table = Table("split", "regime", "pairs", "to the training cells", title="held-out pairs by what is new")
+    for split, regimes in counts.items():
+        for regime, pairs in regimes.items():
+            _add_row(table, split, regime, f"{pairs:,}", REGIMES[regime])
     return table
 
 

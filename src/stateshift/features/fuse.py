@@ -62,19 +62,43 @@ def fuse_features(
     shares = _shares(paths, weights)
     if output.resolve() in {path.resolve() for path in paths}:
         raise StateshiftError(f"{output} is one of the tables and the --output: choose another output.")
+    fused = fused_tables(paths, shares, width)
+    fused.save(output, overwrite=overwrite)
+    return fused
+
+
+def fused_tables(paths: Sequence[Path], shares: np.ndarray, width: int | None = None) -> FeatureTable:
+    """The table that `fuse_features` writes, in memory.
+
+    Parameters
+    ----------
+    paths, shares
+        N files, and their weights (N,), which sum to one.
+    width
+        As there.
+
+    Returns
+    -------
+    FeatureTable
+        ``provenance["parts"]`` describes each file; unless the table was reduced, ``columns`` of a part are the first
+        of its columns and the one after its last.
+    """
     read = [read_vectors(path) for path in paths]
     genes = list(dict.fromkeys(gene for table in read for gene in table.genes))
     row = {gene: i for i, gene in enumerate(genes)}
-    blocks, parts = [], []
+    blocks, parts, start = [], [], 0
     for path, table, share in zip(paths, read, shares):
         rows, constant = _standardised(table, path)
         block = np.zeros((len(genes), rows.shape[1]), dtype=np.float32)
         block[[row[gene] for gene in table.genes]] = rows * np.sqrt(share)
         blocks.append(block)
-        parts.append(_part(path, table, share, genes, constant))
+        parts.append(_part(path, table, share, genes, constant) | {"columns": [start, start + rows.shape[1]]})
+        start += rows.shape[1]
     vectors = np.concatenate(blocks, axis=1)
     if width is not None and width < vectors.shape[1]:
         vectors = _reduced(vectors, width)
+        for part in parts:
+            del part["columns"]
     provenance: dict[str, Any] = {
         "source": "fusion",
         "parts": parts,
@@ -84,9 +108,7 @@ def fuse_features(
         "stateshift": __version__,
     }
     provenance |= {key: True for key in ("measured_effects", "demo") if any(t.provenance.get(key) for t in read)}
-    fused = FeatureTable(genes, vectors, provenance)
-    fused.save(output, overwrite=overwrite)
-    return fused
+    return FeatureTable(genes, vectors, provenance)
 
 
 def _shares(paths: Sequence[Path], weights: str | Sequence[float] | None) -> np.ndarray:
