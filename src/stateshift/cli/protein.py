@@ -92,7 +92,8 @@ def pool(
     from stateshift.proteins.fasta import read_sequences
 
     lengths = {id: len(sequence) for id, sequence in read_sequences(fasta).items()} if fasta else None
-    report = pooling_of(read_embeddings(embeddings), lengths)
+    with read_embeddings(embeddings) as held:
+        report = pooling_of(held, lengths)
     found = [
         (name, f"{report.differences[name]:.3g}", f"{times:.3g}", report.at[name])
         for name, times in report.beyond_rounding.items()

@@ -13,7 +13,9 @@ from stateshift.errors import InputProblems, StateshiftError, some
 
 logger = logging.getLogger(__name__)
 
-LETTERS = frozenset("LAGVSERTIDPKQNFYMHWCXBUZO")
+RESIDUES = "LAGVSERTIDPKQNFYMHWCXBUZO"
+"""In the order of the ESM alphabet."""
+LETTERS = frozenset(RESIDUES)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,6 @@ def test_rows_and_vectors_come_back_by_id_to_the_last_bit(whole):
         assert store.ids == list(SEQUENCES)
         assert (len(store), store.width, store.levels, store.model) == (4, 4, BOTH, "m")
         assert store.settings == SETTINGS
-        assert store.is_whole()
         for name, sequence in SEQUENCES.items():
             assert store.sequence(name) == sequence
             assert store.length(name) == len(sequence)
@@ -101,7 +100,6 @@ def test_what_was_written_before_a_kill_is_taken_up_and_an_unfinished_store_does
     with open_writer(tmp_path / "x.part") as writer:
         fill(writer, [0, 2])
     with EmbeddingStore(tmp_path / "x.part") as store:
-        assert not store.is_whole()
         np.testing.assert_array_equal(store.protein("a"), values("MKV")["protein"])
         with pytest.raises(StateshiftError, match="unfinished and lacks `b`"):
             store.protein("b")

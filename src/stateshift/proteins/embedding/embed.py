@@ -13,7 +13,7 @@ from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH, Batch, plan
 from stateshift.proteins.embedding.pooling import pool
 from stateshift.proteins.esm2.models import ProteinModel, checked_layer
 
-LEVELS = ("residue", "protein", "both")
+LEVELS = ("residue", "protein")
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ def checked_level(level: str) -> tuple[str, ...]:
     >>> checked_level("both")
     ('residue', 'protein')
     """
-    if level not in LEVELS:
-        raise StateshiftError(f"`{level}` is no level{suggestion(level, LEVELS)}.")
-    return ("residue", "protein") if level == "both" else (level,)
+    if level not in (*LEVELS, "both"):
+        raise StateshiftError(f"`{level}` is no level{suggestion(level, (*LEVELS, 'both'))}.")
+    return LEVELS if level == "both" else (level,)
 
 
 def embed_group(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -65,14 +66,13 @@ def mutations(
         )
     sequences = read_sequences(fasta)
     require_mutants(sequences, wt)
-    held = read_embeddings(embeddings) if embeddings is not None else None
-    seen = compare_mutants(sequences, wt, held) if held else None
+    seen = _compared(sequences, wt, embeddings) if embeddings is not None else None
     esm = load_esm2(checkpoint, precision="fp32") if seen is None or score else None
     output = _folder(output, "mutations.csv", column="score" if score else None)
     if seen is None:
         store = output / "embeddings.h5"
         embed_once(esm, store, sequences, ("residue", "protein"), tokens_per_batch).close()
-        seen = compare_mutants(sequences, wt, read_embeddings(store))
+        seen = _compared(sequences, wt, store)
     if score:
         calls = [call_mutant(sequences[wt], sequences[id]) for id in seen.table["id"]]
         seen.table["score"] = masked_marginals(esm, sequences[wt], calls, tokens_per_batch)
@@ -158,13 +158,19 @@ def map_proteins(
     if color is not None and table is None:
         raise StateshiftError("--color names a column of a table: name its file with --table.")
     columns = read_columns(table, color) if table is not None else None
-    found = project(read_embeddings(embeddings), columns)
+    with read_embeddings(embeddings) as held:
+        found = project(held, columns)
     output = _folder(output, "map.csv")
     save(map_figure(found, color), output / "map.png")
     with written_beside(output / "map.html", overwrite=True) as beside:
         beside.write_text(map_page(found, color), encoding="utf-8")
     _write_table(found.table, output / "map.csv")
     return found
+
+
+def _compared(sequences: Mapping[str, str], wt: str, embeddings: str | Path) -> Mutations:
+    with read_embeddings(embeddings) as held:
+        return compare_mutants(sequences, wt, held)
 
 
 def _folder(output: str | Path, last: str, column: str | None = None) -> Path:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stateshift.errors import StateshiftError, suggestion
+from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.proteins.embedding.embed import LEVELS
 
 if TYPE_CHECKING:
     import h5py
 
 FORMAT = "stateshift protein embeddings 1"
-LEVELS = ("residue", "protein")
 PART = ".part"
 
 
@@ -110,10 +110,6 @@ class EmbeddingStore:
         vectors = [self.protein(name) for name in self.ids]
         return np.stack(vectors) if vectors else np.zeros((0, self.width), dtype=np.float32)
 
-    def is_whole(self) -> bool:
-        """Whether every protein is embedded."""
-        return all((self._file[f"{level}_check"][:] != 0).all() for level in self.levels)
-
     def _number(self, name: str) -> int:
         if name not in self._row:
             raise StateshiftError(f"{self.path} holds no `{name}`{suggestion(name, self.ids)}.")
@@ -146,6 +142,10 @@ def opened(path: Path) -> h5py.File:
     if file.attrs.get("format") != FORMAT:
         file.close()
         raise StateshiftError(f"{path} is no store that `stateshift protein embed` wrote.")
+    lacking = {"id", "sequence", "sequence_of", "start"} - set(file)
+    if lacking:
+        file.close()
+        raise StateshiftError(f"{path} is damaged: it lacks {some(sorted(lacking))}. Embed it anew.")
     return file
 
 

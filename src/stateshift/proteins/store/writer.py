@@ -16,6 +16,7 @@ from stateshift import __version__
 from stateshift.errors import StateshiftError
 from stateshift.files import is_disk_full, written_beside
 from stateshift.progress import track
+from stateshift.proteins.embedding.embed import LEVELS
 from stateshift.proteins.store.reader import FORMAT, checksum, digest_of, due_size, opened
 
 logger = logging.getLogger(__name__)
@@ -199,7 +200,7 @@ def differences(path: Path, settings: Mapping[str, Any], dtypes: Mapping[str, np
     """How a store was made otherwise than it is wanted, a clause each."""
     with opened(path) as file:
         theirs = json.loads(file.attrs["settings"])
-        kept = {level: file[level].dtype for level in ("residue", "protein") if level in file}
+        kept = {level: file[level].dtype for level in LEVELS if level in file}
     wrong = [
         f"{key} {theirs.get(key)} instead of {settings.get(key)}"
         for key in sorted(set(theirs) | set(settings))

@@ -9,7 +9,8 @@ import torch
 from stateshift.proteins import load_esm2
 from stateshift.proteins.embedding.batches import MAX_RESIDUES
 from stateshift.proteins.explore.mutants.calls import call_mutant
-from stateshift.proteins.explore.mutants.likelihood import LETTERS, masked_log_probabilities, masked_marginals
+from stateshift.proteins.explore.mutants.likelihood import masked_log_probabilities, masked_marginals
+from stateshift.proteins.fasta import RESIDUES
 
 WT = "MKTAYDERGLVSWNPQHICF"
 
@@ -34,7 +35,7 @@ def masked(reference, sequence, positions):
 def test_every_residues_log_probability_is_fair_esms(esm, reference):
     masks = [(1,), (7,), (20,), (3, 9, 10)]
     for mask, found in zip(masks, masked_log_probabilities(esm, WT, masks)):
-        expected = masked(reference, WT, mask)[list(mask)][:, [reference.alphabet.get_idx(x) for x in LETTERS]]
+        expected = masked(reference, WT, mask)[list(mask)][:, [reference.alphabet.get_idx(x) for x in RESIDUES]]
         np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
 
 
@@ -62,7 +63,7 @@ def test_of_a_long_protein_the_model_sees_a_window_about_the_site(esm, reference
         found = masked_log_probabilities(esm, long, [(position,)])[0][0]
         window = long[start : start + MAX_RESIDUES]
         expected = masked(reference, window, (position - start,))[position - start]
-        expected = expected[[reference.alphabet.get_idx(x) for x in LETTERS]]
+        expected = expected[[reference.alphabet.get_idx(x) for x in RESIDUES]]
         np.testing.assert_allclose(found, expected.numpy(), atol=5e-5)
     apart = call_mutant(long, "W" + long[1:1400] + "W" + long[1401:])
     assert apart.kind == "several substitutions"

@@ -311,3 +311,25 @@ def test_a_gzipped_pickle_is_not_taken_for_a_fasta(tmp_path):
         read_embeddings(tmp_path / "x.pkl.gz")
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"\n>a\nMKV\n"))
     assert kind_of(tmp_path / "x.gz") == "fasta"
+
+
+def open_files():
+    return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+
+def test_no_file_stays_open_behind_the_reader_whether_it_was_read_or_refused(tmp_path, store, made):
+    before = open_files()
+    for path in (store, write(tmp_path / "other.h5", made)):
+        with read_embeddings(path) as held:
+            assert held.residue("WT").shape[1] == 4
+            assert open_files() > before
+        assert open_files() == before
+    with h5py.File(tmp_path / "odd.h5", "w") as file:
+        file["a/x"], file["a/y"] = np.ones((2, 3)), np.ones((2, 3))
+    with pytest.raises(InputProblems):
+        read_embeddings(tmp_path / "odd.h5")
+    with h5py.File(store, "r+") as file:
+        del file["sequence"]
+    with pytest.raises(StateshiftError, match="is damaged: it lacks sequence"):
+        read_embeddings(store)
+    assert open_files() == before

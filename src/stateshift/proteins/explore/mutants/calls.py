@@ -85,7 +85,7 @@ def call_mutant(wt: str, mutant: str) -> Call:
         aligned = wt, mutant.ljust(len(wt), "-")
     else:
         aligned = (wt, mutant) if _alike(wt, mutant) else align(wt, mutant)
-    if aligned is None or not ends_early and _identity(*aligned) < LEAST_IDENTITY:
+    if aligned is None or (not ends_early and _identity(*aligned) < LEAST_IDENTITY):
         return Call("unrelated", "")
     runs = _runs(*aligned)
     told = [_written(run, wt) for run in runs]

@@ -10,9 +10,7 @@ from stateshift.progress import track
 from stateshift.proteins.embedding.batches import MAX_RESIDUES, TOKENS_PER_BATCH
 from stateshift.proteins.esm2.models import ProteinModel
 from stateshift.proteins.explore.mutants.calls import Call
-
-LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
-"""Residues in the order of the ESM alphabet."""
+from stateshift.proteins.fasta import RESIDUES
 
 
 def masked_marginals(
@@ -47,7 +45,7 @@ def masked_marginals(
             scores.append(float("nan"))
         else:
             pairs = zip(said[mask], call.changes)
-            scores.append(float(sum(row[LETTERS.index(c.mutant)] - row[LETTERS.index(c.wt)] for row, c in pairs)))
+            scores.append(float(sum(row[RESIDUES.index(c.mutant)] - row[RESIDUES.index(c.wt)] for row, c in pairs)))
     return scores
 
 
@@ -64,13 +62,13 @@ def masked_log_probabilities(
     Returns
     -------
     list of numpy.ndarray
-        For each mask (positions, 25), natural logarithms, columns `LETTERS`.
+        For each mask (positions, 25), natural logarithms, columns `RESIDUES`.
     """
     import torch
 
     width = min(len(sequence), MAX_RESIDUES)
     size = max(1, tokens_per_batch // (width + 2))
-    first, last = (esm.alphabet.get_idx(LETTERS[i]) for i in (0, -1))
+    first, last = (esm.alphabet.get_idx(RESIDUES[i]) for i in (0, -1))
     found: list[np.ndarray] = []
     batches = [masks[i : i + size] for i in range(0, len(masks), size)]
     for batch in track(batches, f"Masked positions with {esm.name}"):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.proteins.embedding.embed import LEVELS
 from stateshift.proteins.explore.stored.files import READERS, kind_of
 from stateshift.proteins.store.reader import FORMAT, EmbeddingStore
 
@@ -23,13 +25,15 @@ NO_EMBEDDING = re.compile(
 """How keys end of what models give beside embeddings; ``token_embeddings`` are some."""
 BY_LAYER = {"representations", "mean_representations"}
 """What fair-esm calls a protein's arrays by layer; numbers elsewhere may be ids."""
-LEVELS = {1: "protein", 2: "residue"}
+LEVEL_OF = dict(zip((2, 1), LEVELS))
 """Dimensions of an array and the level that it is."""
 
 
 @dataclass(frozen=True)
 class Embeddings:
     """Embeddings by id, at one level or both; arrays of HDF5 files are read when they are asked for.
+
+    ``with read_embeddings(path) as held:`` closes the file at the end.
 
     Parameters
     ----------
@@ -49,6 +53,8 @@ class Embeddings:
         What the file calls an id's arrays, and how many ids have each.
     pooling
         What the file says that its protein vectors are, where it does.
+    file
+        What is open still.
     """
 
     where: str
@@ -59,6 +65,17 @@ class Embeddings:
     sequences: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, int] = field(default_factory=dict)
     pooling: str | None = None
+    file: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
+
+    def __enter__(self) -> Embeddings:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, where it is one that is read as one goes."""
+        self.file.close()
 
     @property
     def ids(self) -> list[str]:
@@ -108,10 +125,12 @@ def read_embeddings(path: str | Path) -> Embeddings:
     if kind not in READERS:
         raise StateshiftError(f"{path} holds no embeddings: it is no pickle, .pt, .npz or HDF5 file.")
     content = READERS[kind](path)
-    if kind == "hdf5" and content.attrs.get("format") == FORMAT:
-        content.close()
-        return _of_store(path)
-    return _at_levels(_by_id(content, path), path, kind)
+    with ExitStack() as file:
+        if kind == "hdf5" and file.enter_context(content).attrs.get("format") == FORMAT:
+            held = _of_store(file.enter_context(EmbeddingStore(path)))
+        else:
+            held = _at_levels(_by_id(content, path), path, kind)
+        return replace(held, file=file.pop_all())
 
 
 @dataclass(frozen=True)
@@ -127,9 +146,8 @@ class _Kept:
         return self.read(self.id)
 
 
-def _of_store(path: Path) -> Embeddings:
+def _of_store(store: EmbeddingStore) -> Embeddings:
     """A store that ``stateshift protein embed`` wrote."""
-    store = EmbeddingStore(path)
     float32 = np.dtype(np.float32)
     residues, proteins = {}, {}
     if "residue" in store.levels:
@@ -139,7 +157,7 @@ def _of_store(path: Path) -> Embeddings:
         proteins = {id: _Kept(store.protein, id, (store.width,), float32) for id in store.ids}
     told = (f"made with {store.model}: " + ", ".join(f"{key} {value}" for key, value in store.settings.items()) + ".",)
     return Embeddings(
-        str(path),
+        str(store.path),
         "store of stateshift",
         residues,
         proteins,
@@ -160,7 +178,7 @@ def _by_id(content: Any, path: Path) -> dict[str, Any]:
         raise StateshiftError(f"{path} holds {held} without ids: embeddings come as {{id: …}}, or ids beside a matrix.")
     if isinstance(content.get("label"), str):
         return {content["label"]: content}
-    if content and all(key in LEVELS.values() and isinstance(by_id, Mapping) for key, by_id in content.items()):
+    if content and all(key in LEVELS and isinstance(by_id, Mapping) for key, by_id in content.items()):
         ids = dict.fromkeys(str(id) for by_id in content.values() for id in by_id)
         levels = {level: {str(id): array for id, array in by_id.items()} for level, by_id in content.items()}
         return {id: {level: by_id[id] for level, by_id in levels.items() if id in by_id} for id in ids}
@@ -201,7 +219,7 @@ def _at_levels(entries: Mapping[str, Any], path: Path, kind: str) -> Embeddings:
         by_level: dict[str, dict[str, Any]] = {}
         for key, array in _arrays(entry):
             keys[key or "none, an array an id"] += 1
-            level = LEVELS.get(len(_shape(array)))
+            level = LEVEL_OF.get(len(_shape(array)))
             if level is None or NO_EMBEDDING.search(key):
                 notes[f"`{key}` of shape {_shape(array)} is passed over"] += 1
             else:

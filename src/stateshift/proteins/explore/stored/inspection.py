@@ -70,7 +70,8 @@ def inspect_proteins(path: str | Path, fasta: str | Path | None = None) -> Inspe
         raise StateshiftError(f"{path}: there is no such file.")
     kind = kind_of(path)
     if kind != "fasta" and not (kind == "unknown" and path.suffix.lower() in FASTA_SUFFIXES):
-        return _look_at_embeddings(read_embeddings(path), fasta)
+        with read_embeddings(path) as held:
+            return _look_at_embeddings(held, fasta)
     if fasta is not None:
         raise StateshiftError(f"{path} is a FASTA itself: --fasta is compared with stored embeddings.")
     return _look_at_fasta(path)
