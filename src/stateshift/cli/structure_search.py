@@ -110,7 +110,7 @@ def cluster(
     resolution: Annotated[float, typer.Option(help="Higher: smaller communities.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Makes it repeatable.")] = 0,
 ) -> None:
-    """Communities of the similarity graph, by Leiden."""
+    """Communities of the similarity graph, by Louvain."""
     from stateshift.structure.search import cluster_index, write_rows
 
     found = cluster_index(index, top_k, threshold, resolution, seed)

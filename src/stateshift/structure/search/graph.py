@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from stateshift.errors import StateshiftError
 from stateshift.progress import track
 from stateshift.vector_index import VectorIndex
 
@@ -47,7 +44,7 @@ def similarity_graph(
 def cluster_index(
     index: str | Path | VectorIndex, top_k: int = 20, threshold: float = 0.8, resolution: float = 1.0, seed: int = 0
 ) -> dict[str, int]:
-    """Communities of the similarity graph by Leiden (Traag et al. 2019), modularity weighted by cosine.
+    """Communities of the similarity graph by Louvain (Blondel et al. 2008), modularity weighted by cosine.
 
     Parameters
     ----------
@@ -63,22 +60,13 @@ def cluster_index(
     dict
         Name → community; 0 is the largest, entries without an edge are communities of one.
     """
-    try:
-        import igraph
-    except ImportError as error:
-        raise StateshiftError(
-            "Clustering needs igraph: install it with `pip install 'stateshift[structure]'`."
-        ) from error
-    import random
+    from networkx import Graph
+    from networkx.algorithms.community import louvain_communities
 
     read = index if isinstance(index, VectorIndex) else VectorIndex.load(index)
-    edges = similarity_graph(read, top_k, threshold)
-    names = list(read.row_of)
-    place = {name: i for i, name in enumerate(names)}
-    graph = igraph.Graph(len(names), [(place[a], place[b]) for a, b, _ in edges])
-    igraph.set_random_number_generator(random.Random(seed))
-    found = graph.community_leiden("modularity", weights=[s for *_, s in edges], resolution=resolution, n_iterations=-1)
-    membership = np.array(found.membership)
-    order = np.argsort(-np.bincount(membership), kind="stable") if len(names) else np.array([], int)
-    rank = {int(community): i for i, community in enumerate(order)}
-    return {name: rank[int(community)] for name, community in zip(names, membership)}
+    graph = Graph()
+    graph.add_nodes_from(read.row_of)
+    graph.add_weighted_edges_from(similarity_graph(read, top_k, threshold))
+    found = [sorted(names) for names in louvain_communities(graph, resolution=resolution, seed=seed)]
+    rank = {name: i for i, names in enumerate(sorted(found, key=lambda names: (-len(names), names))) for name in names}
+    return {name: rank[name] for name in read.row_of}
