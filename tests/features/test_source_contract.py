@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -97,6 +98,15 @@ def test_a_source_tells_where_its_vectors_come_from(source, made, tmp_path):
     assert {"date", "stateshift", "width"} <= set(told)
     if source in READ_A_FILE:
         assert len(told["lookup_sha256"]) == 64
+
+
+@pytest.mark.parametrize("source", BUILT_IN)
+def test_a_source_says_of_each_demo_model_once_what_it_is(source, made, caplog):
+    with caplog.at_level(logging.INFO):
+        table = made(source, GENES)
+    demo_models = {"esm2": 1, "rag_esm": 1, "structure": 2}.get(source, 0)
+    assert caplog.text.count("good for trying out, not for research") == demo_models
+    assert table.provenance.get("demo", False) == bool(demo_models)
 
 
 @pytest.mark.parametrize("source", BUILT_IN)

@@ -12,8 +12,9 @@ from stateshift.features.esm2 import downloaded_proteome
 from stateshift.features.sources import FeatureRequest
 from stateshift.files import sha256
 from stateshift.genes import GeneNames, proteins_of_genes
-from stateshift.proteins import read_fasta, sequences_by_id
+from stateshift.proteins import read_fasta
 from stateshift.proteins.esm2.models import DEMO
+from stateshift.proteins.fasta import read_sequences
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +46,9 @@ def rag_esm_features(request: FeatureRequest) -> FeatureTable:
             "of `stateshift rag-esm train`)."
         )
     names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
-    coverage = proteins_of_genes(request.genes, read_fasta(fasta), str(fasta), names)
+    coverage = proteins_of_genes(request.genes, read_fasta(fasta, unique=True), str(fasta), names)
     request.refuse_missing(coverage.missing, fasta.name)
-    database = sequences_by_id(read_fasta(lookup), str(lookup))
+    database = read_sequences(lookup)
     sequences = {gene: protein.sequence for gene, protein in coverage.found.items()}
     homologs = find_homologs(sequences, database, top_k=CONTEXTS)
     lonely = {gene: f"its protein has no homolog in {lookup.name}" for gene, hits in homologs.items() if not hits}
