@@ -228,15 +228,16 @@ def test_a_double_is_read_through_the_sum_of_its_genes_vectors(name):
 
 def test_the_routes_say_how_each_prediction_was_reached():
     train, features = linear_screen()
-    models = fit_effect_models(train, features)
+    models = fit_effect_models(train, features, list(EFFECT_MODELS))
     pairs = (["T01", "T01+T02"], ["x", "w"])
     assert {name: model.routes(*pairs) for name, model in models.items()} == {
         "control": ["fallback", "fallback"],
         "mean": ["fallback", "fallback"],
         "context_mean": ["fallback", "fallback"],
-        "additive": ["transfer", "fallback"],
+        "additive": ["transfer", "transfer"],
         "ridge": ["features", "features"],
         "knn": ["features", "features"],
+        "stack": ["measured", "features"],
     }
 
 
@@ -291,7 +292,9 @@ def test_the_order_of_the_training_rows_changes_nothing(random):
     shuffled = table([(train.perturbations[i], train.contexts[i], train.effects[i]) for i in order])
     genes = list(features.genes)
     random.shuffle(genes)
-    straight, other = fit_effect_models(train, features), fit_effect_models(shuffled, features.subset(genes))
+    names = list(EFFECT_MODELS)
+    straight = fit_effect_models(train, features, names)
+    other = fit_effect_models(shuffled, features.subset(genes), names)
     pairs = (["T00", "T05+T06", "T03"], ["x", "y", "w"])
     for name in EFFECT_MODELS:
         assert np.allclose(straight[name].predict(*pairs), other[name].predict(*pairs), atol=1e-5), name

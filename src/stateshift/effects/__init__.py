@@ -1,6 +1,18 @@
 """Effect models on pseudobulk: the baselines that stand beside every prediction."""
 
-from stateshift.effects.models import EFFECT_MODELS, EffectModel, fit_effect_models
+from stateshift.effects.models import BASELINES, EFFECT_MODELS, NEED_FEATURES, EffectModel, fit_effect_models
 from stateshift.effects.ridge import ridge_map, ridge_map_beyond
+from stateshift.effects.stack import HeldOut, Stack, fit_stack
 
-__all__ = ["EFFECT_MODELS", "EffectModel", "fit_effect_models", "ridge_map", "ridge_map_beyond"]
+__all__ = [
+    "BASELINES",
+    "EFFECT_MODELS",
+    "NEED_FEATURES",
+    "EffectModel",
+    "HeldOut",
+    "Stack",
+    "fit_effect_models",
+    "fit_stack",
+    "ridge_map",
+    "ridge_map_beyond",
+]

@@ -11,6 +11,7 @@ from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.knn import fit_knn
 from stateshift.effects.ridge import fit_ridge
 from stateshift.effects.simple import fit_additive, fit_context_mean, fit_control, fit_mean
+from stateshift.effects.stack import fit_stack
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
 
@@ -23,7 +24,7 @@ class EffectModel(Protocol):
         ...
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
-        """How each pair was reached: ``transfer``, ``features`` or ``fallback``."""
+        """How each pair was reached: ``measured``, ``transfer``, ``features`` or ``fallback``."""
         ...
 
 
@@ -34,13 +35,21 @@ EFFECT_MODELS: dict[str, Callable[[EffectTable, FeatureTable | None, int], Effec
     "additive": fit_additive,
     "ridge": fit_ridge,
     "knn": fit_knn,
+    "stack": fit_stack,
 }
+"""Name → how it is fitted on training effects, with features where it needs them, and a seed."""
+
+BASELINES = ("control", "mean", "context_mean", "additive", "ridge", "knn")
+"""Those that are quick to fit, and stand beside every prediction."""
+
+NEED_FEATURES = ("ridge", "knn")
+"""Those that refuse a perturbation without a vector."""
 
 
 def fit_effect_models(
     train: EffectTable,
     features: FeatureTable | None,
-    names: Sequence[str] = tuple(EFFECT_MODELS),
+    names: Sequence[str] = BASELINES,
     seed: int = 0,
 ) -> dict[str, EffectModel]:
     """Fit effect models on training effects.
@@ -50,7 +59,7 @@ def fit_effect_models(
     train
         Effects of the training rows only.
     features
-        Vectors of the training perturbations' genes; ``ridge`` and ``knn`` need them.
+        Vectors of the training perturbations' genes; those of `NEED_FEATURES` need them.
     names
         Names in `EFFECT_MODELS`.
     seed

@@ -13,7 +13,7 @@ import pandas as pd
 
 from stateshift import __version__
 from stateshift.cells import Cells, EffectTable
-from stateshift.effects import EFFECT_MODELS, EffectModel, fit_effect_models
+from stateshift.effects import BASELINES, EFFECT_MODELS, NEED_FEATURES, EffectModel, fit_effect_models
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import genes_of
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
@@ -72,7 +72,7 @@ def predict(
     contexts
         Cell types of `cells` to predict in; default all with control cells.
     model
-        ``transition``, or an effect model: ``mean``, ``context_mean``, ``additive``, ``ridge``, ``knn``.
+        ``transition``, or an effect model (`EFFECT_MODELS`): ``stack``, ``mean``, ``ridge``, ….
     features
         A table with the vectors of genes that the run's own lacks.
     missing
@@ -178,7 +178,8 @@ def _predict(
     else:
         train = EffectTable.load(directory.effects_file)
         refuse_unmodelled(output.genes, by, train, directory)
-        effect_models = fit_effect_models(train, table, seed=seed)
+        names = [*BASELINES, *({model} - {"transition", *BASELINES})]
+        effect_models = fit_effect_models(train, table, names, seed=seed)
         effects = _baseline_effects(effect_models, pairs, fallback, output)
     if model == "transition":
         predicted = by_transition(directory, population, requests, table, fallback, effects, seed)
@@ -204,7 +205,7 @@ def _predict(
             "context": np.array([c for c, _ in pairs], dtype=object),
             "target_gene": np.array([p for _, p in pairs], dtype=object),
             "genes": np.array(output.genes, dtype=object),
-            "effects": effects,
+            "effects": {name: effects[name] for name in BASELINES},
         }
     if population.simulated:
         about["simulated"] = True
@@ -217,14 +218,14 @@ def _baseline_effects(
 ) -> dict[str, np.ndarray]:
     """Every effect model's effects (R, G) for the pairs, as a population can show them: never below no expression.
 
-    Where a gene has no vector, ``ridge`` and ``knn`` give the mean effect.
+    Where a gene has no vector, models that need one give the mean effect.
     """
     contexts, perturbations = [c for c, _ in pairs], [p for _, p in pairs]
     known = np.flatnonzero([p not in fallback for p in perturbations])
     lowest = -np.inf if cells.scale == "embedding" else -np.stack([_control_mean(cells, c) for c in contexts])
     effects = {}
     for name, model in models.items():
-        if name in ("ridge", "knn") and len(known) < len(pairs):
+        if name in NEED_FEATURES and len(known) < len(pairs):
             effect = models["mean"].predict(perturbations, contexts)
             effect[known] = model.predict([perturbations[i] for i in known], [contexts[i] for i in known])
         else:

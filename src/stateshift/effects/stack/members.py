@@ -1,0 +1,114 @@
+"""What a stack is made of: models of effects without features, and with those of each source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.knn import fit_knn
+from stateshift.effects.ridge import fit_ridge
+from stateshift.effects.simple import fit_additive
+from stateshift.feature_table import FeatureTable
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of member.
+
+    Parameters
+    ----------
+    fit
+        As in `EFFECT_MODELS`.
+    chosen
+        What the model chose for itself on all rows, by attribute and parameter; it stands in the folds too.
+    features
+        Whether it reads features, and so stands once for each source of them.
+    """
+
+    fit: Callable[..., Any]
+    chosen: tuple[str, ...] = ()
+    features: bool = True
+
+
+KINDS: dict[str, Kind] = {
+    "additive": Kind(fit_additive, features=False),
+    "ridge": Kind(fit_ridge, ("alpha",)),
+    "knn": Kind(fit_knn, ("k",)),
+}
+
+
+@dataclass
+class Member:
+    """A kind with the features it reads, and what it chose.
+
+    Parameters
+    ----------
+    kind
+        Which one.
+    features
+        Its table; None where it reads none.
+    chosen
+        Parameters that are settled.
+    """
+
+    kind: Kind
+    features: FeatureTable | None
+    chosen: dict[str, Any]
+
+    def fit(self, train: EffectTable, seed: int) -> Any:
+        """Fit on these rows, with what is settled."""
+        return self.kind.fit(train, self.features, seed, **self.chosen)
+
+    def settle(self, model: Any) -> None:
+        """Keep what a model fitted on all rows chose."""
+        self.chosen |= {name: getattr(model, name) for name in self.kind.chosen}
+
+    def deviations(
+        self, model: Any, main: np.ndarray, perturbations: Sequence[str], contexts: Sequence[str]
+    ) -> np.ndarray:
+        """Its predictions (Q, r) less the contexts' main effects; zero for a perturbation without features."""
+        deviations = np.zeros_like(main)
+        can = [i for i, p in enumerate(perturbations) if self.features is None or not self.features.missing([p])]
+        if can:
+            predicted = model.predict([perturbations[i] for i in can], [contexts[i] for i in can])
+            deviations[can] = predicted - main[can]
+        return deviations
+
+
+def members_of(features: FeatureTable | None) -> dict[str, Member]:
+    """Every member by name: those on features once for the whole table and, as ``ridge:STRING``, once a part of a fusion."""
+    members = {name: Member(kind, None, {}) for name, kind in KINDS.items() if not kind.features}
+    if features is not None:
+        tables = {"": features, **{f":{name}": part for name, part in parts_of(features).items()}}
+        on_features = [(name, kind) for name, kind in KINDS.items() if kind.features]
+        members |= {
+            name + part: Member(kind, table, {}) for part, table in tables.items() for name, kind in on_features
+        }
+    return members
+
+
+def parts_of(features: FeatureTable) -> dict[str, FeatureTable]:
+    """The parts of a fused table, by their source, or source and file where two have one; none where columns are mixed.
+
+    Examples
+    --------
+    >>> parts = [{"source": "esm2", "columns": [0, 2]}, {"source": "network", "columns": [2, 3]}]
+    >>> fused = FeatureTable(["A"], np.array([[1, 2, 3]]), {"source": "fusion", "parts": parts})
+    >>> {name: part.vectors.tolist() for name, part in parts_of(fused).items()}
+    {'esm2': [[1.0, 2.0]], 'network': [[3.0]]}
+    """
+    if features.provenance.get("source") != "fusion":
+        return {}
+    parts = [part for part in features.provenance.get("parts", []) if part.get("columns")]
+    sources = [part.get("source", "table") for part in parts]
+    names = [
+        s if sources.count(s) == 1 else f"{s} {part.get('file', i)}" for i, (s, part) in enumerate(zip(sources, parts))
+    ]
+    return {
+        name: FeatureTable(features.genes, features.vectors[:, slice(*part["columns"])], part.get("provenance", {}))
+        for name, part in zip(names, parts)
+    }
