@@ -68,3 +68,23 @@ def test_mutations_scan_and_map_say_what_they_wrote(toy):
 def test_a_scan_takes_no_stored_embeddings(toy):
     words = ["protein", "mutations", str(toy / "toy.fasta"), "--scan", "--embeddings", str(toy / "toy.pkl"), "-o", "s"]
     assert "leave one of them out" in str(CliRunner().invoke(app, words).exception)
+
+
+def test_ids_are_shown_whole_and_as_they_stand_where_no_terminal_sets_a_width(toy):
+    long = "sp|P04637|" + "P53_HUMAN_" * 20
+    (toy / "x.fasta").write_text(f">{long} [gene=tp53] [/x] :smile:\nMKV\n>b\nMKA\n>WT\nMKL\n")
+    shown = run("inspect", toy / "x.fasta")
+    assert long in shown
+    assert "[gene=tp53] [/x] :smile:" in shown
+    shown = run("mutations", toy / "x.fasta", "-o", toy / "m")
+    assert long in shown
+    assert "cosine_at_site" in shown
+
+
+def test_on_a_terminal_long_ids_are_folded_and_nothing_of_them_is_lost(toy, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    (toy / "x.fasta").write_text(">" + "Q" * 150 + "\nMKV\n")
+    shown = run("inspect", toy / "x.fasta")
+    assert shown.count("Q") == 150
+    assert "…" not in shown

@@ -11,6 +11,10 @@ from stateshift.errors import InputProblems, StateshiftError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
+
+WIDEST = 10_000
+"""Columns of a table in a file or a pipe."""
 
 app = typer.Typer(help="Protein embeddings: residues and whole proteins.", no_args_is_help=True)
 
@@ -161,23 +165,34 @@ def toy(folder: Annotated[Path, typer.Argument(help="Where to put toy.fasta and 
 
 
 def _show_facts(title: str, facts: dict[str, str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    shown = Table(show_header=False, title=title)
+    shown = Table(show_header=False)
     for name, value in facts.items():
         shown.add_row(name, value)
-    Console().print(shown)
+    typer.echo(title)
+    _print(shown)
 
 
 def _show_rows(columns: tuple[str, ...], rows: list[tuple]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    shown = Table(*columns)
+    shown = Table()
+    for name in columns:
+        shown.add_column(name, overflow="fold")
     for row in rows:
         shown.add_row(*map(str, row))
-    Console().print(shown)
+    _print(shown)
+
+
+def _print(table: Table) -> None:
+    """Within the width of a terminal, long cells folded; elsewhere as wide as the table is. Brackets are no markup."""
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDEST
+    console.print(table)
 
 
 def _show_table(table: pd.DataFrame) -> None:
