@@ -60,7 +60,7 @@ class TrainingSettings:
     ----------
     max_steps
         Optimiser steps.
-    lr, weight_decay, warmup_steps, schedule
+    lr, weight_decay, warmup_steps, schedule, esm_lr
         As `stateshift.transition.optimiser.Optimiser` takes them.
     gradient_clip
         Norm that gradients are cut to; None for no limit.
@@ -102,6 +102,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     warmup_steps: int = 0
     schedule: str = "constant"
+    esm_lr: float = 1e-5
     accumulate: int = 1
     ema: float | None = None
     select_by: str = "val_loss"
@@ -130,8 +131,10 @@ class TrainingSettings:
         found += _whole("training", "warmup_steps", self.warmup_steps, 0)
         if self.patience is not None:
             found += _whole("training", "patience", self.patience, 1)
-        if not _is_number(self.lr) or not 0 < self.lr < math.inf:
-            found.append(f"training.lr={self.lr} has to be a number above 0.")
+        for name in ("lr", "esm_lr"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 < value < math.inf:
+                found.append(f"training.{name}={value} has to be a number above 0.")
         for name in ("gradient_clip", "weight_decay"):
             value = getattr(self, name)
             if not (value is None and name == "gradient_clip") and not (_is_number(value) and 0 <= value < math.inf):

@@ -26,6 +26,8 @@ class Optimiser:
         ``constant``, or ``cosine``: to 0 at ``max_steps`` along half a cosine (Loshchilov & Hutter 2017).
     max_steps
         Where the cosine ends.
+    esm_lr
+        In place of ``lr``, of ESM2's layers where they are trained.
     """
 
     lr: float
@@ -33,6 +35,7 @@ class Optimiser:
     warmup_steps: int = 0
     schedule: str = "constant"
     max_steps: int = 0
+    esm_lr: float = 1e-5
 
     def rate(self, step: int) -> float:
         """Share of ``lr`` that the step after `step` steps takes.
@@ -54,7 +57,8 @@ class Optimiser:
         """The optimiser of a model's parameters, and the schedule of its rate."""
         # one pass over the weights instead of a dozen; not on a GPU, where Lightning can't clip what it unscales
         fused = all(p.device.type == "cpu" for p in model.parameters())
-        optimiser = torch.optim.AdamW(parameter_groups(model, self.weight_decay), lr=self.lr, fused=fused)
+        groups = parameter_groups(model, self.weight_decay, self.esm_lr)
+        optimiser = torch.optim.AdamW(groups, lr=self.lr, fused=fused)
         # a fused optimiser offers to unscale gradients itself, and Lightning refuses to clip what it would unscale
         optimiser._step_supports_amp_scaling = False
         if any(isinstance(p, DTensor) for p in model.parameters()):
@@ -75,11 +79,21 @@ def _begin(optimiser: torch.optim.AdamW) -> None:
             }  # fmt: skip
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Linear weights, which decay, and everything else, which doesn't: biases, norms, embeddings and tokens."""
+def parameter_groups(model: nn.Module, weight_decay: float, esm_lr: float = 1e-5) -> list[dict]:
+    """Linear weights, which decay, and everything else, which doesn't: biases, norms, embeddings and tokens.
+
+    ESM2's layers, where they are trained, are two groups more, of the rate `esm_lr`.
+    """
     decaying = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    of_esm = getattr(getattr(model, "pert_encoder", None), "last_layers", None)
+    theirs = {id(p) for p in of_esm.parameters()} if of_esm is not None else set()
     trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if id(p) in decaying], "weight_decay": weight_decay},
-        {"params": [p for p in trained if id(p) not in decaying], "weight_decay": 0.0},
-    ]
+    groups = []
+    for own, rate in ((False, {}), (True, {"lr": esm_lr})):
+        members = [p for p in trained if (id(p) in theirs) == own]
+        if members or not own:
+            groups += [
+                {"params": [p for p in members if id(p) in decaying], "weight_decay": weight_decay, **rate},
+                {"params": [p for p in members if id(p) not in decaying], "weight_decay": 0.0, **rate},
+            ]
+    return groups
