@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 
 import matplotlib.image
 import numpy as np
@@ -161,3 +162,16 @@ def test_mistakes_are_refused_before_anything_is_written(tmp_path):
         with pytest.raises((StateshiftError, InputProblems), match=told):
             call()
         assert not out.exists()
+
+
+def test_ids_of_any_length_and_letters_are_labels_in_pictures(tmp_path):
+    ids = ["WT", "a$b", "unbalanced ${x", "Q" * 300, "r" * 40]
+    sequences = dict(zip(ids, ("MKVLA", "AKVLA", "MAVLA", "MKALA", "MKVAA")))
+    (tmp_path / "x.fasta").write_text("".join(f">{id.replace(' ', '_')}\n{s}\n" for id, s in sequences.items()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        seen = mutations(tmp_path / "x.fasta", tmp_path / "m")
+        found = map_proteins(tmp_path / "m" / "embeddings.h5", tmp_path / "map")
+    assert max(map(len, seen.table["id"])) == max(map(len, found.table["id"])) == 300
+    drawn = {text.get_text() for text in map_figure(found).axes[0].texts}
+    assert {r"a\$b", "Q" * 16 + "…" + "Q" * 15} < drawn

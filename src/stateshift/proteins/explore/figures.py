@@ -16,7 +16,7 @@ from stateshift.proteins.explore.projection import Projection
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_LABELS = 60
+MOST_LABELS, LONGEST_LABEL = 60, 32
 MOST_COLOURS = 20
 """Above that many texts a column of a table says nothing as colours."""
 NO_VALUE, GREY = "(not in the table)", "#b0b0b0"
@@ -35,9 +35,10 @@ def mutations_figure(seen: Mutations) -> Figure:
         axes[0].plot(here["position"].astype(float), 1 - here["cosine"], "o", color=f"C{i}", label=third)
     if len(single) <= MOST_LABELS:
         for row in single.itertuples():
-            axes[0].annotate(row.id, (row.position, 1 - row.cosine), fontsize=6, rotation=90, ha="center", va="bottom")
+            place = {"fontsize": 6, "rotation": 90, "ha": "center", "va": "bottom"}
+            axes[0].annotate(_label(row.id), (row.position, 1 - row.cosine), **place)
     axes[0].set(
-        xlabel="mutated residue", ylabel=f"1 − cosine to {seen.wt}", title="Proteins: how far each mutant moved"
+        xlabel="mutated residue", ylabel=f"1 − cosine to {_label(seen.wt)}", title="Proteins: how far each mutant moved"
     )
     if len(single):
         axes[0].legend(title="third", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
@@ -54,7 +55,7 @@ def _profiles(axes, seen: Mutations, order: list[str]) -> None:
     image = axes.imshow(rows, aspect="auto", cmap="viridis", extent=(0.5, rows.shape[1] + 0.5, len(ids) - 0.5, -0.5))
     axes.figure.colorbar(image, ax=axes, label="1 − cosine")
     if len(ids) <= MOST_LABELS:
-        axes.set_yticks(range(len(ids)), ids, fontsize=5)
+        axes.set_yticks(range(len(ids)), map(_label, ids), fontsize=5)
     axes.set(xlabel="residue", ylabel="mutant", title="Residues: change along the sequence")
 
 
@@ -104,6 +105,7 @@ def _about_zero(values: pd.DataFrame) -> dict[str, float]:
 
 def map_figure(found: Projection, color: str | None = None) -> Figure:
     """Proteins by their first two components, labelled by id where there are few, coloured by a column."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 6), layout="constrained")
@@ -111,22 +113,23 @@ def map_figure(found: Projection, color: str | None = None) -> Figure:
     table = found.table
     groups = _groups(table, color)
     if groups is not None:
+        colours = colormaps["tab10" if len(groups) <= 10 else "tab20"].colors
         for i, (name, rows) in enumerate(groups):
-            axes.plot(
-                rows["PC1"], rows["PC2"], "o", color=f"C{i}" if len(groups) <= 10 else None, label=str(name), alpha=0.8
-            )
-        axes.legend(title=color, frameon=False, fontsize=7)
+            shown = GREY if i >= len(colours) else colours[i]
+            axes.plot(rows["PC1"], rows["PC2"], "o", color=shown, label=_label(name), alpha=0.8)
+        axes.legend(title=_label(color), frameon=False, fontsize=7)
     else:
         known, unknown = _with_and_without_number(table, color)
         if len(unknown):
             axes.scatter(unknown["PC1"], unknown["PC2"], c=GREY, label=NO_VALUE)
             axes.legend(frameon=False, fontsize=7)
-        image = axes.scatter(known["PC1"], known["PC2"], c=None if color is None else known[color], cmap="viridis")
+        by_number = {} if color is None else {"c": known[color], "cmap": "viridis"}
+        image = axes.scatter(known["PC1"], known["PC2"], **by_number)
         if color is not None and len(known):
-            figure.colorbar(image, ax=axes, label=color)
+            figure.colorbar(image, ax=axes, label=_label(color))
     if len(table) <= MOST_LABELS:
         for row in table.itertuples():
-            axes.annotate(row.id, (row.PC1, row.PC2), fontsize=6, xytext=(2, 2), textcoords="offset points")
+            axes.annotate(_label(row.id), (row.PC1, row.PC2), fontsize=6, xytext=(2, 2), textcoords="offset points")
     axes.set(xlabel=axis_label(found, 0), ylabel=axis_label(found, 1))
     return figure
 
@@ -158,6 +161,12 @@ def map_page(found: Projection, color: str | None = None) -> str:
 def axis_label(found: Projection, component: int) -> str:
     """As ``PC1 (63.1 % of variance)``."""
     return f"PC{component + 1} ({100 * found.explained[component]:.1f} % of variance)"
+
+
+def _label(text: str) -> str:
+    """A text as a picture has room for it, its dollar signs no formula."""
+    short = text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL // 2]}…{text[-LONGEST_LABEL // 2 + 1 :]}"
+    return short.replace("$", r"\$")
 
 
 def save(figure: Figure, path: str | Path) -> None:
