@@ -1,0 +1,7 @@
+"""Intervals of predicted effects: split conformal on training rows held out in the manner of a regime."""
+
+from stateshift.effects.conformal.calibration import LEVEL, Calibration, calibrate, coverage_level
+from stateshift.effects.conformal.held_out import hold_out
+from stateshift.effects.conformal.nearest import nearest_trained
+
+__all__ = ["LEVEL", "Calibration", "calibrate", "coverage_level", "hold_out", "nearest_trained"]
