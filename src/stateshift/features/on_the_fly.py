@@ -75,7 +75,7 @@ class GeneEmbedder:
         Raises
         ------
         StateshiftError
-            No proteins or no checkpoint are at hand, or the checkpoint is another.
+            The checkpoint is not at hand, or another.
         """
         missing = self.find(genes)
         found = {gene: self.sequences[gene] for gene in genes if gene not in missing}
@@ -98,9 +98,8 @@ class GeneEmbedder:
             return {}
         fasta = self.fasta or downloaded_proteome()
         if fasta is None:
-            raise StateshiftError(
-                f"No vector of {some(wanted)}, and no proteins to make one from: name a FASTA with --fasta, or fetch the "
-                "human proteome by `stateshift data get uniprot_human`."
+            return dict.fromkeys(
+                wanted, "no proteins are at hand: name a FASTA, or `stateshift data get uniprot_human`"
             )
         names = GeneNames.from_hgnc(self.aliases) if self.aliases else None
         coverage = proteins_of_genes([*wanted, *self.sequences], read_fasta(fasta, unique=True), str(fasta), names)

@@ -11,10 +11,12 @@ import pandas as pd
 from stateshift.cells import Cells, EffectTable
 from stateshift.effects.shift import shift_population
 from stateshift.errors import StateshiftError, some, suggestion
-from stateshift.feature_table import FeatureTable
+from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.features.on_the_fly import GeneEmbedder
 from stateshift.prediction.requests import Request
 from stateshift.progress import track
 from stateshift.run import RunDirectory
+from stateshift.training.esm import equip
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +82,7 @@ def by_transition(
     fallback: set[str],
     effects: Mapping[str, np.ndarray],
     seed: int,
+    embedder: GeneEmbedder | None = None,
 ) -> Iterator[Predicted]:
     """Predicted cells of each request, in sets of the size trained on.
 
@@ -98,12 +101,17 @@ def by_transition(
         doesn't model, ``mean`` those of `fallback`.
     seed
         Deals the cells.
+    embedder
+        With the proteins of the perturbed genes, where the model reads them.
     """
     import torch
 
     from stateshift.transition.checkpoint import load_transition
 
     model = load_transition(run, table.width)
+    if model.config.encoder == "esm":
+        genes = [g for r in requests if r.perturbation not in fallback for g in genes_of(r.perturbation)]
+        equip(model, table.subset(genes), embedder, cells.control)
     batches = _batch_numbers(run, cells) if model.config.batch_encoder else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
@@ -152,7 +160,8 @@ def _by_network(
     if batches is not None:
         batch["batch"] = torch.from_numpy(batches[request.controls])[dealt].view(len(batch["pert_emb"]), -1)
     with torch.inference_mode():
-        output = model({name: value.to(device) for name, value in batch.items()})
+        names = [request.perturbation] * len(batch["pert_emb"])
+        output = model({name: value.to(device) for name, value in batch.items()} | {"pert_name": names})
     out = (output.cells if output.genes is None else output.genes).flatten(0, 1)[:n].cpu()
     predicted = torch.empty_like(out)
     predicted[order] = out

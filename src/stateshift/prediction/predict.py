@@ -21,7 +21,7 @@ from stateshift.prediction.cells import read_population
 from stateshift.prediction.contract import assemble
 from stateshift.prediction.network import Predicted, by_transition, modelled_by, refuse_unmodelled, shifted
 from stateshift.prediction.requests import make_requests, read_perturbations, requested_pairs, split_pairs
-from stateshift.prediction.vectors import apply_policy, find_vectors
+from stateshift.prediction.vectors import apply_policy, find_embedder, find_vectors
 from stateshift.progress import track
 from stateshift.run import RunDirectory
 
@@ -43,6 +43,8 @@ def predict(
     contexts: Sequence[str] | None = None,
     model: str = "transition",
     features: str | Path | None = None,
+    fasta: str | Path | None = None,
+    checkpoint: str | None = None,
     missing: str = "error",
     n_cells: int | None = None,
     columns: Mapping[str, str] | None = None,
@@ -75,6 +77,9 @@ def predict(
         ``transition``, or an effect model (`EFFECT_MODELS`): ``stack``, ``mean``, ``ridge``, ….
     features
         A table with the vectors of genes that the run's own lacks.
+    fasta, checkpoint
+        Of a run with ``model.encoder=esm``: the proteins of genes that no table holds, and the ESM2 model that embeds
+        them, where the run's own FASTA and checkpoint are not there any more.
     missing
         For genes without a vector: ``error``; ``drop``, which leaves them out by name; or ``fallback``, which
         predicts the mean training effect and marks the cells with route ``fallback``.
@@ -123,7 +128,7 @@ def predict(
 
     with opened_run(run) as directory:
         adata = _predict(
-            directory, cells, perturb, split, contexts, model, features, missing, n_cells, columns, seed
+            directory, cells, perturb, split, contexts, model, features, fasta, checkpoint, missing, n_cells, columns, seed
         )  # fmt: skip
     about = adata.uns["stateshift"]
     about["run"] = os.path.basename(os.path.abspath(run))
@@ -143,6 +148,8 @@ def _predict(
     contexts: Sequence[str] | None,
     model: str,
     features: str | Path | None,
+    fasta: str | Path | None,
+    checkpoint: str | None,
     missing: str,
     n_cells: int | None,
     columns: Mapping[str, str] | None,
@@ -163,7 +170,8 @@ def _predict(
         pairs = split_pairs(directory.splits(), split, contexts)
     else:
         pairs = requested_pairs(population, read_perturbations(perturb), contexts, str(cells))
-    table, unknown = find_vectors(directory, features, pairs)
+    embedder = find_embedder(directory, fasta, checkpoint)
+    table, unknown = find_vectors(directory, features, pairs, embedder)
     if unknown:
         pairs = apply_policy(pairs, unknown, missing, table)
     requests = make_requests(population, pairs, n_cells, seed, str(cells))
@@ -182,7 +190,7 @@ def _predict(
         effect_models = fit_effect_models(train, table, names, seed=seed)
         effects = _baseline_effects(effect_models, pairs, fallback, output)
     if model == "transition":
-        predicted = by_transition(directory, population, requests, table, fallback, effects, seed)
+        predicted = by_transition(directory, population, requests, table, fallback, effects, seed, embedder)
         routes = ["fallback" if r.perturbation in fallback else "neural" for r in requests]
     else:
         moved = (Predicted(shifted(population, r, effect)) for r, effect in zip(requests, effects[model]))

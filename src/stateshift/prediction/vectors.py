@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.features.on_the_fly import GeneEmbedder
 from stateshift.run import RunDirectory
 
 logger = logging.getLogger(__name__)
 
 
 def find_vectors(
-    run: RunDirectory, extra: str | Path | None, pairs: Sequence[tuple[str, str]]
-) -> tuple[FeatureTable, set[str]]:
-    """Vectors for the pairs, from the run's table and the extra one, and the genes that have none.
+    run: RunDirectory,
+    extra: str | Path | None,
+    pairs: Sequence[tuple[str, str]],
+    embedder: GeneEmbedder | None = None,
+) -> tuple[FeatureTable, dict[str, str]]:
+    """Vectors for the pairs, from the run's table, the extra one and proteins, and gene → why it has none.
 
     A one-hot vector says nothing of a gene that was not perturbed in training, so such a gene has none.
     """
     table = FeatureTable.load(run.features_file)
     if table.provenance.get("source") == "onehot":
         trained = {g for perts in run.splits()["train"].values() for p in perts for g in genes_of(p)}
-        return table, {g for _, p in pairs for g in genes_of(p)} - trained
+        return table, dict.fromkeys({g for _, p in pairs for g in genes_of(p)} - trained, "")
     absent = table.missing(p for _, p in pairs)
     source = extra or run.config().get("feature_table")
     if absent and source is not None:
@@ -41,13 +45,40 @@ def find_vectors(
             filled = [g for g in found if g in more.provenance.get("missing_policy", {})]
             if filled:
                 logger.warning("no vector of their own, filled in when %s was made: %s", path.name, some(filled, 20))
-            table = FeatureTable(
-                [*table.genes, *found], np.concatenate([table.vectors, more.subset(found).vectors]), table.provenance
-            )
+            table = _joined(table, more.subset(found))
             absent = [g for g in absent if g not in more]
         elif extra:
             raise StateshiftError(f"{extra}: there is no such feature table.")
-    return table, set(absent)
+    if absent and embedder is not None:
+        made, why = embedder.embed(absent)
+        return _joined(table, made), why
+    return table, dict.fromkeys(absent, "")
+
+
+def find_embedder(
+    run: RunDirectory, fasta: str | Path | None = None, checkpoint: str | None = None
+) -> GeneEmbedder | None:
+    """What embeds genes that no table holds, where the run recorded it.
+
+    Raises
+    ------
+    StateshiftError
+        A FASTA or checkpoint is named that nothing would read.
+    """
+    embedder = GeneEmbedder.of_run(run, checkpoint=checkpoint, fasta=fasta)
+    if embedder is None and (fasta or checkpoint):
+        raise StateshiftError(
+            f"{'--fasta' if fasta else '--checkpoint'} embeds genes for a run that recorded an ESM2 model "
+            f"(model.encoder=esm), and {run.path} did not: make a table with create_esm_pert_features and pass --features."
+        )
+    return embedder
+
+
+def _joined(table: FeatureTable, more: FeatureTable) -> FeatureTable:
+    """Both tables' genes, where the second has any."""
+    if not len(more):
+        return table
+    return FeatureTable([*table.genes, *more.genes], np.concatenate([table.vectors, more.vectors]), table.provenance)
 
 
 def _require_same_vectors(table: FeatureTable, more: FeatureTable, path: Path) -> None:
@@ -58,7 +89,7 @@ def _require_same_vectors(table: FeatureTable, more: FeatureTable, path: Path) -
 
 
 def apply_policy(
-    pairs: list[tuple[str, str]], unknown: set[str], missing: str, table: FeatureTable
+    pairs: list[tuple[str, str]], unknown: Mapping[str, str], missing: str, table: FeatureTable
 ) -> list[tuple[str, str]]:
     """The pairs that are left under a policy for genes without a vector: ``error``, ``drop`` or ``fallback``."""
     names = sorted(unknown)
@@ -69,6 +100,8 @@ def apply_policy(
                 "table with --pert-features, or pass --missing drop|fallback."
             )
         hint = suggestion(names[0], table.genes) if len(names) == 1 else ""
+        told = [f"{gene}: {unknown[gene]}" for gene in names if unknown[gene]]
+        hint = f" ({'; '.join(told[:20])})" if told else hint
         raise StateshiftError(
             f"No feature vector for {some(names, 20)}{hint}. Pass --features TABLE.pt that holds "
             f"{'it' if len(names) == 1 else 'them'} (create_esm_pert_features --gene-list), or --missing drop|fallback."

@@ -93,6 +93,8 @@ def equip(model: TransitionModel, table: FeatureTable, embedder: GeneEmbedder | 
     encoder.hold(table, control)
     if not n_layers:
         return
+    if embedder is not None:
+        embedder.find(table.genes)
     proteins = {g: embedder.sequences[g] for g in table.genes if g in embedder.sequences} if embedder else {}
     if not proteins:
         raise StateshiftError(
