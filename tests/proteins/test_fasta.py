@@ -45,7 +45,7 @@ def test_J_becomes_X_and_is_counted_in_a_warning(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         proteins = read_fasta(write(tmp_path / "a.fasta", ">a\nMJJV\n>b\njA\n"))
     assert [p.sequence for p in proteins] == ["MXXV", "XA"]
-    assert "3 residues J" in caplog.text
+    assert "is read as X, 3 in all" in caplog.text
 
 
 def test_all_bad_records_are_named_at_once(tmp_path):
@@ -76,7 +76,7 @@ def test_a_missing_a_binary_and_a_truncated_gzip_file_are_told_apart(tmp_path):
     with pytest.raises(StateshiftError, match="no such FASTA"):
         read_fasta(tmp_path / "absent.fasta")
     (tmp_path / "binary.fasta").write_bytes(b">a\n\xff\xfe\x00")
-    with pytest.raises(StateshiftError, match="isn't text"):
+    with pytest.raises(StateshiftError, match="isn't text in UTF-8"):
         read_fasta(tmp_path / "binary.fasta")
     whole = gzip.compress(b">a\n" + b"MKVLLAGG" * 1000)
     (tmp_path / "cut.fasta.gz").write_bytes(whole[: len(whole) // 2])
@@ -85,11 +85,12 @@ def test_a_missing_a_binary_and_a_truncated_gzip_file_are_told_apart(tmp_path):
 
 
 def test_bad_records_and_ids_of_several_sequences_are_named_in_one_go(tmp_path):
-    path = write(tmp_path / "a.fasta", ">dup\nMKV\n>digits\nM1\n>dup\nMKL\n>same\nMK\n>same\nMK\n")
+    path = write(tmp_path / "a.fasta", ">dup\nMKV\n>digits\nM1\n>stop\nM*K\n>dup\nMKL\n>same\nMK\n>same\nMK\n")
     with pytest.raises(InputProblems) as caught:
         read_sequences(path)
     assert caught.value.problems == [
         "record `digits` holds '1', no amino acid.",
+        "record `stop` holds '*', no amino acid (a stop inside: end the protein there, or leave it out).",
         "`dup` names two different sequences: give each an id of its own.",
     ]
     assert fasta_problems(path) == caught.value.problems

@@ -73,7 +73,7 @@ def read_fasta(path: str | Path, *, unique: bool = False) -> list[Protein]:
         raise StateshiftError(f"{path} holds no FASTA record: a record starts with a line `>name`.")
     replaced = sum(protein.sequence.count("J") for protein in proteins)
     if replaced:
-        logger.warning("%s: %d residues J (leucine or isoleucine) are read as X.", path, replaced)
+        logger.warning("%s: J (leucine or isoleucine) is read as X, %d in all.", path, replaced)
     proteins = [replace(protein, sequence=protein.sequence.replace("J", "X")) for protein in proteins]
     return list(_once(proteins, str(path)).values()) if unique else proteins
 
@@ -100,6 +100,7 @@ def examined(path: Path) -> tuple[list[Protein], list[str]]:
             problems.append(f"record `{id}` has no residues.")
         elif strange:
             hint = " (gaps of an alignment? remove them)" if {"-", "."} & set(strange) else ""
+            hint = " (a stop inside: end the protein there, or leave it out)" if strange == ["*"] else hint
             problems.append(f"record `{id}` holds {some(map(repr, strange))}, no amino acid{hint}.")
         elif reads_like_dna(proteins[-1].sequence):
             problems.append(f"record `{id}` reads like DNA or RNA: translate it to protein first.")
@@ -200,7 +201,7 @@ def _lines(path: Path) -> Iterator[str]:
         with gzip.open(path, "rt", encoding="utf-8-sig") if gzipped else path.open(encoding="utf-8-sig") as lines:
             yield from lines
     except UnicodeDecodeError as error:
-        raise StateshiftError(f"{path} is no FASTA file: it isn't text.") from error
+        raise StateshiftError(f"{path} is no FASTA file: it isn't text in UTF-8; save it as such.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise StateshiftError(f"{path} is a damaged gzip file ({error}): fetch it again.") from error
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -154,7 +155,8 @@ def _read(path: Path) -> dict[str, Any]:
             return load_file(path)
         # torch takes every path that ends so for safetensors, and maps the memory of paths alone
         mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
-        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as handle:
+        allowed = torch.serialization.safe_globals([argparse.Namespace])
+        with allowed, path.open("rb") as handle, warnings.catch_warnings(action="ignore"):
             content = torch.load(path if mapped else handle, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         reason = "it is damaged, or holds more than tensors and plain values, of which nothing was run"

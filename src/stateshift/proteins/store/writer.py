@@ -85,7 +85,9 @@ class StoreWriter:
                 except (KeyError, OSError, RuntimeError) as error:
                     if is_disk_full(error):
                         raise
-                    raise StateshiftError(f"{self.path} lost its beginning too: delete it to begin anew.") from error
+                    raise StateshiftError(
+                        f"{self.path} lost more than vectors, and where they lie can't be told: delete it to begin anew."
+                    ) from error
         else:
             with written_beside(self.path) as beside:
                 _create(beside, sequences, attributes, self._dtypes)

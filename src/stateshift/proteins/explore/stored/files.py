@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -64,13 +65,12 @@ def _from_torch(path: Path) -> Any:
 
     try:
         # of a path, torch would look at the name
-        with path.open("rb") as handle:
+        with path.open("rb") as handle, warnings.catch_warnings(action="ignore"):
             return torch.load(handle, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = " ".join(str(error).split(". ")[0].split())[:160]
         raise StateshiftError(
             f"{path} can't be read safely: it is damaged, or holds more than tensors and plain values, of which nothing "
-            f"was run ({reason})."
+            "was run."
         ) from error
 
 
