@@ -117,6 +117,11 @@ class FeatureTable:
                 rows[i] += self.vectors[self._row[gene]]
         return rows
 
+    def without_filled(self) -> FeatureTable:
+        """The table with zeros for genes whose vectors a policy filled in when it was made: they know nothing."""
+        filled = np.isin(self.genes, list(self.provenance.get("missing_policy", {})))
+        return FeatureTable(self.genes, np.where(filled[:, None], 0, self.vectors), self.provenance)
+
     def subset(self, genes: Iterable[str]) -> FeatureTable:
         """The table of these genes alone, in the order given; genes without a vector are an error."""
         genes = list(dict.fromkeys(genes))

@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from stateshift.cells.matrix.expression import Expression
 from stateshift.cells.population import Cells
+from stateshift.cells.pseudobulk import EffectTable
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 
@@ -58,6 +59,8 @@ class CellSets(IterableDataset):
         The batches (``obs["batch"]``) that a model tells apart; absent, the cells' batches aren't served.
     every_gene
         Whether every gene of the files is served beside the cells (`Cells.every_gene`).
+    start
+        Effects of every (perturbation, context) served, which a model starts from; absent, none are served.
 
     Yields
     ------
@@ -65,7 +68,8 @@ class CellSets(IterableDataset):
         ``pert_cell_emb`` and ``ctrl_cell_emb`` (B, S, G), ``pert_emb`` (B, F) once a set, ``mask`` (B, S)
         true for real cells, ``is_control`` (B,), ``pert_name`` and ``cell_type`` lists of B; with ``batch_names``,
         ``batch`` (B, S), the place among them of each perturbed cell's batch, 0 where there is no cell; with
-        ``every_gene``, ``pert_cell_counts`` and ``ctrl_cell_counts`` (B, S, every gene), log1p.
+        ``every_gene``, ``pert_cell_counts`` and ``ctrl_cell_counts`` (B, S, every gene), log1p; with ``start``,
+        ``start_effect`` (B, genes of the effects), zero for control cells.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class CellSets(IterableDataset):
         ranks: int = 1,
         batch_names: Sequence[str] = (),
         every_gene: bool = False,
+        start: EffectTable | None = None,
     ):
         self.cells, self.set_size, self.batch_size = cells, set_size, batch_size
         self.seed, self.shuffle, self.first_batch = seed, shuffle, first_batch
@@ -103,7 +108,19 @@ class CellSets(IterableDataset):
         self.perturbations = sorted(set(self._perturbation) - {cells.control})
         vectors = features.matrix(self.perturbations)
         self._vectors = torch.from_numpy(np.concatenate([np.zeros((1, features.width), np.float32), vectors]))
+        self._start = start
+        if start is not None:
+            self._start_of_group = self._rows_of_start(start)
         self._vector_of_group = 1 + pd.Index(self.perturbations).get_indexer(self._perturbation)
+
+    def _rows_of_start(self, start: EffectTable) -> np.ndarray:
+        """The row of each group's effect; -1 for control cells."""
+        row = {pair: r for r, pair in enumerate(zip(start.perturbations, start.contexts))}
+        pairs = list(zip(self._perturbation.tolist(), self._context.tolist()))
+        absent = sorted({f"{p} / {c}" for p, c in pairs if p != self.cells.control and (p, c) not in row})
+        if absent:
+            raise StateshiftError(f"There is no effect to start from for {some(absent)}.")
+        return np.array([row.get(pair, -1) for pair in pairs])
 
     @property
     def batches_an_epoch(self) -> int:
@@ -172,6 +189,9 @@ class CellSets(IterableDataset):
         if self._every_gene is not None:
             more["pert_cell_counts"] = _gather(self._every_gene, self._rows[served], mask_BS)
             more["ctrl_cell_counts"] = _gather(self._every_gene, controls, mask_BS)
+        if self._start is not None:
+            rows = self._start_of_group[group]
+            more["start_effect"] = torch.from_numpy(np.where(rows[:, None] >= 0, self._start.effects[rows], 0))
         return {
             "pert_cell_emb": _gather(self.cells.X, self._rows[served], mask_BS),
             "ctrl_cell_emb": _gather(self.cells.X, controls, mask_BS),

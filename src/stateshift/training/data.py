@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects
-from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.training.anchored import Starts
+from stateshift.training.held_back import some_cells, some_pairs
 
 logger = logging.getLogger(__name__)
-
-KEPT_BACK = 0.1
-"""Share of the training cells that chooses the checkpoint where no validation split is declared."""
 
 DRIFT_SETS = 4
 """Sets of control cells a validation context that tell whether the model moves cells nobody perturbed."""
@@ -38,6 +37,8 @@ class TrainingData:
     every_gene
         The same effects on every gene of the files, where the cells are an ``obsm`` array with a part of them or an
         embedding and `Cells.every_gene` was read; else None.
+    starts
+        What the cells start from, where the model starts from a backbone; else None.
     """
 
     cells: Cells
@@ -45,6 +46,7 @@ class TrainingData:
     features: FeatureTable
     effects: EffectTable
     every_gene: EffectTable | None = None
+    starts: Starts | None = None
 
     @property
     def predicted(self) -> EffectTable:
@@ -90,6 +92,7 @@ def prepare(
     pert_features: str | Path | None = None,
     missing: str | None = None,
     seed: int = 0,
+    whole_pairs: bool = False,
 ) -> TrainingData:
     """Join cells and splits with the features of every perturbed gene and the training cells' effects.
 
@@ -103,6 +106,8 @@ def prepare(
         ``error`` or ``drop``; it wins over ``[features] missing``.
     seed
         Draws the cells kept back for validation where no split is declared for it.
+    whole_pairs
+        Keep back whole pairs there, in place of a part of each pair's cells.
     """
     used = sorted(set(cells.obs["perturbation"][np.isin(split, ("train", "val", "test"))]))
     policy = missing or experiment.features.get("missing", "error")
@@ -122,7 +127,7 @@ def prepare(
         if not (split == "train").any():
             raise StateshiftError(f"{experiment.path}: no training perturbation has a feature vector.")
     if not (split == "val").any():
-        split[_kept_back(cells, split, seed)] = "val"
+        split[(some_pairs if whole_pairs else some_cells)(cells, split, seed)] = "val"
     genes = sorted({g for p in used for g in genes_of(p)})
     filled = [g for g in genes if g in table.provenance.get("missing_policy", {})]
     if filled:
@@ -204,8 +209,12 @@ def training_loader(
 
     from stateshift.cells.sets import CellSets
 
+    keep, start = data.split == "train", None
+    if data.starts is not None:
+        start = data.starts.training
+        keep &= data.cells.is_control | _of_pairs(data.cells, start)
     training = CellSets(
-        data.cells, data.split == "train", data.features, first_batch=first_batch, rank=rank, ranks=ranks,
+        data.cells, keep, _vectors(config, data), first_batch=first_batch, rank=rank, ranks=ranks, start=start,
         **_shape(config, data),
     )  # fmt: skip
     if training.n_unmatched:
@@ -225,7 +234,14 @@ def validation_loaders(config: dict[str, Any], data: TrainingData) -> tuple[Any,
 
     controls = _some_controls(data, config["model"]["set_size"], config["seed"])
     sets = (
-        CellSets(data.cells, keep, data.features, shuffle=False, **_shape(config, data))
+        CellSets(
+            data.cells,
+            keep,
+            _vectors(config, data),
+            shuffle=False,
+            start=data.starts and data.starts.validation,
+            **_shape(config, data),
+        )
         for keep in (data.split == "val", controls)
     )
     validation, drift = (DataLoader(each, batch_size=None) for each in sets)
@@ -239,6 +255,17 @@ def _shape(config: dict[str, Any], data: TrainingData) -> dict[str, Any]:
         "batch_size": config["data"]["batch_size"], "by_batch": config["data"]["by_batch"],
         "batch_names": batch_names(config, data), "every_gene": data.cells.every_gene is not None,
     }  # fmt: skip
+
+
+def _vectors(config: dict[str, Any], data: TrainingData) -> FeatureTable:
+    """The features as the config's encoder reads them: where it knows of missing sources, they are so."""
+    return data.features.without_filled() if config["model"].get("encoder") == "sources" else data.features
+
+
+def _of_pairs(cells: Cells, table: EffectTable) -> np.ndarray:
+    """Mask (n,) of the cells whose perturbation and context a table has."""
+    pairs = pd.MultiIndex.from_arrays([table.perturbations, table.contexts])
+    return pd.MultiIndex.from_frame(cells.obs[["perturbation", "context"]]).isin(pairs)
 
 
 def batch_names(config: dict[str, Any], data: TrainingData) -> list[str]:
@@ -259,20 +286,3 @@ def _some_controls(data: TrainingData, set_size: int, seed: int) -> np.ndarray:
     for members in rows_by_label(place[rows].astype(str), rows).values():
         mask[rng.permutation(members)[: DRIFT_SETS * set_size]] = True
     return mask
-
-
-def _kept_back(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of a tenth of each training group's cells, at least one of every group of four or more."""
-    from stateshift.cells.sets import rows_by_label
-
-    rng = np.random.default_rng(seed)
-    rows = np.flatnonzero(split == "train")
-    group = (cells.obs["file"] + "\x1f" + cells.obs["context"] + "\x1f" + cells.obs["perturbation"]).to_numpy()[rows]
-    kept = [
-        rng.permutation(members)[: max(1, round(KEPT_BACK * len(members)))]
-        for members in rows_by_label(group, rows).values()
-        if len(members) >= FEWEST_TO_KEEP_BACK
-    ]
-    if not kept:
-        raise StateshiftError("The training groups are too small to keep a tenth back: declare a validation split.")
-    return np.concatenate(kept)

@@ -12,7 +12,7 @@ import pandas as pd
 from stateshift.cells import ExperimentCheck
 from stateshift.cells.loading import GIGABYTE
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
-from stateshift.training.data import KEPT_BACK
+from stateshift.training.held_back import KEPT_BACK
 
 MEASURED = {"cpu": 2e10, "cuda": 2e12}
 """Most operations of a step that is tried out, by device: under a second or two."""

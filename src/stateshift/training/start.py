@@ -127,7 +127,7 @@ def fit_linear_start(model: TransitionModel, data: TrainingData, seed: int) -> f
     import torch
 
     c = model.config
-    if c.start == "none":
+    if c.start != "effect":
         return 0.0
 
     def fitted(up: torch.Tensor, intercept: torch.Tensor, effects: EffectTable) -> tuple[list[torch.Tensor], float]:

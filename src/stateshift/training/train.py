@@ -14,9 +14,12 @@ from stateshift.cells import Experiment, read_all, seen_elsewhere, split_counts
 from stateshift.cells.experiment import parse_experiment
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
+from stateshift.features.on_the_fly import GeneEmbedder
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
+from stateshift.training.anchored import fit_starts
 from stateshift.training.config import ENERGY_ALONE, check_config, compose_config, training_settings
 from stateshift.training.data import TrainingData, batch_names, prepare, storage_of, with_features
+from stateshift.training.esm import equip, find_embedder
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.settings import TrainingSettings
 from stateshift.training.start import begin, find_source, hold_still, model_group, read_transfer, write_transfer
@@ -105,14 +108,15 @@ def train(
     read = replace(read, features=declared)
     for sentence in seen_elsewhere(read, cells, split):
         logger.info("%s", sentence)
-    data = prepare(read, cells, split, pert_features=pert_features, missing=missing, seed=config["seed"])
+    data = prepare(read, cells, split, pert_features=pert_features, missing=missing, **_kept_back(config))
     config |= {"name": name, "output_dir": ".", "scale": cells.scale}
     if cells.every_gene is not None:
         config["every_gene_scale"] = cells.every_gene.scale
     if source is not None:
         config["model"] = model_group(config["model"], words, source, cells)
         config["init_from"] = os.path.relpath(source.path, folder)
-    module, transfer = _module(config, data, source)
+    embedder = find_embedder(read, data.features) if config["model"].get("encoder") == "esm" else None
+    module, transfer = _module(config, data, source, embedder)
     if not module.model.config.predicts_every_gene:
         cells.every_gene = None  # its effects are kept, and training reads it no more
     table = pert_features or read.features.get("table")
@@ -126,6 +130,8 @@ def train(
     try:
         _write_inputs(run, read, config, data)
         write_transfer(run, transfer)
+        if embedder is not None:
+            embedder.save(run)
         fit(run, config, data, module)
     except BaseException:
         if not run.last.is_file():
@@ -166,7 +172,7 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     read, cells, split = read_all(
         run.experiment_file, beside_only=True, storage=storage_of(config), every_gene=shape.predicts_every_gene
     )
-    data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", seed=config["seed"])
+    data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", **_kept_back(config))
     if cells.genes != run.genes() or (cells.every_gene and cells.every_gene.genes != run.every_gene()):
         raise StateshiftError(
             f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt and every_gene.txt."
@@ -175,7 +181,7 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
         raise StateshiftError(f"{run.experiment_file}: the training cells' batches are no longer those of batches.txt.")
     # a run that was killed before its first checkpoint has nothing of its source yet
     source = find_source(run.path / config["init_from"]) if done is None and "init_from" in config else None
-    module, _ = _module(config, data, source, run)
+    module, _ = _module(config, data, source, GeneEmbedder.of_run(run), run)
     if is_first_process():
         run.clear_half_written()
         run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -183,18 +189,30 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     return run.path
 
 
+def _kept_back(config: dict[str, Any]) -> dict[str, Any]:
+    """How `prepare` keeps cells back: a network beside a backbone is judged on pairs that are new to both."""
+    return {"seed": config["seed"], "whole_pairs": config["model"].get("start") == "backbone"}
+
+
 def _module(
-    config: dict[str, Any], data: TrainingData, source: Source | None, run: RunDirectory | None = None
+    config: dict[str, Any],
+    data: TrainingData,
+    source: Source | None,
+    embedder: GeneEmbedder | None,
+    run: RunDirectory | None = None,
 ) -> tuple[TransitionModule, Transfer | None]:
     """The module of a config, and what it took from its source, now or when `run` began."""
     import lightning
 
     from stateshift.transition import TransitionModule
-    from stateshift.transition.checkpoint import config_from, read_weights, take_start
+    from stateshift.transition.checkpoint import config_from, make_room, read_weights, take_start
+    from stateshift.transition.encoders.sources import source_widths
     from stateshift.transition.optimiser import Optimiser
 
     lightning.seed_everything(config["seed"], workers=True, verbose=False)
     every_gene = 0 if data.every_gene is None else len(data.every_gene.genes)
+    if config["model"].get("encoder") == "sources":
+        config["model"]["source_widths"] = source_widths(data.features)
     shape = config_from(
         config["model"], len(data.cells.genes), data.features.width, data.cells.scale, len(batch_names(config, data)),
         every_gene,
@@ -202,8 +220,20 @@ def _module(
     settings = training_settings(config)
     optimiser = Optimiser(**{f.name: getattr(settings, f.name) for f in fields(Optimiser)})
     module = TransitionModule(shape, optimiser, config.get("loss", ENERGY_ALONE))
-    if run is not None and run.last.is_file():
-        take_start(module.model, read_weights(run.last))
+    if shape.start == "backbone":
+        genes = data.predicted.genes if shape.projects_every_gene else data.cells.genes
+        data.starts = fit_starts(data, genes, config["seed"])
+    trained = read_weights(run.last) if run is not None and run.last.is_file() else None
+    if trained is not None:
+        take_start(module.model, trained)
+        make_room(module.model, trained)
+    if shape.unfreeze_esm_layers and settings.precision in ("bf16-true", "16-true"):
+        raise StateshiftError(
+            f"training.precision={settings.precision}: ESM2's layers are trained in 32-true, or mixed as in bf16-mixed."
+        )
+    if shape.encoder == "esm":
+        equip(module.model, data.features, embedder, data.cells.control)
+    if trained is not None:
         transfer = read_transfer(run)
     else:
         transfer = begin(module.model, source, data, batch_names(config, data), config["seed"])

@@ -69,6 +69,7 @@ def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = 
     model = TransitionModel(config_of(run, features))
     try:
         take_start(model, state)
+        make_room(model, state)
         model.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
         raise StateshiftError(
@@ -94,3 +95,13 @@ def take_start(model: TransitionModel, state: Mapping[str, Tensor]) -> None:
         model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])
         if model.config.gene_decoder:
             model.set_gene_start(state["gene_effect_up"], state["gene_effect_intercept"])
+
+
+def make_room(model: TransitionModel, state: Mapping[str, Tensor]) -> None:
+    """Give a model the ESM2 layers that a state dict has trained; their heads are stored nowhere else."""
+    c = model.config
+    if c.unfreeze_esm_layers:
+        from stateshift.proteins.esm2.last_layers import LastLayers
+
+        heads = c.features // (2 * len(state["pert_encoder.last_layers.frequencies"]))
+        model.pert_encoder.unfreeze(LastLayers(c.unfreeze_esm_layers, c.features, heads))

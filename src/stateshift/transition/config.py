@@ -10,6 +10,9 @@ from stateshift.errors import StateshiftError, suggestion
 FROM_DATA = ("genes", "features", "space", "batches", "every_gene")
 """Of a `TransitionConfig`, what follows from the data; the rest is a config's ``model`` group."""
 
+WIDTHS = ("source_widths", "gene_decoder_widths")
+"""Its lists."""
+
 
 @dataclass(frozen=True)
 class TransitionConfig:
@@ -33,10 +36,19 @@ class TransitionConfig:
     start
         ``effect``: the cells start from their control, shifted by a linear map of the features (fitted by
         ridge on pseudobulk effects, frozen), and the network adds to what is expressed then, from zero.
+        ``backbone``: likewise, shifted by the effects of the best effect backbone, which come with the batch.
         ``none``: the network makes the whole output, as published.
     encoder
         How a perturbation is encoded, one of `stateshift.transition.encoders.ENCODERS`. ``table``: its features, as
-        one vector, through an MLP.
+        one vector, through an MLP. ``sources``: a token a feature source and one of the control cells, pooled.
+        ``esm``: its name, to the ESM2 vectors that the model holds, through an MLP.
+    source_widths
+        Columns of each feature source, in their order, with the encoder ``sources``; empty for one source. Training
+        takes them from the feature table.
+    source_dropout
+        Probability that training leaves a source of a set out.
+    unfreeze_esm_layers
+        With the encoder ``esm``, how many of ESM2's layers, from its last, are trained too.
     dropout
         In the encoders, the output projection and the heads.
     space
@@ -80,6 +92,9 @@ class TransitionConfig:
     predict_residual: bool = True
     start: str = "effect"
     encoder: str = "table"
+    source_widths: tuple[int, ...] = ()
+    source_dropout: float = 0.0
+    unfreeze_esm_layers: int = 0
     dropout: float = 0.1
     space: str = "expression"
     output_space: str | None = None
@@ -96,21 +111,28 @@ class TransitionConfig:
     def __post_init__(self) -> None:
         for name in ("hidden", "layers", "heads", "ffn", "set_size", "encoder_layers", "decoder_layers"):
             self._require_whole(name, getattr(self, name), 1)
-        for name in ("every_gene", "batches"):
+        for name in ("unfreeze_esm_layers", "every_gene", "batches"):
             self._require_whole(name, getattr(self, name), 0)
-        if not isinstance(self.gene_decoder_widths, list | tuple):
-            raise StateshiftError(f"model.gene_decoder_widths={self.gene_decoder_widths} has to be a list of widths.")
-        for width in self.gene_decoder_widths:
-            self._require_whole("gene_decoder_widths", width, 1)
+        for name in WIDTHS:
+            if not isinstance(getattr(self, name), list | tuple):
+                raise StateshiftError(f"model.{name}={getattr(self, name)} has to be a list of widths.")
+            for width in getattr(self, name):
+                self._require_whole(name, width, 1)
         if self.hidden % self.heads:
             raise StateshiftError(f"model.heads={self.heads} does not divide model.hidden={self.hidden}.")
         from stateshift.transition.encoders import ENCODERS
 
-        named = {"start": ("effect", "none"), "encoder": tuple(ENCODERS), "space": ("expression", "embedding")}
+        named = {
+            "start": ("effect", "backbone", "none"),
+            "encoder": tuple(ENCODERS),
+            "space": ("expression", "embedding"),
+        }
         for name, choices in named.items():
             self._require_one_of(name, choices)
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise StateshiftError(f"model.dropout={self.dropout} has to be a number from 0 to below 1.")
+        for name in ("dropout", "source_dropout"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+                raise StateshiftError(f"model.{name}={value} has to be a number from 0 to below 1.")
         switches = (
             "basal_mlp", "predict_residual", "gene_decoder", "batch_encoder", "batch_token", "confidence_token", "mask_attn",
         )  # fmt: skip
@@ -118,7 +140,7 @@ class TransitionConfig:
             if not isinstance(getattr(self, name), bool):
                 raise StateshiftError(f"model.{name}={getattr(self, name)} has to be true or false.")
         own = "gene" if self.space == "expression" else "all" if self.every_gene else "embedding"
-        settled = {"output_space": self.output_space or own, "gene_decoder_widths": tuple(self.gene_decoder_widths)}
+        settled = {"output_space": self.output_space or own, **{name: tuple(getattr(self, name)) for name in WIDTHS}}
         for name, value in settled.items():
             object.__setattr__(self, name, value)
         if self.relu is None:
@@ -149,7 +171,7 @@ class TransitionConfig:
     def settings(self) -> dict[str, Any]:
         """All but what follows from the data, as a config's ``model`` group holds it."""
         settings = {name: value for name, value in asdict(self).items() if name not in FROM_DATA}
-        return {**settings, "gene_decoder_widths": list(self.gene_decoder_widths)}
+        return {**settings, **{name: list(getattr(self, name)) for name in WIDTHS}}
 
     def _require_whole(self, name: str, value: object, least: int) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -201,6 +223,30 @@ class TransitionConfig:
             (
                 not expression and not self.projects_every_gene and self.relu and self.start == "effect",
                 "model.relu=true with model.start=effect would cut negative values off the embeddings it starts from.",
+            ),
+            (
+                self.unfreeze_esm_layers and self.encoder != "esm",
+                f"model.unfreeze_esm_layers={self.unfreeze_esm_layers}: model.encoder={self.encoder} holds no ESM2; say "
+                "model.encoder=esm.",
+            ),
+            (
+                self.start == "backbone" and not expression and not self.projects_every_gene,
+                "model.start=backbone starts from effects on genes, and these cells are an embedding: say "
+                "model.output_space=all without a gene decoder, or model.start=effect.",
+            ),
+            (
+                self.start == "backbone" and decoder,
+                "model.start=backbone gives every gene a start of its own, and model.gene_decoder=true would make them "
+                "from the cells: choose one.",
+            ),
+            (
+                bool(self.source_widths) and (self.encoder != "sources" or sum(self.source_widths) != self.features),
+                f"model.source_widths={list(self.source_widths)}: model.encoder=sources reads them, and they have to sum to "
+                f"the {self.features} features.",
+            ),
+            (
+                self.source_dropout > 0 and self.encoder != "sources",
+                "model.source_dropout is of model.encoder=sources.",
             ),
             (
                 self.batch_encoder and self.batch_token,

@@ -16,6 +16,7 @@ from stateshift.transition.backbone import SetTransformer
 from stateshift.transition.config import TransitionConfig
 from stateshift.transition.encoders import make_encoder
 from stateshift.transition.heads import BatchToken, ConfidenceToken, gene_decoder, mlp
+from stateshift.transition.means import masked_mean
 from stateshift.transition.precision import without_autocast
 from stateshift.transition.start import added_to_start
 
@@ -77,12 +78,13 @@ class TransitionModel(nn.Module):
             self.register_buffer("effect_down", torch.zeros(c.features, 0))
             self.register_buffer("effect_up", torch.zeros(0, c.width))
             self.register_buffer("effect_intercept", torch.zeros(c.width))
-            lasts = [(self.bottleneck if c.bottleneck else self.project_out)[-1]]
             if c.gene_decoder:
                 self.register_buffer("gene_effect_up", torch.zeros(0, c.every_gene))
                 self.register_buffer("gene_effect_intercept", torch.zeros(c.every_gene))
                 self.gene_decoder = self.gene_decoder[:-1]  # what it adds may be negative
-                lasts.append(self.gene_decoder[-1])
+        if c.start != "none":
+            lasts = [(self.bottleneck if c.bottleneck else self.project_out)[-1]]
+            lasts += [self.gene_decoder[-1]] if c.gene_decoder else []
             for last in lasts:
                 nn.init.zeros_(last.weight)
                 nn.init.zeros_(last.bias)
@@ -103,9 +105,12 @@ class TransitionModel(nn.Module):
         ----------
         batch
             ``ctrl_cell_emb``: (B, S, G), or flat (B·S, G) as cell-load gives it, log1p.
-            ``pert_emb``: (B, F), or one row a cell, (B·S, F).
+            ``pert_emb``: (B, F), or one row a cell, (B·S, F); with the encoder ``esm`` it may be absent.
+            ``pert_name``: with the encoder ``esm``, the perturbations' names, B of them or one a cell.
             ``mask``: (B, S) true for real cells; absent where all are.
             ``is_control``: (B,) true for sets that nobody perturbed, which have no linear start; absent where none is.
+            ``start_effect``: (B, genes of the output), the mean effect that the cells start from, log1p, with
+            ``start`` ``backbone``; zero for sets that nobody perturbed.
             ``ctrl_mean``: (B, G), the mean of the whole control population where a set is a part of one;
             absent, each set's own mean.
             ``ctrl_cell_counts`` and ``ctrl_counts_mean``: the same of every gene, log1p, where `starts_from_genes`.
@@ -157,14 +162,21 @@ class TransitionModel(nn.Module):
     @property
     def starts_from_genes(self) -> bool:
         """Whether what it predicts is added to the control cells' expression of every gene."""
-        return self.config.start == "effect" and self.config.predicts_every_gene
+        return self.config.start != "none" and self.config.predicts_every_gene
 
     def _cells(self, batch: dict, x_BSG: Tensor, p_BF: Tensor, mask_BS: Tensor | None, out_BSG: Tensor) -> Tensor:
-        """What the network makes, on top of the linear start where there is one."""
+        """What the network makes, on top of the linear start or the backbone's effect where there is one."""
         c = self.config
         if c.start == "none":
             return nn.functional.relu(out_BSG) if c.relu else out_BSG
-        effect_BG = self._effect(batch, p_BF, self.effect_up, self.effect_intercept)
+        if c.start == "backbone":
+            if "start_effect" not in batch:
+                raise StateshiftError(
+                    "The model starts from the backbone's effects, and these cells carry no `start_effect`."
+                )
+            effect_BG = batch["start_effect"].to(x_BSG.dtype)
+        else:
+            effect_BG = self._effect(batch, p_BF, self.effect_up, self.effect_intercept)
         if c.space == "embedding" and not c.projects_every_gene:
             return x_BSG + effect_BG[:, None, :] + out_BSG
         return self._on_expression(batch, "counts" if c.projects_every_gene else "emb", effect_BG, mask_BS, out_BSG)
@@ -202,12 +214,15 @@ class TransitionModel(nn.Module):
         """
         if cells not in batch:
             raise StateshiftError(f"The model predicts every gene, and these cells carry no `{cells}`.")
-        x, p, mask = batch[cells], batch["pert_emb"], batch.get("mask")
+        x, mask = batch[cells], batch.get("mask")
         if x.dim() == 2:
             S = min(self.config.set_size, len(x))
             if len(x) % S:
                 raise StateshiftError(f"A flat batch of {len(x)} cells is no whole number of sets of {S}.")
             x = x.view(-1, S, x.shape[-1])
+        if "pert_emb" not in batch and self.config.encoder == "esm":
+            return x, self.pert_encoder.looked_up(batch["pert_name"], len(x)).to(x.dtype), mask
+        p = batch["pert_emb"]
         if len(p) != len(x):
             per_set = p.view(len(x), -1, p.shape[-1])
             if not torch.equal(per_set, per_set[:, :1].expand_as(per_set)):
@@ -229,12 +244,3 @@ class TransitionModel(nn.Module):
         if labels.dim() == (2 if flat else 3):
             labels = labels.argmax(-1)
         return labels.long().view(-1, min(self.config.set_size, len(labels))) if flat else labels.long()
-
-
-def masked_mean(x_BSG: Tensor, mask_BS: Tensor | None) -> Tensor:
-    """Mean over the real cells of each set, (B, G)."""
-    if mask_BS is None:
-        return x_BSG.mean(dim=1)
-    weight_BS = mask_BS.to(x_BSG.dtype)
-    with without_autocast(x_BSG):
-        return torch.bmm(weight_BS[:, None], x_BSG)[:, 0] / weight_BS.sum(dim=1, keepdim=True)

@@ -12,7 +12,8 @@ from stateshift.transition.config import TransitionConfig
 from stateshift.transition.lora import merged_state
 from stateshift.transition.losses import Objective, Populations
 from stateshift.transition.losses.heads import with_heads
-from stateshift.transition.model import TransitionModel, TransitionOutput, masked_mean
+from stateshift.transition.means import masked_mean
+from stateshift.transition.model import TransitionModel, TransitionOutput
 from stateshift.transition.optimiser import Optimiser
 
 

@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from stateshift.cells import estimate_effects
 from stateshift.errors import StateshiftError
 from stateshift.run import RunDirectory
+from stateshift.training.anchored import KeepRule, log_verdicts, read_verdicts
 from stateshift.training.config import training_settings
 from stateshift.training.data import TrainingData, training_loader, validation_loaders
 from stateshift.training.loop.average import WeightAverage
@@ -51,7 +52,10 @@ def fit(
         trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
         measured = estimate_effects(data.cells.every_gene or data.cells, data.split == "val")
         validator = Validator(*validation_loaders(config, data), measured)
-        recorder = RunRecorder(run, validator, settings, average)
+        keep = None
+        if data.starts is not None:
+            keep = KeepRule(run, measured.perturbations, data.starts.regimes_of(measured), config["seed"])
+        recorder = RunRecorder(run, validator, settings, average, keep)
         trainer.callbacks.extend([RandomState(), *([average] if average else []), recorder])
         module.model.transformer_backbone.checkpointing = settings.gradient_checkpointing
         if settings.compile:
@@ -66,6 +70,8 @@ def fit(
             raise StateshiftError(f"training.compile=true: torch.compile can't do it here: {reason}") from error
         finally:
             finish(settings.loggers)
+    if keep is not None:
+        log_verdicts(read_verdicts(run))
     logger.info("best by %s: step %d of %d", settings.select_by, recorder.best_step, trainer.global_step)
 
 

@@ -13,6 +13,7 @@ import lightning
 
 from stateshift.files import written_beside
 from stateshift.run import RunDirectory
+from stateshift.training.anchored import KeepRule
 from stateshift.training.loop.average import WeightAverage
 from stateshift.training.loop.validation import Validator
 from stateshift.training.loop.watch import LossWatch, TrainingBar
@@ -38,6 +39,8 @@ class RunRecorder(lightning.Callback):
         How often, by what the best is chosen, and when to stop early.
     average
         Averaged weights, which are validated and kept as best.
+    keep
+        Judges, after each validation, where the network is kept beside a backbone that it starts from.
     """
 
     def __init__(
@@ -46,21 +49,25 @@ class RunRecorder(lightning.Callback):
         validator: Validator,
         settings: TrainingSettings,
         average: WeightAverage | None = None,
+        keep: KeepRule | None = None,
     ):
         self.run, self.validator, self.settings = run, validator, settings
-        self.average = average
+        self.average, self.keep = average, keep
         self.best, self.best_step, self._recorded = -math.inf, 0, -1
         self._rows: list[dict[str, Any]] = []
         self._bar: TrainingBar | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning stores this with every checkpoint that can be resumed."""
-        return {"best": self.best, "best_step": self.best_step, "recorded": self._recorded}
+        state = {"best": self.best, "best_step": self.best_step, "recorded": self._recorded}
+        return state if self.keep is None else {**state, "keep": self.keep.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint's state, and from the rows that it knows."""
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
         self._recorded = state_dict["recorded"]
+        if self.keep is not None:
+            self.keep.load_state_dict(state_dict["keep"])
         self._rows = read_rows(self.run.metrics_file, self._recorded)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -106,6 +113,8 @@ class RunRecorder(lightning.Callback):
             if step == 0 or value > self.best:
                 self.best, self.best_step = value, step
                 self._save(trainer, self.run.best, resumable=False)
+        if self.keep is not None and trainer.is_global_zero:
+            self.keep.add(step, self.validator.scores.copy(), self.best_step)
         n_batches = step * self.settings.accumulate * trainer.world_size
         epoch = n_batches // trainer.train_dataloader.dataset.batches_an_epoch
         row = {"step": step, "epoch": epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"], **trained, **measured}

@@ -27,10 +27,16 @@ class Validator:
         Batches of control sets: ``control_shift`` is how far the mean of cells moves that nobody perturbed.
     measured
         Measured effects of the validation groups, each one perturbation in one context.
+
+    Attributes
+    ----------
+    scores
+        Pearson delta of each validation group (R,) at the latest pass; NaN for one that is measured not to move.
     """
 
     def __init__(self, validation: DataLoader, drift: DataLoader, measured: EffectTable):
         self.validation, self.drift, self.measured = validation, drift, measured
+        self.scores = np.full(len(measured), np.nan)
         self._row = {pair: r for r, pair in enumerate(zip(measured.contexts, measured.perturbations))}
 
     def __call__(self, trainer: lightning.Trainer, module: Any) -> dict[str, float]:
@@ -68,12 +74,9 @@ class Validator:
                     n_cells_R[row] += n
         shift_RG /= n_cells_R[:, None]
         means = {name: total / n_sets for name, total in sums.items()}
-        return {**means, "val_pearson_delta": self._pearson(shift_RG)}
-
-    def _pearson(self, shift_RG: np.ndarray) -> float:
         moved = np.ptp(self.measured.effects, axis=1) > 0
-        scores = pearson_delta(shift_RG[moved], self.measured.effects[moved])
-        return float(np.nan_to_num(scores).mean()) if len(scores) else float("nan")
+        self.scores[moved] = np.nan_to_num(pearson_delta(shift_RG[moved], self.measured.effects[moved]))
+        return {**means, "val_pearson_delta": float(self.scores[moved].mean()) if moved.any() else float("nan")}
 
 
 def _moved(batch: dict, trainer: lightning.Trainer, module: Any) -> dict:

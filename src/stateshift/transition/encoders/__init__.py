@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from stateshift.transition.encoders.esm import EsmEncoder
+from stateshift.transition.encoders.sources import SourceEncoder
 from stateshift.transition.encoders.table import TableEncoder
 
 if TYPE_CHECKING:
     from stateshift.transition.config import TransitionConfig
 
-ENCODERS: dict[str, Callable[[TransitionConfig], nn.Module]] = {"table": TableEncoder}
+ENCODERS: dict[str, Callable[[TransitionConfig], nn.Module]] = {
+    "table": TableEncoder,
+    "sources": SourceEncoder,
+    "esm": EsmEncoder,
+}
 """Encoder of each name that ``model.encoder`` may be.
 
 One is called ``encoder(batch, p_BF, basal_BSH, mask_BS)`` and gives the encoding of each set's perturbation, (B, H):
@@ -26,4 +32,4 @@ def make_encoder(config: TransitionConfig) -> nn.Module:
     return ENCODERS[config.encoder](config)
 
 
-__all__ = ["ENCODERS", "TableEncoder", "make_encoder"]
+__all__ = ["ENCODERS", "EsmEncoder", "SourceEncoder", "TableEncoder", "make_encoder"]

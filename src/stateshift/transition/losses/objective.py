@@ -19,7 +19,7 @@ from stateshift.transition.losses.energy import energy_distance
 from stateshift.transition.losses.matched import mean_squared_error
 from stateshift.transition.losses.shifts import contrastive, delta_cosine, quiet_genes
 from stateshift.transition.losses.sinkhorn import sinkhorn_divergence
-from stateshift.transition.model import masked_mean
+from stateshift.transition.means import masked_mean
 
 
 @dataclass
