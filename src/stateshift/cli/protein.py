@@ -128,7 +128,8 @@ def mutations(
             raise StateshiftError("--scan makes mutants that no stored --embeddings hold: leave one of them out.")
         table = explore.scan(fasta, output, **made_with)
         _show_table(table.sort_values("distance", ascending=False).head(10))
-        typer.echo(f"{output}: {len(table):,} single mutants, the furthest above; scan.csv, scan.png, scan.h5.")
+        written = "scan.csv, scan.png, score.png, scan.h5" if score else "scan.csv, scan.png, scan.h5"
+        typer.echo(f"{output}: {len(table):,} single mutants, the furthest above; {written}.")
         return
     seen = explore.mutations(fasta, output, embeddings=embeddings, **made_with)
     for table in (seen.table.head(20), seen.thirds):

@@ -118,3 +118,10 @@ def test_a_store_of_ours_serves(store, sequences, rows):
     expected = cosines(rows["M2_6"][5], rows["WT"][5])[0]
     np.testing.assert_allclose(table.loc["M2_6", "cosine_at_site"], expected, rtol=1e-6)
     assert table.loc["sp|P1|A", "kind"] == "unrelated"
+
+
+def test_a_store_of_other_sequences_does_not_serve_even_where_lengths_agree(store, sequences):
+    changed = sequences | {"M2_6": "MKVLADW", "sp|P1|A": "MK"}
+    with pytest.raises(InputProblems) as caught:
+        compare_mutants(changed, "WT", read_embeddings(store))
+    assert caught.value.problems == ["M2_6, sp|P1|A: embedded as other sequences than the FASTA has by these names."]

@@ -88,6 +88,13 @@ def test_missing_extra_and_wrong_lengths_are_all_told(tmp_path, fasta, sequences
     ]
 
 
+def test_a_store_of_other_sequences_of_the_same_lengths_is_told_by_those_it_keeps(store, fasta, sequences):
+    fasta.write_text("".join(f">{id}\n{'A' + s[1:] if id == 'M1_3' else s}\n" for id, s in sequences.items()))
+    seen = inspect_proteins(store, fasta)
+    assert seen.problems == [f"1 ids were embedded as other sequences than {fasta} has: M1_3."]
+    assert [row[-1] for row in seen.rows] == ["L", "other sequence", "L", "L"]
+
+
 def test_ids_that_share_nothing_with_the_fasta_are_one_problem(tmp_path, fasta):
     seen = inspect_proteins(stored(tmp_path / "x.pkl", {"wt": np.ones(4), "Q1": np.ones(4)}), fasta)
     assert seen.problems == [

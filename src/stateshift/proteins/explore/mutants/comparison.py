@@ -118,7 +118,7 @@ def by_thirds(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def mismatches(sequences: Mapping[str, str], held: Embeddings) -> list[str]:
-    """Sequences without an embedding at a level that the others have, and rows that are neither L nor L + 2."""
+    """Sequences without an embedding at a level that the others have, or with one of something else."""
     there = set(held.ids)
     foreign = [id for id in sequences if id not in there]
     problems = [f"no embedding of {some(foreign)}{suggestion(foreign[0], held.ids)}."] if foreign else []
@@ -126,10 +126,13 @@ def mismatches(sequences: Mapping[str, str], held: Embeddings) -> list[str]:
         absent = [id for id in sequences if id in there and id not in arrays] if arrays else []
         if absent:
             problems.append(f"no {level} embedding of {some(absent)}.")
+    others = held.of_others(sequences)
+    if others:
+        problems.append(f"{some(others)}: embedded as other sequences than the FASTA has by these names.")
     wrong = [
         f"{id} ({held.residues[id].shape[0]} rows, L = {len(sequence)})"
         for id, sequence in sequences.items()
-        if id in held.residues and held.residues[id].shape[0] - len(sequence) not in (0, 2)
+        if id in held.residues and id not in others and held.residues[id].shape[0] - len(sequence) not in (0, 2)
     ]
     if wrong:
         problems.append(f"residue rows that are neither L nor L + 2: {some(wrong)}. Were they made of other sequences?")

@@ -95,6 +95,10 @@ class Embeddings:
         """A protein's vector, (D,) float32."""
         return self._array(self.proteins, id, "protein vector")
 
+    def of_others(self, sequences: Mapping[str, str]) -> list[str]:
+        """Ids whose embeddings were made of other sequences than these, where the file tells of what."""
+        return [id for id, sequence in sequences.items() if self.sequences.get(id, sequence) != sequence]
+
     def _array(self, held: Mapping[str, Any], id: str, what: str) -> np.ndarray:
         if id not in held:
             near = "" if id in self.ids else suggestion(id, self.ids)

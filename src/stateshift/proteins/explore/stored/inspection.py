@@ -124,32 +124,35 @@ def _look_at_embeddings(held: Embeddings, fasta: str | Path | None) -> Inspectio
     broken = [id for id in track(held.ids, "looking at values") if not _is_finite(held, id)]
     if broken:
         problems.append(f"{len(broken):,} ids hold values that are not finite: {some(broken)}.")
-    columns, lengths = ("id", "residue", "protein"), {}
+    columns, sequences = ("id", "residue", "protein"), {}
     if fasta is not None:
-        columns = (*columns, "length", "match")
-        lengths = {id: len(sequence) for id, sequence in read_sequences(fasta).items()}
-        found = match_fasta(held, lengths, str(fasta))
+        columns, sequences = (*columns, "length", "match"), read_sequences(fasta)
+        found = match_fasta(held, sequences, str(fasta))
         notes, problems = notes + found[0], problems + found[1]
+    others = set(held.of_others(sequences))
     rows = []
     for id in held.ids:
         row = (id, *(_written(shapes.get(level, {}).get(id)) for level in ("residue", "protein")))
-        rows.append((*row, lengths.get(id, ""), _match(shapes, id, lengths)) if fasta else row)
+        if fasta is not None:
+            match = "other sequence" if id in others else _match(shapes, id, sequences)
+            row = (*row, len(sequences[id]) if id in sequences else "", match)
+        rows.append(row)
     return Inspection(held.where, held.layout, columns, rows, facts, notes, problems)
 
 
-def match_fasta(held: Embeddings, lengths: dict[str, int], where: str) -> tuple[list[str], list[str]]:
+def match_fasta(held: Embeddings, sequences: dict[str, str], where: str) -> tuple[list[str], list[str]]:
     """Notes and problems of embeddings beside the sequences that they should be of.
 
     Parameters
     ----------
     held
         The embeddings.
-    lengths
-        Id → L of the sequences.
+    sequences
+        Id → sequence.
     where
         Their file.
     """
-    ids = set(held.ids)
+    ids, lengths = set(held.ids), {id: len(sequence) for id, sequence in sequences.items()}
     missing = [id for id in lengths if id not in ids]
     extra = [id for id in held.ids if id not in lengths]
     if missing and len(missing) == len(lengths):
@@ -160,6 +163,9 @@ def match_fasta(held: Embeddings, lengths: dict[str, int], where: str) -> tuple[
         problems.append(f"{len(missing):,} of {len(lengths):,} ids of {where} have no embedding: {some(missing)}.")
     if extra:
         problems.append(f"{len(extra):,} ids are not in {where}: {some(extra)}.")
+    others = held.of_others(sequences)
+    if others:
+        problems.append(f"{len(others):,} ids were embedded as other sequences than {where} has: {some(others)}.")
     by_excess: dict[int, list[str]] = {}
     for id, rows in held.residues.items():
         if id in lengths:
@@ -184,13 +190,13 @@ def match_fasta(held: Embeddings, lengths: dict[str, int], where: str) -> tuple[
     return notes, problems
 
 
-def _match(shapes: dict[str, dict[str, tuple[int, ...]]], id: str, lengths: dict[str, int]) -> str:
-    if id not in lengths:
+def _match(shapes: dict[str, dict[str, tuple[int, ...]]], id: str, sequences: dict[str, str]) -> str:
+    if id not in sequences:
         return "extra"
     rows = shapes.get("residue", {}).get(id)
     if rows is None:
         return "id"
-    return {0: "L", 2: "L + 2"}.get(rows[0] - lengths[id], "other length")
+    return {0: "L", 2: "L + 2"}.get(rows[0] - len(sequences[id]), "other length")
 
 
 def _is_finite(held: Embeddings, id: str) -> bool:
