@@ -75,6 +75,8 @@ def test_what_is_no_fasta_is_refused_in_one_sentence(tmp_path, text, told):
 def test_a_missing_a_binary_and_a_truncated_gzip_file_are_told_apart(tmp_path):
     with pytest.raises(StateshiftError, match="no such FASTA"):
         read_fasta(tmp_path / "absent.fasta")
+    with pytest.raises(StateshiftError, match="this is a folder, name a FASTA file in it"):
+        read_fasta(tmp_path)
     (tmp_path / "binary.fasta").write_bytes(b">a\n\xff\xfe\x00")
     with pytest.raises(StateshiftError, match="isn't text in UTF-8"):
         read_fasta(tmp_path / "binary.fasta")

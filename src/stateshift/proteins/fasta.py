@@ -194,7 +194,8 @@ def raw_records(path: Path) -> Iterator[tuple[str, str]]:
 def _lines(path: Path) -> Iterator[str]:
     """Text lines of a plain or gzipped file, its damage told in one sentence."""
     if not path.is_file():
-        raise StateshiftError(f"{path}: there is no such FASTA file.")
+        told = "this is a folder, name a FASTA file in it" if path.is_dir() else "there is no such FASTA file"
+        raise StateshiftError(f"{path}: {told}.")
     try:
         with path.open("rb") as handle:
             gzipped = handle.read(2) == b"\x1f\x8b"

@@ -175,3 +175,12 @@ def test_ids_of_any_length_and_letters_are_labels_in_pictures(tmp_path):
     assert max(map(len, seen.table["id"])) == max(map(len, found.table["id"])) == 300
     drawn = {text.get_text() for text in map_figure(found).axes[0].texts}
     assert {r"a\$b", "Q" * 16 + "…" + "Q" * 15} < drawn
+
+
+def test_a_tables_own_PC1_colours_the_points_and_not_the_component(tmp_path, sequences, store):
+    (tmp_path / "x.csv").write_text("id,PC1\n" + "".join(f"{id},{word}\n" for id, word in zip(sequences, "aabb")))
+    found = map_proteins(store, tmp_path / "map", table=tmp_path / "x.csv", color="PC1")
+    assert found.table["PC1_table"].tolist() == list("aabb")
+    page = (tmp_path / "map" / "map.html").read_text()
+    assert '"legendgroup":"a"' in page
+    assert '"legendgroup":"b"' in page

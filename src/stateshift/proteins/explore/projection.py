@@ -12,6 +12,9 @@ import pandas as pd
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.proteins.explore.stored.embeddings import Embeddings
 
+COMPONENTS, OF_TABLE = ("PC1", "PC2"), "_table"
+"""Our columns, and how a table's own of these names end beside them."""
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -42,7 +45,7 @@ def project(held: Embeddings, table: pd.DataFrame | None = None) -> Projection:
     held
         Embeddings; where they hold no protein level, a protein's vector is the mean over its rows.
     table
-        Columns to join (`read_columns`), indexed by id.
+        Columns to join (`read_columns`), indexed by id; its ``PC1`` becomes ``PC1_table``.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def project(held: Embeddings, table: pd.DataFrame | None = None) -> Projection:
     if broken:
         raise StateshiftError(f"{held.where}: values that are not finite in {some(broken)}.")
     components, explained = principal_components(matrix)
-    found = pd.DataFrame({"id": ids, "PC1": components[:, 0], "PC2": components[:, 1]})
+    found = pd.DataFrame({"id": ids, **dict(zip(COMPONENTS, components.T))})
     notes = [] if held.proteins else ["There is no protein level: a protein's vector is the mean over its rows."]
     if table is not None:
         unknown = [id for id in ids if id not in table.index]
@@ -71,7 +74,7 @@ def project(held: Embeddings, table: pd.DataFrame | None = None) -> Projection:
             )
         if unknown:
             notes.append(f"{len(unknown):,} ids are not in the table: {some(unknown)}.")
-        found = found.join(table, on="id", rsuffix="_table")
+        found = found.join(table, on="id", rsuffix=OF_TABLE)
     return Projection(found, explained, tuple(notes))
 
 

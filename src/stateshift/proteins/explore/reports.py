@@ -16,7 +16,7 @@ from stateshift.proteins.explore.mutants import Mutations, compare_mutants, mask
 from stateshift.proteins.explore.mutants.calls import call_mutant
 from stateshift.proteins.explore.mutants.comparison import require_mutants
 from stateshift.proteins.explore.mutants.embedding import embed_once
-from stateshift.proteins.explore.projection import Projection, project, read_columns
+from stateshift.proteins.explore.projection import COMPONENTS, OF_TABLE, Projection, project, read_columns
 from stateshift.proteins.explore.stored import read_embeddings
 from stateshift.proteins.fasta import read_sequences
 
@@ -160,6 +160,8 @@ def map_proteins(
     columns = read_columns(table, color) if table is not None else None
     with read_embeddings(embeddings) as held:
         found = project(held, columns)
+    if color in COMPONENTS:
+        color += OF_TABLE
     output = _folder(output, "map.csv")
     save(map_figure(found, color), output / "map.png")
     with written_beside(output / "map.html", overwrite=True) as beside:
