@@ -33,8 +33,8 @@ def evaluate(
     """Score a prediction beside the baselines: Pearson delta, MAE, PDS."""
     from rich.console import Console
 
+    from stateshift.evaluation import coverage_table, interval_sentences, official_table, sentences, summary_table
     from stateshift.evaluation import evaluate as score
-    from stateshift.evaluation import official_table, sentences, summary_table
 
     result = score(
         predicted,
@@ -49,28 +49,58 @@ def evaluate(
     )
     console = Console()
     console.print(summary_table(result))
+    if "intervals" in result.about:
+        console.print(coverage_table(result))
     if official:
         console.print(official_table(result))
-    for sentence in (*sentences(result), *result.notes):
+    for sentence in (*sentences(result), *interval_sentences(result), *result.notes):
         console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def compare(
-    sweep: Annotated[Path, typer.Argument(help="The folder of a sweep (stateshift train EXPERIMENT --multirun …).")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A CSV file for the rows.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    source: Annotated[Path, typer.Argument(help="A sweep's folder, or an experiment TOML.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Hydra overrides for the networks: training.max_steps=4000 …")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Effect models and networks: stack,bilinear,state_tiny,anchored; default stack.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Tables and sources: a.pt,b.pt,onehot; default what \\[features] names.")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="0,1,2; default 0.")] = None,
+    folds: Annotated[
+        str | None, typer.Option(help="Not the test split, but folds of training: T (genes), C (contexts) or J (both).")
+    ] = None,
+    n_folds: Annotated[int, typer.Option(help="Parts of the genes and of the contexts.")] = 5,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A CSV file of a sweep's rows; an experiment's folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV file.")] = False,
 ) -> None:
-    """The table of a sweep: one row a combination, mean ± deviation over its seeds."""
+    """Models beside each other: a sweep's runs, or models × features × seeds on one experiment."""
     from rich.console import Console
 
-    from stateshift.evaluation import compare as compare_runs
-    from stateshift.evaluation import comparison_table
+    from stateshift.evaluation import ExperimentComparison, comparison_table
+    from stateshift.evaluation import compare as compare_models
 
-    comparison = compare_runs(sweep, output=output, overwrite=overwrite)
+    comparison = compare_models(
+        source,
+        overrides or (),
+        models=models,
+        features=features,
+        seeds=seeds,
+        folds=folds,
+        n_folds=n_folds,
+        output=output,
+        overwrite=overwrite,
+    )
     console = Console()
     console.print(comparison_table(comparison))
     for note in comparison.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
+    if isinstance(comparison, ExperimentComparison):
+        typer.echo(f"The table, all scores and the plot lie in {comparison.folder}.")
 
 
 def report(

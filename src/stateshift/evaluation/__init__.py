@@ -1,16 +1,21 @@
 """Predictions scored against measured cells, beside their baselines, and told in one page."""
 
-from stateshift.evaluation.compare import Comparison, compare, comparison_table
+from stateshift.evaluation.comparison import ExperimentComparison, SweepComparison, compare, comparison_table
+from stateshift.evaluation.coverage import coverage_table, interval_coverage, interval_sentences
 from stateshift.evaluation.evaluator import Evaluation, evaluate
 from stateshift.evaluation.report import write_report
 from stateshift.evaluation.tables import official_table, sentences, summary_table
 
 __all__ = [
-    "Comparison",
     "Evaluation",
+    "ExperimentComparison",
+    "SweepComparison",
     "compare",
     "comparison_table",
+    "coverage_table",
     "evaluate",
+    "interval_coverage",
+    "interval_sentences",
     "official_table",
     "sentences",
     "summary_table",

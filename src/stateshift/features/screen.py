@@ -23,8 +23,8 @@ def screen_features(request: FeatureRequest) -> FeatureTable:
 
     Each context's mean effect is taken away, response genes are scaled to the same spread, a gene's rows in several
     contexts are averaged, and truncated SVD reduces them. What was not measured counts as the mean. The
-    provenance says that measured effects are in the table (``measured_effects``): effect models refuse to be
-    scored on effects of the same file.
+    provenance says that measured effects are in the table (``measured_effects``) and of what (``perturbed``): effect
+    models refuse to be scored on effects of the same file, and ``check`` and ``train`` tell what is held out.
 
     Raises
     ------
@@ -56,12 +56,19 @@ def screen_features(request: FeatureRequest) -> FeatureTable:
     np.add.at(mean, of_row, values)
     mean /= np.bincount(of_row)[:, None]
     logger.info("%s: effects of %d perturbations on %d genes.", path.name, len(names), mean.shape[1])
+    wanted = set(request.genes)
     provenance = {
         "source": "screen",
         "lookup": path.name,
         "lookup_sha256": sha256(path),
         "measured_effects": True,
         "contexts": sorted(set(effects.contexts)),
+        "perturbed": {
+            context: sorted(
+                {p for p, c in zip(effects.perturbations, effects.contexts) if c == context and p in wanted}
+            )
+            for context in sorted(set(effects.contexts))
+        },
         "reduction": "deviations from each context's mean, truncated SVD, rows of length one",
         "comparable_rows": True,
     }

@@ -131,7 +131,8 @@ def test_a_killed_sweep_goes_on_where_it_was_and_ends_as_one_never_killed(start,
     killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, timeout=300)
     assert killed.returncode == -9, killed.stderr
     folder = SweepFolder(screen.folder / "sweep")
-    assert {n: r.state for n, r in folder.records().items()} == {"seed=0": "finished", "seed=1": "unfinished"}
+    states = {"seed=0": "finished", "seed=1": "unfinished", "seed=2": "waiting"}
+    assert {n: r.state for n, r in folder.records().items()} == states
     finished = folder.run("seed=0").last.stat().st_mtime_ns
     start(*words)
     assert {r.state for r in folder.records().values()} == {"finished"}
@@ -179,7 +180,7 @@ def test_a_run_that_another_process_trains_is_left_to_it(start, caplog):
     with made.alone("seed=2") as alone:
         assert alone
         start("seed=0,1,2")
-    assert made.record("seed=2") is None
+    assert made.record("seed=2") is None  # its record is the other process's to write
     assert "seed=2 is being trained by another process" in caplog.text
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from stateshift.cells.checks.coverage import SplitCoverage, coverage_by_split, coverage_problems
 from stateshift.cells.checks.labels import look_at_labels
+from stateshift.cells.checks.leakage import chosen_on_all_cells, leak_notes
 from stateshift.cells.every_gene import differences, looked_at, scale_of_X, survey_every_gene
 from stateshift.cells.experiment import Experiment, parse_experiment
 from stateshift.cells.loading import IN_MEMORY, Storage, load_survey, scales_that_differ
@@ -150,9 +151,32 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         None if table is None else table.missing(genes),
         coverage,
         None if table is None else (len(table), table.width),
-        [*_left_out(experiment), *survey.notes, *seen_elsewhere(experiment, cells, split), *notes],
+        [
+            *_left_out(experiment),
+            *survey.notes,
+            *seen_elsewhere(experiment, cells, split),
+            *notes,
+            *chosen_on_all_cells(survey.files, experiment.path.name),
+            *([] if table is None else leaks_into(table, experiment, split_counts(cells, split))),
+        ],
         *((len(whole.genes), whole.loaded_bytes) if (whole := survey.every_gene) else ()),
     )
+
+
+def leaks_into(
+    table: FeatureTable, experiment: Experiment, counts: Mapping[str, Mapping[str, Iterable[str]]]
+) -> list[str]:
+    """Sentences on what an experiment holds out and its feature table knows (`leak_notes`).
+
+    Parameters
+    ----------
+    counts
+        As `split_counts` gives them.
+    """
+    held_out = [(p, c) for name in ("val", "test") for c, names in counts.get(name, {}).items() for p in names]
+    trained = {p for names in counts["train"].values() for p in names}
+    files = [path for paths in experiment.datasets.values() for path in paths]
+    return leak_notes(table, str(experiment.features.get("table", "the feature table")), held_out, trained, files)
 
 
 def _nothing_to_keep_back(groups: pd.DataFrame) -> list[str]:

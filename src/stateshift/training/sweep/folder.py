@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from stateshift.errors import StateshiftError
 from stateshift.files import written_beside
 from stateshift.run import RunDirectory
 
-STATES = ("unfinished", "finished", "failed")
+STATES = ("waiting", "unfinished", "finished", "failed")
 
 
 @dataclass
@@ -25,7 +25,7 @@ class JobRecord:
     values
         Swept key → this run's value.
     state
-        One of `STATES`; a run that trains, or was killed, is unfinished.
+        One of `STATES`; a run that trains, or was killed, is unfinished; one that never began waits.
     error
         Why it failed.
     seconds
@@ -70,6 +70,13 @@ class SweepFolder:
         """What became of a run; None where it never began."""
         path = self.path / "jobs" / f"{name}.json"
         return JobRecord(**_read(path)) if path.is_file() else None
+
+    def await_runs(self, runs: Mapping[str, dict[str, Any]]) -> None:
+        """Record runs (name → swept key → value) that nothing is known of as waiting."""
+        for name, values in runs.items():
+            with self.alone(name) as alone:
+                if alone and self.record(name) is None:
+                    self.write_record(name, JobRecord(values, "waiting"))
 
     def write_record(self, name: str, record: JobRecord) -> None:
         """Write what became of a run."""

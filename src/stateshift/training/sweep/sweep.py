@@ -102,6 +102,7 @@ def sweep(
     tables = {} if pert_features else _tables(parsed, words, folder, config, columns, missing)
     folder = SweepFolder(folder.path.resolve())
     keys = tuple(folder.settings()["swept"])
+    folder.await_runs(dict(zip(names, (values_of(words_of, keys) for words_of in words.combinations()))))
     _launch(SweepJob(folder, parsed.path.resolve(), keys, tables, options), words)
     return _concluded(folder, names)
 

@@ -15,6 +15,7 @@ from stateshift.evaluation.tables import number
 from stateshift.files import written_beside
 from stateshift.run import RunDirectory
 from stateshift.training.sweep import SweepFolder
+from stateshift.training.sweep.folder import STATES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,20 +26,20 @@ REPEATED = "seed"
 
 
 @dataclass
-class Comparison:
+class SweepComparison:
     """Combinations of a sweep beside each other.
 
     Parameters
     ----------
     rows
         One row a combination, the highest validation Pearson delta first: a column a swept key but the seed, ``runs``
-        and how many of them are ``finished``, ``failed`` and ``unfinished``; mean and standard deviation (``_sd``) over
+        and how many of them are ``finished``, ``failed``, ``unfinished`` and ``waiting``; mean and standard deviation (``_sd``) over
         finished runs of ``val_pearson_delta`` at the best checkpoint and of ``EVALUATION/METRIC`` of every
         evaluation that lies in the runs; ``seconds``, the mean wall time of a finished run.
     keys
         The swept keys that tell rows apart.
     notes
-        A sentence on each run that failed, and on those that are unfinished.
+        A sentence on each run that failed, and on those that are unfinished or not begun.
     """
 
     rows: pd.DataFrame
@@ -51,7 +52,7 @@ class Comparison:
         return [name for name in self.rows.columns if f"{name}_sd" in self.rows.columns]
 
 
-def compare(sweep: str | Path, *, output: str | Path | None = None, overwrite: bool = False) -> Comparison:
+def compare_sweep(sweep: str | Path, *, output: str | Path | None = None, overwrite: bool = False) -> SweepComparison:
     """The table of a sweep, finished or at work.
 
     Parameters
@@ -75,7 +76,7 @@ def compare(sweep: str | Path, *, output: str | Path | None = None, overwrite: b
     runs = pd.DataFrame(
         [
             {
-                **{key: str(record.values[key]) for key in keys},
+                **{key: _shown(record.values[key]) for key in keys},
                 "state": record.state,
                 **(_measured(folder.run(name)) | {"seconds": record.seconds} if record.state == "finished" else {}),
             }
@@ -85,14 +86,14 @@ def compare(sweep: str | Path, *, output: str | Path | None = None, overwrite: b
     if runs.empty:
         raise StateshiftError(f"{folder.path} holds no run yet.")
     rows = _averaged(runs, keys)
-    comparison = Comparison(rows, keys, _notes(records))
+    comparison = SweepComparison(rows, keys, _notes(records) + _without_score(records, runs))
     if output is not None:
         with written_beside(output, overwrite) as part:
             rows.to_csv(part, index=False)
     return comparison
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def sweep_table(comparison: SweepComparison) -> Table:
     """The rows as a rich table."""
     from rich.table import Table
 
@@ -115,9 +116,10 @@ def _measured(run: RunDirectory) -> dict[str, float]:
     best = "val_loss" if run.config()["training"]["select_by"] == "val_loss" else VALIDATION
     try:
         curve = pd.read_csv(run.metrics_file)
-        column = curve[best].dropna()
-        at = column.idxmin() if best == "val_loss" else column.idxmax()
-        found = {VALIDATION: float(curve[VALIDATION][at])}
+        column = curve[best].astype(float).dropna()
+        found = {VALIDATION: float("nan")}  # as where every measured shift of the validation cells is zero
+        if len(column):
+            found = {VALIDATION: float(curve[VALIDATION][column.idxmin() if best == "val_loss" else column.idxmax()])}
     except (OSError, KeyError, ValueError) as error:
         raise StateshiftError(f"{run.metrics_file} is damaged: {error}.") from error
     for path in sorted(run.path.rglob("evaluation.json")):
@@ -136,7 +138,7 @@ def _averaged(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     for values, members in grouped:
         state = members["state"]
         row = dict(zip(keys, values)) | {"runs": len(members)}
-        row |= {name: int((state == name).sum()) for name in ("finished", "failed", "unfinished")}
+        row |= {name: int((state == name).sum()) for name in STATES}
         for name in measures:
             row |= {name: members[name].mean(), f"{name}_sd": members[name].std()}
         row["seconds"] = members["seconds"].mean() if "seconds" in members else float("nan")
@@ -147,13 +149,31 @@ def _averaged(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def _notes(records: dict[str, Any]) -> list[str]:
     failed = [f"{name} failed: {record.error}" for name, record in records.items() if record.state == "failed"]
-    unfinished = [name for name, record in records.items() if record.state == "unfinished"]
+    unfinished, waiting = (
+        [name for name, record in records.items() if record.state == state] for state in ("unfinished", "waiting")
+    )
     if unfinished:
         failed.append(
             f"{len(unfinished)} at work or stopped: {', '.join(unfinished)}; the same train command goes on with what "
             "was stopped."
         )
+    if waiting:
+        failed.append(f"{len(waiting)} not begun: {', '.join(waiting)}.")
     return failed
+
+
+def _without_score(records: dict[str, Any], runs: pd.DataFrame) -> list[str]:
+    """A note on finished runs whose validation gave no number: they count in no mean."""
+    if VALIDATION not in runs:
+        return []
+    lacking = ((runs["state"] == "finished") & runs[VALIDATION].isna()).to_numpy()
+    names = [name for name, without in zip(records, lacking) if without]
+    return [f"Finished without a validation score, and in no mean: {', '.join(names)}."] if names else []
+
+
+def _shown(value: Any) -> str:
+    """A swept value as Hydra writes it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _with_deviation(mean: float, deviation: float) -> str:

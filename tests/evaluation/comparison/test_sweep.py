@@ -77,6 +77,30 @@ def test_a_run_at_work_or_stopped_is_counted_and_not_averaged(swept):
     assert found.notes[-1].startswith(f"1 at work or stopped: {name};")
 
 
+def test_runs_never_begun_are_counted_and_named(swept):
+    swept.await_runs({"model.layers=1,seed=2": {"model.layers": 1, "seed": 2}, "model.layers=1,seed=0": {}})
+    found = compare(swept.path)
+    row = found.rows.iloc[0]
+    assert [row[key] for key in ("runs", "finished", "waiting")] == [3, 2, 1]
+    assert found.notes[-1] == "1 not begun: model.layers=1,seed=2."
+
+
+def test_a_run_whose_validation_gave_no_number_has_a_note_and_counts_in_no_mean(swept):
+    name = "model.layers=1,seed=1"
+    curve = pd.read_csv(swept.run(name).metrics_file).assign(val_pearson_delta=np.nan)
+    curve.to_csv(swept.run(name).metrics_file, index=False)
+    found = compare(swept.path)
+    assert found.rows.iloc[0]["val_pearson_delta"] == best(swept, "model.layers=1,seed=0")
+    assert found.notes[-1] == f"Finished without a validation score, and in no mean: {name}."
+
+
+def test_values_stand_as_hydra_writes_them(swept):
+    for name, record in swept.records().items():
+        record.values["model.layers"] = None if "layers=0" in name else True
+        swept.write_record(name, record)
+    assert set(compare(swept.path).rows["model.layers"]) == {"null", "true"}
+
+
 def test_seeds_alone_make_one_row_and_a_moved_sweep_the_same_table(screen, tmp_path):
     made = sweep(screen.toml, [*SMALL, "seed=0,1"], pert_features=screen.table, output_dir=screen.folder)
     found = compare(made)

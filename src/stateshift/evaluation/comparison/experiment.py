@@ -1,0 +1,236 @@
+"""Models × features × seeds on one experiment, stage by stage, in one table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+import stateshift
+from stateshift.cells import REGIMES, Experiment, read_experiment
+from stateshift.cells.checks.leakage import leak_notes
+from stateshift.errors import StateshiftError, some
+from stateshift.evaluation.comparison.candidates import NO_FEATURES, Candidate, candidates, feature_tables
+from stateshift.evaluation.comparison.figure import draw_comparison
+from stateshift.evaluation.comparison.folder import ComparisonFolder
+from stateshift.evaluation.comparison.predicting import Predictor
+from stateshift.evaluation.comparison.rows import ALL, PAIR, comparison_rows
+from stateshift.evaluation.comparison.stages import FoldEffects, best_possible, fold_effects
+from stateshift.evaluation.pairing import Pairing
+from stateshift.evaluation.scores import score_models
+from stateshift.feature_table import FeatureTable
+from stateshift.files import sha256, written_beside
+from stateshift.training.config import training_settings
+from stateshift.training.data import storage_of
+from stateshift.training.train import experiment_config
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MODELS = ("stack",)
+
+
+@dataclass
+class ExperimentComparison:
+    """Models beside each other on one experiment.
+
+    Parameters
+    ----------
+    rows
+        As `comparison_rows` gives them.
+    folder
+        Where the parts, ``table.csv``, ``scores.csv`` (a row a candidate and pair) and ``comparison.png`` lie.
+    notes
+        Sentences on what failed, what had no vector and what may leak.
+    """
+
+    rows: pd.DataFrame
+    folder: Path
+    notes: list[str] = field(default_factory=list)
+
+
+def compare_experiment(
+    experiment: str | Path,
+    *,
+    models: Sequence[str] | None = None,
+    features: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    folds: str | None = None,
+    n_folds: int = 5,
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+) -> ExperimentComparison:
+    """Fit, train, predict and score models on one experiment; `stateshift.evaluation.compare` says how."""
+    read = read_experiment(experiment)
+    config = experiment_config(read, overrides)
+    if not seeds or min(seeds) < 0:
+        raise StateshiftError("--seeds: whole numbers of at least 0 are needed, as 0,1,2.")
+    regime = f"_{folds}" if folds else ""
+    root = Path(read.run.get("output_dir") or config["output_dir"])
+    folder = ComparisonFolder(Path(output) if output else root / f"{read.path.stem}_comparison{regime}")
+    tables = feature_tables(read, features, folder.path / "features")
+    chosen = candidates(DEFAULT_MODELS if models is None else models, list(tables), list(dict.fromkeys(seeds)))
+    for candidate in chosen:
+        if candidate.is_network:
+            words = [*overrides, f"model={candidate.model}", f"seed={candidate.seed}"]
+            training_settings(experiment_config(read, words))
+    folder.begin(_settings(read, folds, n_folds, overrides), tables)
+    parts = fold_effects(folder, read, folds, n_folds, storage_of(config))
+    chosen = list(dict.fromkeys([*folder.finished(part.name for part in parts), *chosen]))
+    notes = _on_features(parts, tables, chosen)
+    scores = _scored(folder, parts, chosen, Predictor(folder, tables, overrides), notes)
+    truths = {part.name: part for part in parts}
+    rows = comparison_rows(scores, lambda pairs: _ceiling(truths, pairs))
+    for name, table in (("table.csv", rows), ("scores.csv", scores)):
+        with written_beside(folder.path / name, overwrite=True) as part:
+            table.to_csv(part, index=False)
+    draw_comparison(rows, folder.path / "comparison.png")
+    return ExperimentComparison(rows, folder.path, notes)
+
+
+def _settings(experiment: Experiment, folds: str | None, n_folds: int, overrides: Sequence[str]) -> dict:
+    """What all parts rest on; a file that was written again since is another file."""
+    files = sorted(path for paths in experiment.datasets.values() for path in paths)
+    found = [{"file": p.name, "bytes": p.stat().st_size, "written": p.stat().st_mtime_ns} for p in files]
+    return {
+        "experiment": experiment.path.name,
+        "experiment_sha256": sha256(experiment.path),
+        "files": found,
+        "folds": folds,
+        "n_folds": n_folds if folds else None,
+        "overrides": list(overrides),
+        "version": stateshift.__version__,
+    }
+
+
+def _scored(
+    folder: ComparisonFolder,
+    parts: list[FoldEffects],
+    chosen: list[Candidate],
+    predictor: Predictor,
+    notes: list[str],
+) -> pd.DataFrame:
+    """Scores of every candidate that can be had; one that fails in a fold is left out, with a note."""
+    found = []
+    for candidate in chosen:
+        of_candidate = []
+        for part in parts:
+            try:
+                of_candidate.append(_one(folder, part, candidate, predictor))
+            except StateshiftError as error:
+                notes.append(f"{candidate.name} failed in {part.name} and is left out: {error}")
+                of_candidate = []
+                break
+        found += of_candidate
+        if of_candidate:
+            folder.remember(dict.fromkeys([*folder.finished(part.name for part in parts), candidate]))
+    if not found:
+        raise StateshiftError(f"Nothing could be compared: {some(notes, 3)}")
+    return pd.concat(found, ignore_index=True)
+
+
+def _one(folder: ComparisonFolder, part: FoldEffects, candidate: Candidate, predictor: Predictor) -> pd.DataFrame:
+    """A candidate's scores in a fold: as kept, or of its prediction, as kept or made."""
+    scores = folder.read_scores(part.name, candidate)
+    if scores is None:
+        logger.info("%s, %s", part.name, candidate.name)
+        predicted = folder.read_prediction(part.name, candidate)
+        if predicted is None:
+            predicted = predictor(candidate, part)
+            folder.write_prediction(part.name, candidate, *predicted)
+        effects, routes = predicted
+        truth = part.truth
+        rows = pd.DataFrame({"context": truth.contexts, "perturbation": truth.perturbations, "route": routes})
+        rows = rows.assign(regime=part.regimes, n_true=truth.n_cells)
+        scores = score_models(Pairing(truth.genes, rows, truth.effects, {candidate.model: effects}))
+        folder.write_scores(part.name, candidate, scores)
+    return scores.assign(fold=part.name, model=candidate.model, features=candidate.features, seed=candidate.seed)
+
+
+def _ceiling(parts: dict[str, FoldEffects], pairs: pd.DataFrame) -> float:
+    """`best_possible` over pairs of several folds, a fold counting by its pairs."""
+    found, weights = [], []
+    for name, of_fold in pairs.groupby("fold"):
+        truth = parts[name].truth
+        row = {pair: i for i, pair in enumerate(zip(truth.contexts, truth.perturbations))}
+        rows = [row[pair] for pair in of_fold[PAIR[1:]].itertuples(index=False, name=None)]
+        found.append(best_possible(truth, rows))
+        weights.append(len(rows))
+    found, weights = np.array(found), np.array(weights)
+    known = np.isfinite(found)
+    return float(np.average(found[known], weights=weights[known])) if known.any() else float("nan")
+
+
+def _on_features(parts: list[FoldEffects], tables: dict[str, Path], chosen: list[Candidate]) -> list[str]:
+    """Sentences on genes without a vector, and on tables that hold what is to be predicted."""
+    notes = []
+    for label in dict.fromkeys(c.features for c in chosen if c.features in tables):
+        table = FeatureTable.load(tables[label])
+        for what, verb in (("train", "train nothing"), ("truth", "get the mean training effect")):
+            names = sorted({p for part in parts for p in getattr(part, what).perturbations if table.missing([p])})
+            if names:
+                notes.append(f"{label}: {len(names)} perturbations have no vector and {verb}: {some(names)}.")
+        held = {pair for part in parts for pair in zip(part.truth.perturbations, part.truth.contexts)}
+        trained = {p for part in parts for p in part.train.perturbations} if len(parts) == 1 else set()
+        notes += leak_notes(table, tables[label].name, sorted(held), trained)
+    return notes
+
+
+def experiment_table(comparison: ExperimentComparison) -> Table:
+    """The rows as a rich table, a section a regime."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        box=SIMPLE_HEAD,
+        caption="vs best: Pearson delta less that of the best baseline of the regime (*) [95 % paired bootstrap over "
+        "perturbations]; harm: pairs worse than it; gap: share of the way from the context mean to a second experiment "
+        f"of the same size. {_legend(comparison.rows)}",
+    )
+    table.add_column("model, features", overflow="fold")
+    for heading in ("Pearson Δ ↑", "vs best", "harm ↓", "gap ↑", "MAE ↓", "PDS ↑"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for regime, of_regime in comparison.rows.groupby("regime", sort=False):
+        table.add_row(f"{regime} ({of_regime['pairs'].max():,} pairs)", style="bold")
+        for row in of_regime.to_dict("records"):
+            name = row["model"] if row["features"] == NO_FEATURES else f"{row['model']}, {row['features']}"
+            best = name == row["baseline"]
+            spread = f" ± {row['sd']:.3f}" if np.isfinite(row["sd"]) else ""
+            table.add_row(
+                f"{name} *" if best else name,
+                _number(row["pearson_delta"]) + spread,
+                "" if best else _interval(row),
+                "" if best else _share(row["harm"]),
+                _share(row["gap_closed"]),
+                _number(row["mae"]),
+                _number(row["pds_l1"]),
+            )
+        table.add_row("a second experiment", _number(of_regime["ceiling"].iloc[0]), style="dim")
+        table.add_section()
+    return table
+
+
+def _legend(rows: pd.DataFrame) -> str:
+    return "; ".join(f"{regime}: {REGIMES[regime]}" for regime in dict.fromkeys(rows["regime"]) if regime != ALL)
+
+
+def _number(value: float, signed: bool = False) -> str:
+    return f"{value:{'+' if signed else ''}.3f}" if np.isfinite(value) else "–"
+
+
+def _interval(row: dict) -> str:
+    low, high = (_number(row[end], signed=True) for end in ("low", "high"))
+    return (
+        f"{_number(row['difference'], signed=True)} [{low}, {high}]" if low != "–" else _number(row["difference"], True)
+    )
+
+
+def _share(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.0%}" if np.isfinite(value) else "–"

@@ -1,0 +1,137 @@
+"""The folder of a comparison: every finished stage is kept there, and taken from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stateshift.errors import StateshiftError
+from stateshift.evaluation.comparison.candidates import Candidate
+from stateshift.files import sha256, written_beside
+
+SETTINGS = "comparison.json"
+TEXTS = dict.fromkeys(("context", "perturbation", "route", "regime"), str)
+
+
+@dataclass(frozen=True)
+class ComparisonFolder:
+    """Where a comparison keeps its parts.
+
+    Parameters
+    ----------
+    path
+        The folder: ``comparison.json``, ``folds/``, ``features/``, ``runs/``, ``predicted/``, ``scores/``, and the
+        table and plot of all that is there.
+    """
+
+    path: Path
+
+    def begin(self, settings: Mapping[str, Any], tables: Mapping[str, Path]) -> None:
+        """Make the folder, or find that it holds a comparison on the same data.
+
+        Parameters
+        ----------
+        settings
+            What all parts rest on.
+        tables
+            Name → file; other tables may have been compared there before.
+
+        Raises
+        ------
+        StateshiftError
+            Something else lies there, or a comparison of other settings or other tables of the same name.
+        """
+        file = self.path / SETTINGS
+        held: dict[str, Any] = {"tables": {}}
+        if file.is_file():
+            held = _read(file)
+            differing = [key for key, value in settings.items() if held.get(key) != value]
+            if differing:
+                told = "; ".join(
+                    f"{key} {json.dumps(held.get(key))} there, {json.dumps(settings[key])} now" for key in differing
+                )
+                raise StateshiftError(f"{self.path} holds another comparison ({told}): choose another --output.")
+        elif self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {"features"}):
+            raise StateshiftError(f"{self.path} exists with other content: choose another --output.")
+        sums = {label: sha256(path) for label, path in tables.items()}
+        changed = [label for label in sums if held["tables"].get(label, sums[label]) != sums[label]]
+        if changed:
+            raise StateshiftError(
+                f"{self.path} holds a comparison with another table `{changed[0]}`: choose another --output, or another name "
+                "for the table."
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        with written_beside(file, overwrite=True) as part:
+            part.write_text(json.dumps(held | {**settings, "tables": held["tables"] | sums}, indent=1) + "\n")
+
+    def fold(self, name: str, what: str) -> Path:
+        """A file of a fold: ``train.npz``, ``truth.npz``, ``experiment.toml``, ``files.json``."""
+        return self.path / "folds" / name / what
+
+    def run(self, fold: str, candidate: Candidate) -> Path:
+        """The run directory of a network."""
+        return self.path / "runs" / fold / candidate.name
+
+    def prediction(self, fold: str, candidate: Candidate) -> Path:
+        """The predicted effects of a candidate."""
+        return self.path / "predicted" / fold / f"{candidate.name}.npz"
+
+    def scores(self, fold: str, candidate: Candidate) -> Path:
+        """The scores of a candidate."""
+        return self.path / "scores" / fold / f"{candidate.name}.csv"
+
+    def finished(self, folds: Iterable[str]) -> list[Candidate]:
+        """Candidates that were scored in every fold, in an earlier command perhaps."""
+        held = [Candidate(**words) for words in _read(self.path / SETTINGS).get("scored", [])]
+        folds = list(folds)
+        return [c for c in held if all(self.scores(fold, c).is_file() for fold in folds)]
+
+    def remember(self, scored: Iterable[Candidate]) -> None:
+        """Keep which candidates were scored."""
+        held = _read(self.path / SETTINGS)
+        with written_beside(self.path / SETTINGS, overwrite=True) as part:
+            part.write_text(json.dumps(held | {"scored": [asdict(c) for c in scored]}, indent=1) + "\n")
+
+    def read_prediction(self, fold: str, candidate: Candidate) -> tuple[np.ndarray, list[str]] | None:
+        """Effects (R, G) and routes (R,); None where they were not made yet."""
+        path = self.prediction(fold, candidate)
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return stored["effects"], stored["routes"].tolist()
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise StateshiftError(f"{path} is damaged ({error}): delete it, and compare again.") from error
+
+    def write_prediction(self, fold: str, candidate: Candidate, effects: np.ndarray, routes: list[str]) -> None:
+        """Keep what a candidate predicts."""
+        with written_beside(self.prediction(fold, candidate)) as part, open(part, "wb") as handle:
+            np.savez_compressed(handle, effects=effects.astype(np.float32), routes=np.array(routes, dtype=str))
+
+    def read_scores(self, fold: str, candidate: Candidate) -> pd.DataFrame | None:
+        """One row a pair; None where they were not made yet."""
+        path = self.scores(fold, candidate)
+        if not path.is_file():
+            return None
+        try:
+            return pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=[""])
+        except ValueError as error:
+            raise StateshiftError(f"{path} is damaged ({error}): delete it, and compare again.") from error
+
+    def write_scores(self, fold: str, candidate: Candidate, scores: pd.DataFrame) -> None:
+        """Keep a candidate's scores."""
+        with written_beside(self.scores(fold, candidate)) as part:
+            scores.to_csv(part, index=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StateshiftError(f"{path} is damaged ({error}): choose another --output.") from error
