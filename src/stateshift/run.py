@@ -60,6 +60,11 @@ class RunDirectory:
         return self.path / "effects.npz"
 
     @property
+    def validation_file(self) -> Path:
+        """Validation effects as measured and as the best network predicts them, which intervals are calibrated on."""
+        return self.path / "validation.npz"
+
+    @property
     def metrics_file(self) -> Path:
         """step, train_loss, val_loss, …; appended on resume."""
         return self.path / "metrics.csv"

@@ -2,6 +2,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
+from stateshift.effects import BASELINES
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict, read_perturbations
@@ -50,7 +51,7 @@ def test_a_prediction_keeps_the_contract(ask, screen):
         0,
     )
     effects = about["baselines"]["effects"]
-    assert set(effects) == {"control", "mean", "context_mean", "additive", "ridge", "knn"}
+    assert set(effects) == set(BASELINES)
     assert effects["ridge"].shape == (2, 20)
     assert about["baselines"]["genes"].tolist() == stored.var_names.tolist()
 

@@ -9,6 +9,7 @@ from stateshift.cells.experiment import Experiment
 from stateshift.cells.labels import single_name
 from stateshift.cells.population import Cells
 from stateshift.errors import InputProblems, some, suggestion
+from stateshift.genes.doubles import NO_SEPARATORS, any_order, as_spelt, misspelt_doubles
 
 FEWEST_TO_KEEP_BACK = 4
 """Cells of a training group of which one can be kept back for validation where no split is declared."""
@@ -50,7 +51,7 @@ def find_splits(experiment: Experiment, cells: Cells) -> tuple[np.ndarray, list[
     whole = {name for name, files in experiment.datasets.items() if files_read.get(name, 0) == len(files)}
     split = np.full(len(groups), "", dtype="<U7")
     split[np.isin(dataset, experiment.training)] = "train"
-    problems = _two_orders(np.unique(perturbation))
+    problems = [*_two_orders(np.unique(perturbation)), *_other_separators(perturbation, cells)]
     for place in [*experiment.zeroshot, *experiment.fewshot]:
         here = (dataset == place[0]) & (context == place[1])
         if place[0] not in whole:
@@ -148,7 +149,7 @@ def _fewshot(
     table = f'[fewshot."{place[0]}.{place[1]}"]'
     taken: dict[str, tuple[str, str]] = {}
     for name, listed in experiment.fewshot[place].items():
-        wanted = [single_name(p, control) for p in listed]
+        wanted = as_spelt((single_name(p, control) for p in listed), known)
         for single, written in zip(wanted, listed):
             before, spelt = taken.setdefault(single, (name, written))
             if before != name and spelt != written:
@@ -161,14 +162,21 @@ def _fewshot(
 
 def _two_orders(perturbations: np.ndarray) -> list[str]:
     """``A+B`` and ``B+A`` are one perturbation: with both names it could train and test at once."""
-    by_genes: dict[tuple[str, ...], list[str]] = {}
+    by_genes: dict[str, list[str]] = {}
     for name in perturbations:
-        by_genes.setdefault(tuple(sorted(str(name).split("+"))), []).append(str(name))
+        by_genes.setdefault(any_order(str(name)), []).append(str(name))
     return [
         f"{' and '.join(names)} are the same genes: give them one name in obs."
         for names in by_genes.values()
         if len(names) > 1
     ]
+
+
+def _other_separators(perturbations: np.ndarray, cells: Cells) -> list[str]:
+    """``A_B`` for a double would be taken for one gene that no table knows."""
+    names = sorted({str(name) for name in perturbations} - {cells.control})
+    genes = {*cells.genes, *(gene for name in names if not set(name) & set(NO_SEPARATORS) for gene in name.split("+"))}
+    return [f"obs: {problem}" for problem in misspelt_doubles(names, genes)]
 
 
 def _without_controls(used: pd.DataFrame, control: str) -> list[str]:

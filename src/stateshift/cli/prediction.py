@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="The run directory.")],
+    run: Annotated[list[Path], typer.Argument(help="The run directory; several of other seeds are averaged.")],
     cells: Annotated[Path, typer.Option(help="An h5ad file with control cells.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The h5ad file to write.")],
     perturb: Annotated[str | None, typer.Option(help="Genes: A,B,A+B, or a file with one a line.")] = None,

@@ -11,6 +11,7 @@ import pandas as pd
 
 import stateshift
 from stateshift.errors import StateshiftError
+from stateshift.evaluation.coverage import interval_coverage
 from stateshift.evaluation.inputs import genes_and_context, read_prediction, read_truth
 from stateshift.evaluation.pairing import ORACLE, Pairing, match_doubles, pair_up
 from stateshift.evaluation.scores import score_models, summarise
@@ -21,6 +22,7 @@ SCORE_COLUMNS = [
     "perturbation",
     "model",
     "route",
+    "regime",
     "n_predicted",
     "n_true",
     "pearson_delta",
@@ -28,7 +30,11 @@ SCORE_COLUMNS = [
     "mse",
     "pds_l1",
     "pds_cosine",
+    "covered",
+    "half_width",
 ]
+ADDED_COLUMNS = ("regime", "covered", "half_width")
+"""Columns that evaluations of earlier versions lack."""
 SUMMARY_COLUMNS = ["context", "model", "metric", "mean", "n", "difference", "low", "high", "pairs", "perturbations"]
 
 if TYPE_CHECKING:
@@ -42,11 +48,13 @@ class Evaluation:
     Parameters
     ----------
     scores
-        One row a (context, perturbation, model); a column a metric, and ``route``, ``n_predicted``, ``n_true``.
+        One row a (context, perturbation, model); a column a metric, and ``route``, ``regime``, ``n_predicted``,
+        ``n_true``; of the model and of the mean baseline ``covered`` and ``half_width`` of their intervals.
     summary
         One row a (context, model, metric): mean, and the model's difference to that baseline with interval.
     about
-        ``model``, ``predicted``, ``truth``, ``genes``, ``scale``, ``simulated``, ``version``.
+        ``model``, ``predicted``, ``truth``, ``genes``, ``scale``, ``simulated``, ``version``; of a prediction with
+        intervals ``intervals``: their level, and the rows of `stateshift.evaluation.interval_coverage`.
     notes
         Sentences on what was left out and why.
     official
@@ -103,11 +111,14 @@ class Evaluation:
         if absent:
             raise StateshiftError(f"{folder} is no evaluation: it has no {', '.join(absent)}.")
         official = folder / "official.csv"
-        texts = {"context": str, "perturbation": str, "model": str, "route": str}
+        texts = {"context": str, "perturbation": str, "model": str, "route": str, "regime": str}
         try:
             about = json.loads((folder / "evaluation.json").read_text())
+            scores = pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False, na_values=[""])
+            scores = scores.assign(**{name: float("nan") for name in ADDED_COLUMNS if name not in scores})
+            scores["regime"] = scores["regime"].astype(object).fillna("")
             return cls(
-                pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False, na_values=[""])[SCORE_COLUMNS],
+                scores[SCORE_COLUMNS],
                 pd.read_csv(folder / "summary.csv", dtype=texts, keep_default_na=False, na_values=[""])[
                     SUMMARY_COLUMNS
                 ],
@@ -186,6 +197,9 @@ def evaluate(
         "simulated": prediction.simulated,
         "version": stateshift.__version__,
     }
+    covered = interval_coverage(scores, prediction.model)
+    if len(covered):
+        about["intervals"] = {"level": prediction.level, "by": covered.to_dict("records")}
     table = _official(prediction, true_cells, pairing, notes) if official else None
     evaluation = Evaluation(scores, summarise(scores), about, notes, table)
     if output is not None:

@@ -36,12 +36,22 @@ class Prediction:
         Name → {(context, perturbation): effect (G,)}; empty where the file holds none.
     simulated
         Whether the file says that its cells are simulated.
+    intervals
+        ``effects``, ``half_widths`` and ``of_mean`` → {(context, perturbation): (G,)}: the centres and half-widths of
+        its intervals, and the half-widths of its mean baseline's; empty where the file gives none.
+    regimes
+        (context, perturbation) → regime; empty as above.
+    level
+        The share of effects that the intervals are to hold.
     """
 
     cells: Cells
     model: str
     baselines: dict[str, dict[tuple[str, str], np.ndarray]] = field(default_factory=dict)
     simulated: bool = False
+    intervals: dict[str, dict[tuple[str, str], np.ndarray]] = field(default_factory=dict)
+    regimes: dict[tuple[str, str], str] = field(default_factory=dict)
+    level: float = float("nan")
 
 
 def stored_cells(source: Path | str | AnnData, name: str) -> CellFile:
@@ -93,7 +103,10 @@ def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | N
     frame["route"] = obs["route"].astype(str).to_numpy() if "route" in obs.columns else ""
     model = str(about.get("model", Path(where).stem))
     cells = Cells(Expression([X]), frame, stored.genes, named.control, scale)
-    return Prediction(cells, model, _baselines(about, where, stored.genes), bool(about.get("simulated", False)))
+    simulated = bool(about.get("simulated", False))
+    return Prediction(
+        cells, model, _baselines(about, where, stored.genes), simulated, *_intervals(about, where, stored.genes)
+    )
 
 
 def read_truth(
@@ -178,6 +191,24 @@ def _baselines(about: Mapping[str, Any], where: str, genes: list[str]) -> dict[s
         # cutting or reordering an AnnData leaves its uns as it was
         found[str(name)] = dict(zip(pairs, effects[:, position]))
     return found
+
+
+def _intervals(about: Mapping[str, Any], where: str, genes: list[str]) -> tuple[dict, dict, float]:
+    """Centres and half-widths by pair, regimes by pair, and the level."""
+    stored = about.get("intervals")
+    if not stored:
+        return {}, {}, float("nan")
+    contexts, targets = (np.asarray(stored[key]).astype(str) for key in ("context", "target_gene"))
+    pairs = list(zip(contexts.tolist(), targets.tolist()))
+    stored_genes = np.asarray(stored["genes"]).astype(str).tolist()
+    position = pd.Index(stored_genes).get_indexer(genes)
+    arrays = {name: np.asarray(stored[name]) for name in ("effects", "half_widths", "of_mean")}
+    if any(a.shape != (len(pairs), len(stored_genes)) for a in arrays.values()) or (position < 0).any():
+        raise StateshiftError(
+            f'{where}: uns["stateshift"]["intervals"] does not fit its pairs and the genes of X: predict again.'
+        )
+    by_pair = {name: dict(zip(pairs, of[:, position])) for name, of in arrays.items()}
+    return by_pair, dict(zip(pairs, np.asarray(stored["regime"]).astype(str).tolist())), float(stored["level"])
 
 
 def group_means(cells: Cells, groups: pd.Series) -> tuple[list[str], np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import pandas as pd
 from stateshift.cells import Cells
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.evaluation.inputs import Prediction, group_means
-from stateshift.feature_table import genes_of
+from stateshift.genes.doubles import any_order, misspelt_doubles
 
 ORACLE = "mean of the truth (oracle)"
 SEPARATOR = "\x1f"
@@ -25,13 +25,16 @@ class Pairing:
     genes
         The G genes, in the prediction's order.
     rows
-        R rows: ``context``, ``perturbation``, ``route``, ``n_predicted``, ``n_true`` (cells).
+        R rows: ``context``, ``perturbation``, ``route``, ``regime``, ``n_predicted``, ``n_true`` (cells).
     true
         (R, G): mean of the true perturbed cells minus mean of the context's true controls, log1p.
     models
         Name → effects (R, G); the prediction first, then the baselines.
     notes
         Sentences on what was left out and why.
+    intervals
+        Name of the prediction and of its mean baseline → centres and half-widths of their intervals, (R, G) each, NaN
+        where there is none; empty where the prediction gives no intervals.
     """
 
     genes: list[str]
@@ -39,6 +42,7 @@ class Pairing:
     true: np.ndarray
     models: dict[str, np.ndarray]
     notes: list[str] = field(default_factory=list)
+    intervals: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 def match_doubles(prediction: Prediction, truth: Cells) -> tuple[Prediction, Cells, list[str]]:
@@ -52,32 +56,45 @@ def match_doubles(prediction: Prediction, truth: Cells) -> tuple[Prediction, Cel
     tuple
         The prediction, the truth, and a sentence where names were matched.
     """
+    _refuse_misspelt(prediction, truth)
     names: dict[str, str] = {}
     other: dict[str, str] = {}
     for cells in (prediction.cells, truth):
         for label in sorted(set(cells.obs["perturbation"]) - {cells.control}):
-            name = names.setdefault(_in_order(label), label)
+            name = names.setdefault(any_order(label), label)
             if name != label:
                 other[label] = name
     if not other:
         return prediction, truth, []
-    baselines = {}
-    for model, effects in prediction.baselines.items():
-        gathered: dict[tuple[str, str], list[np.ndarray]] = {}
-        for (context, label), effect in effects.items():
-            gathered.setdefault((context, other.get(label, label)), []).append(effect)
-        baselines[model] = {pair: np.mean(found, axis=0) for pair, found in gathered.items()}
     said = some([f"`{label}` is `{name}`" for label, name in other.items()], 4)
     return (
-        replace(prediction, cells=_renamed(prediction.cells, other), baselines=baselines),
+        replace(
+            prediction,
+            cells=_renamed(prediction.cells, other),
+            baselines={model: _pooled(effects, other) for model, effects in prediction.baselines.items()},
+            intervals={name: _pooled(of, other) for name, of in prediction.intervals.items()},
+            regimes={(c, other.get(label, label)): regime for (c, label), regime in prediction.regimes.items()},
+        ),
         _renamed(truth, other),
         [f"Doubles are matched whatever the order of their genes: {said}."],
     )
 
 
-def _in_order(label: str) -> str:
-    genes = genes_of(label)
-    return "+".join(sorted(genes)) if len(genes) > 1 else label
+def _refuse_misspelt(prediction: Prediction, truth: Cells) -> None:
+    """A double of the truth that is written ``A_B`` would count as not predicted."""
+    labels = set(truth.obs["perturbation"]) - {truth.control}
+    predicted = {gene for label in prediction.cells.obs["perturbation"].unique() for gene in label.split("+")}
+    problems = misspelt_doubles(sorted(labels - predicted), {*prediction.cells.genes, *predicted})
+    if problems:
+        raise InputProblems("obs of the truth", problems)
+
+
+def _pooled(of_pair: dict[tuple[str, str], np.ndarray], names: dict[str, str]) -> dict[tuple[str, str], np.ndarray]:
+    """Arrays of pairs under other names, averaged where two names become one."""
+    gathered: dict[tuple[str, str], list[np.ndarray]] = {}
+    for (context, label), values in of_pair.items():
+        gathered.setdefault((context, names.get(label, label)), []).append(values)
+    return {pair: np.mean(found, axis=0) for pair, found in gathered.items()}
 
 
 def _renamed(cells: Cells, names: dict[str, str]) -> Cells:
@@ -110,6 +127,7 @@ def pair_up(prediction: Prediction, truth: Cells, where: str = "the truth") -> P
     pairs = _shared_pairs(predicted_means, true_means, true_controls, truth, where, notes)
     rows = pd.DataFrame(pairs, columns=["context", "perturbation"])
     rows["route"] = _routes(prediction.cells, pairs)
+    rows["regime"] = [prediction.regimes.get(pair, "") for pair in pairs]
     rows["n_predicted"] = [predicted_means[pair][1] for pair in pairs]
     rows["n_true"] = [true_means[pair][1] for pair in pairs]
     control = np.stack([true_controls[context] for context, _ in pairs])
@@ -118,7 +136,24 @@ def pair_up(prediction: Prediction, truth: Cells, where: str = "the truth") -> P
     offsets = _control_offsets(rows["context"], predicted_controls, true_controls, notes)
     for name, effects in _baseline_effects(prediction, rows, true).items():
         models[_other_name(name, prediction.model)] = effects if name == ORACLE else effects + offsets
-    return Pairing(list(prediction.cells.genes), rows, true, models, notes)
+    return Pairing(
+        list(prediction.cells.genes), rows, true, models, notes, _intervals(prediction, pairs, models, offsets)
+    )
+
+
+def _intervals(
+    prediction: Prediction, pairs: list[tuple[str, str]], models: dict[str, np.ndarray], offsets: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By model; a prediction's centres are its stored effects: the cells' mean varies with the controls that were drawn."""
+    if not prediction.intervals:
+        return {}
+    absent = np.full(offsets.shape[1], np.nan)
+    stored = {name: np.stack([of.get(pair, absent) for pair in pairs]) for name, of in prediction.intervals.items()}
+    found = {prediction.model: (stored["effects"] + offsets, stored["half_widths"])}
+    mean = _other_name("mean", prediction.model)
+    if mean in models:
+        found[mean] = (models[mean], stored["of_mean"])
+    return found
 
 
 def _same_scale(prediction: Prediction, truth: Cells, where: str) -> None:

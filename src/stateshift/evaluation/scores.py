@@ -37,7 +37,8 @@ def score_models(pairing: Pairing) -> pd.DataFrame:
 
     A model that predicts no change at all has no direction: its Pearson delta counts as 0, so that a
     model can't gain by leaving perturbations unpredicted. Perturbations are told apart (PDS) within their
-    context, the columns of their own target genes left out.
+    context, the columns of their own target genes left out. Where a model gives intervals, ``covered`` is the share of
+    the true effects that lie in them and ``half_width`` their mean half-width over genes.
     """
     column = {gene: i for i, gene in enumerate(pairing.genes)}
     targets = [[column[g] for g in genes_of(p) if g in column] for p in pairing.rows["perturbation"]]
@@ -56,8 +57,23 @@ def score_models(pairing: Pairing) -> pd.DataFrame:
                 left_out = [targets[i] for i in rows]
                 values[rows] = discrimination(effects[rows], pairing.true[rows], distance, left_out)
             table[metric] = values
+        table["covered"], table["half_width"] = _covered(pairing, name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
+
+
+def _covered(pairing: Pairing, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pair the share of genes whose true effect lies in the model's interval, and the mean half-width."""
+    R = len(pairing.rows)
+    share, width = np.full(R, np.nan), np.full(R, np.nan)
+    if name in pairing.intervals:
+        centre, half = pairing.intervals[name]
+        known = np.isfinite(half)
+        n, given = known.sum(axis=1), known.any(axis=1)
+        inside = (np.abs(centre - pairing.true) <= half + 1e-9) & known
+        share[given] = inside.sum(axis=1)[given] / n[given]
+        width[given] = np.where(known, half, 0).sum(axis=1)[given] / n[given]
+    return share, width
 
 
 def summarise(scores: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

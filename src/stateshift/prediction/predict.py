@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,22 @@ from stateshift import __version__
 from stateshift.cells import Cells, EffectTable
 from stateshift.effects import BASELINES, EFFECT_MODELS, NEED_FEATURES, EffectModel, fit_effect_models
 from stateshift.errors import StateshiftError, suggestion
-from stateshift.feature_table import genes_of
+from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
 from stateshift.prediction.cells import read_population
-from stateshift.prediction.contract import assemble
+from stateshift.prediction.contract import add_intervals, assemble
+from stateshift.prediction.ensemble import Averaged, refuse_other_runs
+from stateshift.prediction.intervals import Calibrator, find_intervals, stored_validation, widened_by_few_controls
 from stateshift.prediction.network import Predicted, by_transition, modelled_by, refuse_unmodelled, shifted
-from stateshift.prediction.requests import make_requests, read_perturbations, requested_pairs, split_pairs
+from stateshift.prediction.requests import (
+    as_trained,
+    make_requests,
+    read_perturbations,
+    refuse_misspelt,
+    requested_pairs,
+    split_pairs,
+)
+from stateshift.prediction.support import find_support
 from stateshift.prediction.vectors import apply_policy, find_embedder, find_vectors
 from stateshift.progress import track
 from stateshift.run import RunDirectory
@@ -34,7 +45,7 @@ MODELS = ("transition", *(name for name in EFFECT_MODELS if name != "control"))
 
 
 def predict(
-    run: str | Path,
+    run: str | Path | Sequence[str | Path],
     *,
     cells: str | Path,
     perturb: str | Path | Sequence[str] | None = None,
@@ -61,12 +72,12 @@ def predict(
     ----------
     run
         A run directory; or one of arc-state's, or its checkpoint, which hold no effects of their training cells
-        and so give no baselines.
+        and so give no baselines. Several runs of one training with other seeds are an ensemble: their cells are averaged.
     cells
         An h5ad file with control cells; perturbed cells in it are not looked at. Its columns go by the
         experiment's ``[columns]`` or by convention.
     perturb
-        Perturbations: a file, a comma list or a sequence; ``A+B`` is a double.
+        Perturbations: a file, a comma list or a sequence; ``A+B`` is a double, in any order of its genes.
     output
         The h5ad file to write.
     split
@@ -98,14 +109,14 @@ def predict(
     Path
         `output`: an AnnData by the prediction contract (``docs/contracts.md``). It reads ``X``, the columns
         of ``obs``, and ``obsm`` where the run was trained on an array there; it writes obs ``target_gene``,
-        ``context``, ``is_control``, ``route``, ``n_sources``, ``interval``, var ``modelled_by`` and
-        ``uns["stateshift"]``.
+        ``context``, ``is_control``, ``route``, ``regime``, ``n_sources``, ``nearest``, ``nearest_gene``, ``interval``,
+        var ``modelled_by`` and ``uns["stateshift"]``.
 
     Raises
     ------
     StateshiftError
         Unknown model, context or gene; genes of the run absent from the cells; no control cells; a
-        prediction equal to its controls.
+        prediction equal to its controls; runs that are no ensemble.
     """
     output = Path(output)
     if output.suffix != ".h5ad":
@@ -126,22 +137,27 @@ def predict(
 
     from stateshift.transition.arc_run import opened_run
 
-    with opened_run(run) as directory:
+    runs = [run] if isinstance(run, str | Path) else list(run)
+    with contextlib.ExitStack() as opened:
+        members = [opened.enter_context(opened_run(one)) for one in runs]
         adata = _predict(
-            directory, cells, perturb, split, contexts, model, features, fasta, checkpoint, missing, n_cells, columns, seed
+            members, cells, perturb, split, contexts, model, features, fasta, checkpoint, missing, n_cells, columns, seed
         )  # fmt: skip
     about = adata.uns["stateshift"]
-    about["run"] = os.path.basename(os.path.abspath(run))
+    names = [os.path.basename(os.path.abspath(one)) for one in runs]
+    about["run"] = names[0]
+    if len(runs) > 1:
+        about["ensemble"]["runs"] = np.array(names, dtype=object)
     with written_beside(output, overwrite) as part:
-        effects = about.get("baselines", {}).get("effects", {})
-        reserve_room(part, h5ad_bytes(adata.X) + sum(e.nbytes for e in effects.values()))
+        dense = [*about.get("baselines", {}).get("effects", {}).values(), *about.get("intervals", {}).values()]
+        reserve_room(part, h5ad_bytes(adata.X) + sum(a.nbytes for a in dense if isinstance(a, np.ndarray)))
         adata.write_h5ad(part)
     logger.info("%s: %d cells, %d predicted", output, adata.n_obs, (~adata.obs["is_control"]).sum())
     return output
 
 
 def _predict(
-    directory: RunDirectory,
+    members: list[RunDirectory],
     cells: str | Path,
     perturb: str | Path | Sequence[str] | None,
     split: str | None,
@@ -158,6 +174,13 @@ def _predict(
     """The prediction, by `predict`'s parameters."""
     from stateshift.transition.checkpoint import config_of
 
+    directory = members[0]
+    if len(members) > 1:
+        if model != "transition":
+            raise StateshiftError(
+                f"--model {model} is fitted on the effects of one run: name one run, not {len(members)}."
+            )
+        refuse_other_runs(members)
     if directory.imported_from and (model != "transition" or missing == "fallback"):
         raise StateshiftError(
             f"The run comes from {directory.imported_from} and holds no effects of its training cells, which "
@@ -169,7 +192,10 @@ def _predict(
     if split is not None:
         pairs = split_pairs(directory.splits(), split, contexts)
     else:
-        pairs = requested_pairs(population, read_perturbations(perturb), contexts, str(cells))
+        asked = read_perturbations(perturb)
+        refuse_misspelt(perturb, asked, _known_genes(directory, output))
+        trained = [p for of in directory.splits().values() for by_context in of.values() for p in by_context]
+        pairs = requested_pairs(population, as_trained(asked, trained), contexts, str(cells))
     embedder = find_embedder(directory, fasta, checkpoint)
     table, unknown = find_vectors(directory, features, pairs, embedder)
     if unknown:
@@ -189,8 +215,10 @@ def _predict(
         names = [*BASELINES, *({model} - {"transition", *BASELINES})]
         effect_models = fit_effect_models(train, table, names, seed=seed)
         effects = _baseline_effects(effect_models, pairs, fallback, output)
+    support = find_support(pairs, train, table, fallback)
     if model == "transition":
-        predicted = by_transition(directory, population, requests, table, fallback, effects, seed, embedder)
+        streams = [by_transition(m, population, requests, table, fallback, effects, seed, embedder) for m in members]
+        predicted = streams[0] if len(members) == 1 else Averaged(streams)
         routes = ["fallback" if r.perturbation in fallback else "neural" for r in requests]
     else:
         moved = (Predicted(shifted(population, r, effect)) for r, effect in zip(requests, effects[model]))
@@ -199,7 +227,7 @@ def _predict(
             "fallback" if r.perturbation in fallback else effect_models[model].routes([r.perturbation], [r.context])[0]
             for r in requests
         ]
-    adata = assemble(population, requests, predicted, routes, train)
+    adata, made = assemble(population, requests, predicted, routes, support)
     adata.var["modelled_by"] = pd.Categorical(by)
     about = {
         "scale": output.scale,
@@ -218,7 +246,22 @@ def _predict(
     if population.simulated:
         about["simulated"] = True
     adata.uns["stateshift"] = about
+    if len(members) > 1:
+        about["ensemble"] = {"spread": predicted.spread}
+    if train is not None:
+        backbone = model if model != "transition" else "stack" if "stack" in effect_models else "ridge"
+        validation, apart = stored_validation(members, output.genes) if model == "transition" else (None, None)
+        calibrator = Calibrator(effect_models, train, table, seed, validation, apart)
+        spread = predicted.spread.mean(axis=1) if len(members) > 1 else None
+        intervals = find_intervals(calibrator, backbone, pairs, routes, support, spread)
+        widened_by_few_controls(intervals, output, pairs, train)
+        add_intervals(adata, pairs, support, made, intervals, output.genes)
     return adata
+
+
+def _known_genes(run: RunDirectory, cells: Cells) -> set[str]:
+    """Genes that the run has vectors of or the cells measure."""
+    return {*FeatureTable.load(run.features_file).genes, *cells.genes}
 
 
 def _baseline_effects(

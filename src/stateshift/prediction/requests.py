@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from stateshift.cells import Cells
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.feature_table import genes_of
 from stateshift.genes import read_names
+from stateshift.genes.doubles import as_spelt, misspelt_doubles
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,33 @@ def read_perturbations(perturb: str | Path | Sequence[str]) -> list[str]:
     if not names:
         raise StateshiftError(f"{perturb} names no perturbation.")
     return list(dict.fromkeys("+".join(genes_of(name)) for name in names))
+
+
+def as_trained(perturbations: Sequence[str], trained: Iterable[str]) -> list[str]:
+    """Each perturbation by the name that a run knows it by: ``B+A`` is its ``A+B``, and named twice counts once."""
+    spelt = as_spelt(perturbations, trained)
+    renamed = [f"`{asked}` is the run's `{name}`" for asked, name in zip(perturbations, spelt) if asked != name]
+    if renamed:
+        logger.info("doubles are the same in any order: %s", some(renamed, 4))
+    return list(dict.fromkeys(as_spelt(spelt, reversed(spelt))))
+
+
+def refuse_misspelt(perturb: str | Path | Sequence[str], perturbations: Sequence[str], genes: Collection[str]) -> None:
+    """Refuse ``A_B``, ``A;B`` and, as a line of a file, ``A,B``, where both halves are known genes and the whole isn't.
+
+    Raises
+    ------
+    InputProblems
+        Each such name, with its right form.
+    """
+    problems = misspelt_doubles(perturbations, genes)
+    if isinstance(perturb, Path) or (isinstance(perturb, str) and _is_file(perturb)):
+        lines = Path(perturb).read_text(encoding="utf-8-sig").splitlines()
+        # a line of symbols alone; of a table with more columns the first is the list
+        with_commas = [line for line in map(str.strip, lines) if line.count(",") == 1]
+        problems += misspelt_doubles(with_commas, genes)
+    if problems:
+        raise InputProblems(str(perturb) if isinstance(perturb, str | Path) else "--perturb", problems)
 
 
 def make_requests(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,9 @@ from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.models import EFFECT_MODELS, EffectModel
 from stateshift.effects.stack import HeldOut
 from stateshift.effects.stack.folds import regime_folds
+from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
+from stateshift.files import written_beside
 from stateshift.progress import track
 
 CHOSEN = ("alpha", "k")
@@ -60,3 +65,25 @@ def hold_out(
         start += len(held)
     names = [train.perturbations[i] for i in rows], [train.contexts[i] for i in rows]
     return HeldOut(*names, train.effects[rows], predicted)
+
+
+def save_held_out(held: HeldOut, genes: Sequence[str], path: str | Path) -> None:
+    """Write one ``.npz`` of plain arrays (no pickle)."""
+    names = {"perturbations": held.perturbations, "contexts": held.contexts, "genes": list(genes)}
+    with written_beside(path, overwrite=True) as part, open(part, "wb") as handle:
+        np.savez_compressed(
+            handle,
+            true=held.true.astype(np.float32),
+            predicted=held.predicted.astype(np.float32),
+            **{key: np.array(value, dtype=str) for key, value in names.items()},
+        )
+
+
+def load_held_out(path: str | Path) -> tuple[HeldOut, list[str]]:
+    """Read what `save_held_out` wrote, and its genes; a StateshiftError where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            names = stored["perturbations"].tolist(), stored["contexts"].tolist()
+            return HeldOut(*names, stored["true"], stored["predicted"]), stored["genes"].tolist()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise StateshiftError(f"{path} is damaged: {error}. Copy the run anew, or train again.") from error

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 from stateshift.errors import some
+from stateshift.evaluation.coverage import HEADER as COVERAGE_HEADER
+from stateshift.evaluation.coverage import coverage_rows, interval_sentences
 from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.pairing import ORACLE
 from stateshift.evaluation.report import page
-from stateshift.evaluation.report.figures import against_baseline, by_perturbation, model_means
+from stateshift.evaluation.report.figures import against_baseline, by_perturbation, intervals, model_means
 from stateshift.evaluation.scores import ALL, METRICS
 from stateshift.evaluation.tables import (
     FEW,
@@ -42,7 +44,10 @@ def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
             }
         )
     )
-    lines += [page.heading("What it beats, and what it does not", 3), page.listing(sentences(evaluation))]
+    lines += [
+        page.heading("What it beats, and what it does not", 3),
+        page.listing(sentences(evaluation)),
+    ]
     lines.append(page.paragraph(_harm(evaluation)))
     lines += [page.heading("All models", 3), _models_table(evaluation, ALL)]
     lines.append(
@@ -58,6 +63,7 @@ def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
         for context in contexts:
             lines += [page.heading(context, 3), _models_table(evaluation, context)]
     lines += _by_perturbation(evaluation)
+    lines += _intervals(evaluation)
     if evaluation.official is not None:
         lines += _official(evaluation)
     if evaluation.notes:
@@ -119,6 +125,21 @@ def _by_perturbation(evaluation: Evaluation) -> list[str]:
     ending = f" {left_out} with smaller differences are not drawn; scores.csv holds them." if left_out else ""
     lines.append(page.figure(svg, f"Pearson delta of {evaluation.model} and {baseline}.{ending}"))
     return lines
+
+
+def _intervals(evaluation: Evaluation) -> list[str]:
+    if "intervals" not in evaluation.about:
+        return []
+    level = evaluation.about["intervals"]["level"]
+    return [
+        page.heading(f"{level:.0%} intervals", 3),
+        page.listing(interval_sentences(evaluation)),
+        page.table(COVERAGE_HEADER, coverage_rows(evaluation)),
+        page.figure(
+            intervals(evaluation),
+            f"Left: the share of true effects inside, beside the {level:.0%} that are aimed at (line). Right: mean half-widths.",
+        ),
+    ]
 
 
 def _official(evaluation: Evaluation) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from stateshift.evaluation.coverage import interval_coverage
 from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.scores import ALL, METRICS
 from stateshift.evaluation.tables import ORDER, ranked_models
@@ -101,6 +102,26 @@ def by_perturbation(evaluation: Evaluation, baseline: str, metric: str) -> tuple
     axes.set_xlabel(METRICS[metric].label)
     axes.legend(frameon=False, labelcolor=INK, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     return _svg(figure, f"{METRICS[metric].label} by perturbation, {evaluation.model} and {baseline}"), left_out
+
+
+def intervals(evaluation: Evaluation) -> str:
+    """Coverage and mean half-width by regime and route, the model's and the mean baseline's side by side."""
+    rows = interval_coverage(evaluation.scores, evaluation.model)[::-1]
+    level = evaluation.about["intervals"]["level"]
+    figure, (covered, width) = _figure(8.4, 0.9 + 0.42 * len(rows), columns=2)
+    at = np.arange(len(rows))
+    for axes, name in ((covered, "covered"), (width, "half_width")):
+        axes.barh(at + 0.19, rows[name], color=ACCENT, height=0.36, label=evaluation.model)
+        axes.barh(at - 0.19, rows[f"mean_{name}"], color=OTHER, height=0.36, label="mean")
+    labels = [f"{r.regime} · {r.route}" if r.route and r.route != r.regime else r.regime for r in rows.itertuples()]
+    covered.set_yticks(at, labels)
+    width.set_yticks(at, [""] * len(rows))
+    covered.axvline(level, color=INK, linewidth=0.8, linestyle="--")
+    covered.set_xlim(0, 1)
+    covered.set_title("covered", fontsize=9, color=INK)
+    width.set_title("half-width", fontsize=9, color=INK)
+    width.legend(frameon=False, labelcolor=INK, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.12), ncols=2)
+    return _svg(figure, f"Coverage and half-widths of the {level:.0%} intervals of {evaluation.model}")
 
 
 def _side_by_side(evaluation: Evaluation, baseline: str, metric: str) -> pd.DataFrame:

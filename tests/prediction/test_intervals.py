@@ -1,0 +1,194 @@
+import anndata as ad
+import numpy as np
+import pytest
+
+from stateshift.cells import EffectTable
+from stateshift.effects import HeldOut, fit_effect_models
+from stateshift.feature_table import FeatureTable
+from stateshift.prediction import predict
+from stateshift.prediction.intervals import Calibrator, find_intervals, stored_validation
+from stateshift.prediction.support import find_support
+
+G = 30
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Sixty targets in three contexts, half of each effect from eight features, and their feature table."""
+    rng = np.random.default_rng(0)
+    targets = [f"T{i}" for i in range(60)]
+    features = FeatureTable(targets, rng.standard_normal((60, 8)).astype(np.float32))
+    told = features.vectors @ rng.standard_normal((8, G)) / np.sqrt(8)
+    effects, pairs = [], []
+    for c, context in enumerate("abc"):
+        for i, target in enumerate(targets):
+            own = np.random.default_rng(i).standard_normal(G)
+            effects.append(0.3 * c + told[i] + 0.5 * own + 0.3 * rng.standard_normal(G))
+            pairs.append((target, context))
+    perturbations, contexts = zip(*pairs)
+    error = np.full((180, G), 0.3, dtype=np.float32)
+    table = EffectTable(
+        [f"g{i}" for i in range(G)], list(perturbations), list(contexts), np.array(effects, np.float32), np.full(180, 40),
+        {}, standard_error=error, n_controls=np.full(180, 200),
+    )  # fmt: skip
+    return table, features
+
+
+def intervals_of(made, name, pairs, train_rows, validation=None, routes=None):
+    table, features = made
+    train = table.rows(train_rows)
+    models = fit_effect_models(train, features, ["mean", name])
+    support = find_support(pairs, train, features, set())
+    routes = routes or models[name].routes([p for _, p in pairs], [c for c, _ in pairs])
+    calibrator = Calibrator(models, train, features, 0, validation)
+    return find_intervals(calibrator, name, pairs, routes, support), models[name], support
+
+
+def test_new_targets_are_covered_and_a_model_that_knows_more_is_narrower(made):
+    table, _ = made
+    new = np.array([int(p[1:]) >= 45 for p in table.perturbations])
+    pairs = [(c, p) for p, c, out in zip(table.perturbations, table.contexts, new) if out]
+    found, model, support = intervals_of(made, "ridge", pairs, ~new)
+    assert set(support.regimes) == {"T"}
+    missed = np.abs(model.predict([p for _, p in pairs], [c for c, _ in pairs]) - table.effects[new])
+    assert 0.86 < (missed <= found.half_widths).mean() < 0.94
+    assert found.half_widths.mean() < 0.8 * found.of_mean.mean()
+    assert found.calibration["T"]["by"] == "held-out training rows of ridge"
+    assert (found.calibration["T"]["units"], found.calibration["T"]["rows"]) == (45, 135)
+
+
+def test_each_regime_has_its_own_widths(made):
+    table, _ = made
+    train = np.array([int(p[1:]) < 45 and c != "c" for p, c in zip(table.perturbations, table.contexts)])
+    pairs = [("a", "T50"), ("c", "T3"), ("c", "T50")]
+    found, _, support = intervals_of(made, "additive", pairs, train)
+    assert support.regimes == ["T", "C", "J"]
+    of_new_target, of_new_context, of_both = found.half_widths.mean(axis=1)
+    assert of_new_context < 0.7 * of_new_target
+    assert of_both > of_new_context
+    assert set(found.calibration) == {"T", "C", "J"}
+
+
+def test_one_context_borrows_for_what_it_cannot_imitate(made, caplog):
+    table, _ = made
+    one = np.array([c == "a" for c in table.contexts])
+    caplog.set_level("INFO")
+    found, _, _ = intervals_of(made, "ridge", [("b", "T3")], one)
+    assert found.calibration["C"]["regime"] == "T"
+    assert np.isfinite(found.half_widths).all()
+    assert "in the manner of T" in caplog.text
+
+
+def test_one_training_target_gives_no_interval_and_says_so(made, caplog):
+    table, _ = made
+    one = np.array([c == "a" and p == "T1" for c, p in zip(table.contexts, table.perturbations)])
+    found, _, _ = intervals_of(made, "additive", [("a", "T3")], one)
+    assert np.isnan(found.half_widths).all()
+    assert "no interval can be given in regime T" in caplog.text
+
+
+def test_a_measured_pair_has_the_interval_of_another_measurement(made):
+    table, _ = made
+    found, _, _ = intervals_of(made, "stack", [("a", "T3")], np.array([int(p[1:]) < 5 for p in table.perturbations]))
+    np.testing.assert_allclose(found.half_widths[0], 1.645 * np.sqrt(2) * 0.3, rtol=1e-5)
+
+
+def test_a_network_is_calibrated_on_validation_targets_where_they_are_enough(made):
+    table, _ = made
+    new = np.array([int(p[1:]) >= 35 for p in table.perturbations])
+    names = [p for p, n in zip(table.perturbations, new) if n], [c for c, n in zip(table.contexts, new) if n]
+    good = HeldOut(*names, table.effects[new], table.effects[new] + 0.05)
+    pairs = [("a", "T59")]
+    by_validation, _, _ = intervals_of(made, "ridge", pairs, ~new, good, ["neural"])
+    assert by_validation.calibration["T"] | {"quantile": 0} == {
+        "by": "validation pairs", "regime": "T", "rows": 75, "units": 25, "pair_part": "", "quantile": 0,
+    }  # fmt: skip
+    np.testing.assert_allclose(by_validation.half_widths, 0.05, rtol=0.05)
+    few = HeldOut(names[0][:9], names[1][:9], good.true[:9], good.predicted[:9])
+    by_start, _, _ = intervals_of(made, "ridge", pairs, ~new, few, ["neural"])
+    alone, _, _ = intervals_of(made, "ridge", pairs, ~new)
+    assert by_start.calibration["T"]["by"] == "held-out training rows of ridge"
+    np.testing.assert_array_equal(by_start.half_widths, alone.half_widths)
+
+
+def test_a_fallback_has_the_intervals_of_the_mean(made):
+    table, _ = made
+    train = np.array([int(p[1:]) < 45 for p in table.perturbations])
+    found, _, _ = intervals_of(made, "ridge", [("a", "T50")], train, routes=["fallback"])
+    np.testing.assert_array_equal(found.half_widths, found.of_mean)
+
+
+@pytest.fixture
+def predicted(screen, tmp_path):
+    from stateshift.training import train
+
+    fast = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8"]
+    fast += ["training.max_steps=4", "training.val_every=2"]
+    run = train(screen.toml, fast, pert_features=screen.table, output_dir=screen.folder, name="run")
+
+    def asked(**kwargs):
+        arguments = {"cells": screen.cells, "output": tmp_path / "p.h5ad", "overwrite": True, **kwargs}
+        return ad.read_h5ad(predict(run, **arguments))
+
+    return asked
+
+
+def test_a_prediction_carries_effects_half_widths_and_their_mean(predicted):
+    adata = predicted(perturb=["G4", "G1"], n_cells=12)
+    told = adata.uns["stateshift"]["intervals"]
+    assert told["level"] == 0.9
+    assert told["half_widths"].shape == told["of_mean"].shape == (6, 20)
+    assert told["half_widths"].dtype == np.float32
+    pairs = list(zip(told["context"], told["target_gene"]))
+    assert dict(zip(pairs, told["regime"])) == {
+        ("A549", "G4"): "measured", ("A549", "G1"): "measured", ("K562", "G1"): "measured", ("K562", "G4"): "C",
+        ("T98G", "G4"): "C", ("T98G", "G1"): "C",
+    }  # fmt: skip
+    for i, (context, target) in enumerate(pairs):
+        cells = adata[(adata.obs.context == context) & (adata.obs.target_gene == target)]
+        np.testing.assert_allclose(cells.obs["interval"], told["half_widths"][i].mean(), rtol=1e-5)
+        assert set(cells.obs["regime"]) == {told["regime"][i]}
+        starts = [name.split(":")[1] for name in cells.obs_names]
+        moved = cells.X.toarray().mean(axis=0) - adata[starts].X.toarray().mean(axis=0)
+        np.testing.assert_allclose(told["effects"][i], moved, atol=1e-5)
+    assert adata.obs.loc[adata.obs.is_control, "interval"].isna().all()
+
+
+def test_twelve_control_cells_work_and_widen_the_interval(predicted, screen, cell_maker, caplog):
+    whole = predicted(perturb=["G4"], contexts=["T98G"])
+    cells = ad.read_h5ad(screen.cells)
+    controls = np.flatnonzero((cells.obs.cell_type == "T98G") & (cells.obs.target_gene == "non-targeting"))
+    few = np.ones(cells.n_obs, dtype=bool)
+    few[controls[12:]] = False
+    cells[few].write_h5ad(screen.folder / "few.h5ad")
+    twelve = predicted(perturb=["G4"], contexts=["T98G"], cells=screen.folder / "few.h5ad")
+    assert (~twelve.obs.is_control).sum() == 12
+    assert "T98G has 12 control cells: no more are predicted" in caplog.text
+    variance = cells[controls[:12]].X.toarray().var(axis=0, ddof=1)
+    before, after = (a.uns["stateshift"]["intervals"]["half_widths"][0] for a in (whole, twelve))
+    np.testing.assert_allclose(after**2 - before**2, 1.645**2 * variance * (1 / 12 - 1 / 24), rtol=1e-3, atol=1e-6)
+
+
+def test_validation_of_other_genes_is_not_used(tmp_path):
+    from stateshift.effects.conformal import save_held_out
+    from stateshift.run import RunDirectory
+
+    run = RunDirectory(tmp_path)
+    assert stored_validation([run], ["g"]) == (None, None)
+    save_held_out(HeldOut(["A"], ["c"], np.ones((1, 1)), np.zeros((1, 1))), ["g"], run.validation_file)
+    held, apart = stored_validation([run], ["g"])
+    assert (held.perturbations, held.true.tolist(), apart) == (["A"], [[1.0]], None)
+    assert stored_validation([run], ["h"]) == (None, None)
+
+
+def test_members_of_an_ensemble_are_averaged_and_their_distance_known(tmp_path):
+    from stateshift.effects.conformal import save_held_out
+    from stateshift.run import RunDirectory
+
+    runs = [RunDirectory(tmp_path / name) for name in "ab"]
+    for run, value in zip(runs, (1.0, 3.0)):
+        run.path.mkdir()
+        save_held_out(HeldOut(["A"], ["c"], np.ones((1, 1)), np.full((1, 1), value)), ["g"], run.validation_file)
+    held, apart = stored_validation(runs, ["g"])
+    assert held.predicted.tolist() == [[2.0]]
+    np.testing.assert_allclose(apart, np.sqrt(2))
