@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stateshift.cells import Experiment, read_all, seen_elsewhere, split_counts
+from stateshift.cells.checks.inspection import leaks_into
 from stateshift.cells.experiment import parse_experiment
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
@@ -109,6 +110,8 @@ def train(
     for sentence in seen_elsewhere(read, cells, split):
         logger.info("%s", sentence)
     data = prepare(read, cells, split, pert_features=pert_features, missing=missing, **_kept_back(config))
+    for sentence in leaks_into(data.features, read, split_counts(cells, split)):
+        logger.warning("%s", sentence)
     config |= {"name": name, "output_dir": ".", "scale": cells.scale}
     if cells.every_gene is not None:
         config["every_gene_scale"] = cells.every_gene.scale
