@@ -30,6 +30,19 @@ def test_memory_is_that_of_the_matrix_the_table_and_the_model(found):
     assert not run_needs(found, compose_config([*SMALL, "data.memory_gb=0"])).in_memory
 
 
+def test_layers_of_ESM2_that_are_trained_count_as_they_are(found):
+    from stateshift.proteins.esm2.last_layers import LastLayers
+
+    plain, unfrozen = (
+        run_needs(found, compose_config(["model=esm_state", *SMALL, f"model.unfreeze_esm_layers={n}"])) for n in (0, 2)
+    )
+    assert plain.step_seconds is not None
+    own = sum(p.numel() for p in LastLayers(2, 6, 1).parameters())
+    assert 0.8 * own < unfrozen.n_parameters - plain.n_parameters < own
+    assert unfrozen.step_bytes - plain.step_bytes == 8 * 500 * (2 * 16 + 1) * 6 * 4
+    assert unfrozen.step_seconds is None
+
+
 def test_a_step_keeps_more_the_more_cells_a_batch_holds(found):
     few, many = (run_needs(found, compose_config([*SMALL, f"data.batch_size={b}"])).step_bytes for b in (4, 8))
     assert few > 2 * 4 * 8 * 20 * 4

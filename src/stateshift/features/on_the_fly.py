@@ -79,14 +79,11 @@ class GeneEmbedder:
         """
         missing = self.find(genes)
         found = {gene: self.sequences[gene] for gene in genes if gene not in missing}
+        if not found:
+            return FeatureTable([], np.zeros((0, 0), np.float32)), missing
         computed = self._cache.ensure(found.values())
-        if found:
-            logger.info(
-                "%s embedded by %s from %s, %d of them just now",
-                some(found), self.model, "their proteins" if self.fasta is None else self.fasta.name, computed,
-            )  # fmt: skip
-        vectors = np.array([self._cache[sequence] for sequence in found.values()], dtype=np.float32)
-        return FeatureTable(list(found), vectors.reshape(len(found), -1)), missing
+        logger.info("%s embedded by %s, %d of %d just now", some(found), self.model, computed, len(found))
+        return FeatureTable(list(found), np.stack([self._cache[text] for text in found.values()])), missing
 
     def find(self, genes: Sequence[str]) -> dict[str, str]:
         """Add the proteins of genes to `sequences`; gene → why not, for those that have none.

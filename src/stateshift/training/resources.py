@@ -12,12 +12,16 @@ import pandas as pd
 from stateshift.cells import ExperimentCheck
 from stateshift.cells.loading import GIGABYTE
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
+from stateshift.feature_table import FeatureTable
 from stateshift.training.held_back import KEPT_BACK
 
 MEASURED = {"cpu": 2e10, "cuda": 2e12}
 """Most operations of a step that is tried out, by device: under a second or two."""
 BYTES_A_PARAMETER = 16
 """Weight, gradient and Adam's two moments, float32."""
+
+ROWS_A_LAYER, TYPICAL_PROTEIN = 16, 500
+"""What a trained layer of ESM2 keeps for the backward pass, in rows of its width a residue; residues of a protein."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,13 @@ class RunNeeds:
     n_parameters, model_bytes
         Trained parameters; their weights, gradients and Adam's moments.
     step_bytes
-        Of a batch and of what the model keeps of it for the backward pass.
+        Of a batch and of what the model keeps of it for the backward pass; with unfrozen layers of ESM2, of a
+        protein of typical length in every set.
     n_sets, batches_an_epoch, max_steps
         Training sets and batches until every training cell was served, and the steps that are configured.
     step_seconds
-        Measured on this machine with made-up cells, reading left out; None where a step is too large to be tried.
+        Measured on this machine with made-up cells, reading left out; None where a step is too large to be tried,
+        or trains layers of ESM2.
     device
         That it was measured on.
     """
@@ -83,8 +89,11 @@ def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
         return needs
     n_vectors, width = table
     n_parameters, step_bytes, operations = _step(config, found, width, batch_size, "meta")[:3]
-    seconds = None
-    if operations * 2 / batch_size <= MEASURED[device]:
+    seconds, unfrozen = None, config["model"].get("unfreeze_esm_layers", 0)
+    if unfrozen:
+        n_parameters += 12 * width * (width + 1) * unfrozen
+        step_bytes += 4 * width * (ROWS_A_LAYER * unfrozen + 1) * TYPICAL_PROTEIN * batch_size
+    elif operations * 2 / batch_size <= MEASURED[device]:
         _step(config, found, width, 2, device)
         seconds = _step(config, found, width, 2, device)[3] * batch_size / 2
     return replace(
@@ -138,6 +147,9 @@ def _step(
         model = TransitionModel(shape)
         cells = torch.rand(n_sets, shape.set_size, found.n_genes)
         batch = {"ctrl_cell_emb": cells, "pert_emb": torch.rand(n_sets, width)}
+        if shape.encoder == "esm":
+            model.pert_encoder.hold(FeatureTable(["A"], np.zeros((1, width))))
+            batch["pert_name"] = ["A"] * n_sets
         batch["batch"] = torch.zeros(n_sets, shape.set_size, dtype=torch.long)
         if shape.predicts_every_gene:
             batch["ctrl_cell_counts"] = torch.rand(n_sets, shape.set_size, shape.every_gene)
