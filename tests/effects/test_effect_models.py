@@ -237,6 +237,9 @@ def test_the_routes_say_how_each_prediction_was_reached():
         "additive": ["transfer", "transfer"],
         "ridge": ["features", "features"],
         "knn": ["features", "features"],
+        "transfer": ["transfer", "fallback"],
+        "bilinear": ["features", "features"],
+        "forest": ["features", "features"],
         "stack": ["measured", "features"],
     }
 

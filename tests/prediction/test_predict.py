@@ -88,15 +88,22 @@ def test_a_split_predicts_its_own_pairs(ask):
     assert pairs == {("K562", "G4"), *(("T98G", p) for p in ("G1", "G2", "G3", "G4", "G1+G2"))}
 
 
-@pytest.mark.parametrize("model", ["mean", "context_mean", "additive", "ridge", "knn"])
+@pytest.mark.parametrize("model", ["mean", "context_mean", "additive", "ridge", "knn", "transfer"])
 def test_baselines_share_the_way_and_move_the_mean_by_their_effect(ask, model):
     adata = ask(perturb=["G1"], contexts=["T98G"], model=model)
     effect = adata.uns["stateshift"]["baselines"]["effects"][model][0]
     control = adata[adata.obs.is_control].X.mean(axis=0).A1
     moved = adata[~adata.obs.is_control].X.mean(axis=0).A1
     np.testing.assert_allclose(moved, np.maximum(control + effect, 0), atol=1e-5)
-    expected = {"additive": "transfer", "ridge": "features", "knn": "features"}.get(model, "fallback")
-    assert set(adata.obs.route[~adata.obs.is_control]) == {expected}
+    routes = dict.fromkeys(("additive", "transfer"), "transfer") | dict.fromkeys(("ridge", "knn"), "features")
+    assert set(adata.obs.route[~adata.obs.is_control]) == {routes.get(model, "fallback")}
+
+
+def test_the_stack_predicts_on_demand_and_is_no_stored_baseline(ask):
+    adata = ask(perturb=["G1"], contexts=["T98G"], model="stack")
+    assert "stack" not in adata.uns["stateshift"]["baselines"]["effects"]
+    assert adata.uns["stateshift"]["model"] == "stack"
+    assert set(adata.obs.route[~adata.obs.is_control]) == {"transfer"}
 
 
 def test_predictions_are_nearer_the_truth_than_no_change(ask, screen):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.errors import StateshiftError, some
@@ -99,16 +100,14 @@ def genes_by_rows(measured: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _least_squares(effects: np.ndarray, c: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Overall (G,), contexts' (C, G) and targets' (T, G) parts of effects (R, G), each code in use."""
-    present = np.zeros((t.max() + 1, c.max() + 1))
-    np.add.at(present, (t, c), 1.0)
+    ones, rows = np.ones(len(effects)), np.arange(len(effects))
+    of_target, of_context = csr_matrix((ones, (t, rows))), csr_matrix((ones, (c, rows)))
+    present = (of_target @ of_context.T).toarray()
     rows_of_target = present.sum(axis=1)
-    target_mean = np.zeros((len(present), effects.shape[1]))
-    np.add.at(target_mean, t, effects)
-    target_mean /= rows_of_target[:, None]
+    target_mean = (of_target @ effects) / rows_of_target[:, None]
 
     left = np.diag(present.sum(axis=0)) - present.T @ (present / rows_of_target[:, None])
-    right = np.zeros((present.shape[1], effects.shape[1]))
-    np.add.at(right, c, effects - target_mean[t])
+    right = of_context @ effects - present.T @ target_mean
     by_context = np.linalg.pinv(left, hermitian=True) @ right
     by_context -= by_context.mean(axis=0)
     by_target = target_mean - (present / rows_of_target[:, None]) @ by_context

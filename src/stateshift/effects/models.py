@@ -8,10 +8,13 @@ from typing import Protocol
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.bilinear import fit_bilinear
+from stateshift.effects.forest import fit_forest
 from stateshift.effects.knn import fit_knn
 from stateshift.effects.ridge import fit_ridge
 from stateshift.effects.simple import fit_additive, fit_context_mean, fit_control, fit_mean
 from stateshift.effects.stack import fit_stack
+from stateshift.effects.transfer import fit_transfer
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
 
@@ -35,14 +38,17 @@ EFFECT_MODELS: dict[str, Callable[[EffectTable, FeatureTable | None, int], Effec
     "additive": fit_additive,
     "ridge": fit_ridge,
     "knn": fit_knn,
+    "transfer": fit_transfer,
+    "bilinear": fit_bilinear,
+    "forest": fit_forest,
     "stack": fit_stack,
 }
 """Name → how it is fitted on training effects, with features where it needs them, and a seed."""
 
-BASELINES = ("control", "mean", "context_mean", "additive", "ridge", "knn")
+BASELINES = ("control", "mean", "context_mean", "additive", "ridge", "knn", "transfer")
 """Those that are quick to fit, and stand beside every prediction."""
 
-NEED_FEATURES = ("ridge", "knn")
+NEED_FEATURES = ("ridge", "knn", "bilinear", "forest")
 """Those that refuse a perturbation without a vector."""
 
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 MAIN = "main"
 """The name of the main effect's weight."""
-FROM_OTHER_CONTEXTS = ("additive",)
+FROM_OTHER_CONTEXTS = ("additive", "transfer")
 
 
 @dataclass
@@ -151,7 +151,7 @@ def fit_stack(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
     StateshiftError
         There is no row, or a training perturbation has no features.
     """
-    space, members = RowSpace.of(set_apart(train)), members_of(features)
+    space, members = RowSpace.of(set_apart(train)), members_of(features, train.control_means)
     models = {}
     for name, member in track(list(members.items()), "fitting the stack's members"):
         models[name] = member.fit(space.table, seed)
@@ -204,7 +204,7 @@ def _borrowed(weights: dict[str, dict[str, float]], names: list[str]) -> dict[st
     and a new target without any other to learn from has the main effect.
     """
     nothing = {MAIN: 1.0, **dict.fromkeys(names, 0.0)}
-    borrowed = {"C": {**nothing, "additive": 1.0}, "T": nothing, "J": weights.get("T", nothing)}
+    borrowed = {"C": {**nothing, "transfer": 1.0}, "T": nothing, "J": weights.get("T", nothing)}
     for regime in borrowed.keys() - weights.keys():
         logger.info("the training rows can't imitate regime %s: its weights are borrowed.", regime)
     return {regime: weights.get(regime, borrowed[regime]) for regime in borrowed}

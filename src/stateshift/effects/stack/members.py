@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.bilinear import fit_bilinear
+from stateshift.effects.forest import fit_forest
 from stateshift.effects.knn import fit_knn
 from stateshift.effects.ridge import fit_ridge
 from stateshift.effects.simple import fit_additive
+from stateshift.effects.transfer import fit_transfer
 from stateshift.feature_table import FeatureTable
 
 
@@ -26,19 +29,26 @@ class Kind:
     chosen
         What the model chose for itself on all rows, by attribute and parameter; it stands in the folds too.
     features
-        Whether it reads features, and so stands once for each source of them.
+        Whether it reads features.
+    parts
+        Whether it stands once for each source of them too.
     """
 
     fit: Callable[..., Any]
     chosen: tuple[str, ...] = ()
     features: bool = True
+    parts: bool = True
 
 
 KINDS: dict[str, Kind] = {
     "additive": Kind(fit_additive, features=False),
+    "transfer": Kind(fit_transfer, features=False),
     "ridge": Kind(fit_ridge, ("alpha",)),
     "knn": Kind(fit_knn, ("k",)),
+    "bilinear": Kind(fit_bilinear, ("alpha", "strength", "k")),
+    "forest": Kind(fit_forest, parts=False),
 }
+"""Forests are slow to fit: one reads all sources at once."""
 
 
 @dataclass
@@ -79,14 +89,24 @@ class Member:
         return deviations
 
 
-def members_of(features: FeatureTable | None) -> dict[str, Member]:
-    """Every member by name: those on features once for the whole table and, as ``ridge:STRING``, once a part of a fusion."""
-    members = {name: Member(kind, None, {}) for name, kind in KINDS.items() if not kind.features}
-    if features is not None:
-        tables = {"": features, **{f":{name}": part for name, part in parts_of(features).items()}}
-        on_features = [(name, kind) for name, kind in KINDS.items() if kind.features]
+def members_of(features: FeatureTable | None, controls: dict[str, np.ndarray]) -> dict[str, Member]:
+    """Every member by name: those on features once for the whole table and, as ``ridge:network``, once a part of a fusion.
+
+    Parameters
+    ----------
+    features
+        Of the perturbations' genes.
+    controls
+        Context → control mean (G,).
+    """
+    members = {"additive": Member(KINDS["additive"], None, {})}
+    members["transfer"] = Member(KINDS["transfer"], None, {"controls": controls})
+    if features is None:
+        return members
+    members |= {name: Member(kind, features, {}) for name, kind in KINDS.items() if kind.features}
+    for part, table in parts_of(features).items():
         members |= {
-            name + part: Member(kind, table, {}) for part, table in tables.items() for name, kind in on_features
+            f"{name}:{part}": Member(kind, table, {}) for name, kind in KINDS.items() if kind.features and kind.parts
         }
     return members
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.transfer import row_noise
 
 SMALLEST = 1e-10
 """Eigenvalues below this share of the largest are rounding."""
@@ -51,13 +52,14 @@ class RowSpace:
 
 
 def _bare(train: EffectTable, effects: np.ndarray) -> EffectTable:
-    """Names, cells and reliability of the rows with other effects."""
+    """Names of the rows with other effects, whose standard errors are such that they add up to the same."""
+    noise = row_noise(train) * train.effects.shape[1] / effects.shape[1]
     return dataclasses.replace(
         train,
         genes=train.genes if effects is train.effects else [str(i) for i in range(effects.shape[1])],
         effects=effects,
         control_means={},
         log2_fold_change=None,
-        standard_error=None,
+        standard_error=np.broadcast_to(np.sqrt(noise)[:, None], effects.shape),
         shrunk=None,
     )

@@ -1,0 +1,236 @@
+"""The same target measured in other contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from stateshift.cells.pseudobulk import EffectTable, spearman_brown
+from stateshift.effects.main_effects import MainEffects, fit_main_effects
+from stateshift.feature_table import FeatureTable
+
+HALF_NOISE = 50
+"""Cells at which half of an effect's size is taken for noise, where the table says nothing but their number."""
+
+
+@dataclass
+class Transfer:
+    """Context main effect plus what the target's rows in other contexts say beyond theirs.
+
+    Deviations d(c) of a target from the main effects of the contexts are taken as drawn together, with covariance
+    A(c, c') per gene, and measured with noise n(r). The best linear prediction in context c from rows r is
+
+        Σ_r w(r) d(r),   w = (A_rr + diag n)⁻¹ A_rc
+
+    (Henderson, Biometrics 31, 423, 1975): rows count by how reliable they are and how alike their context is, two that say the
+    same share their weight, and little evidence is drawn to the main effect.
+
+    Parameters
+    ----------
+    main
+        Main effects of the training rows.
+    rows
+        Perturbation → its training rows.
+    contexts
+        Array (R,): code of each row's context.
+    deviations
+        Array (R, G): rows less the main effect of their context; NaN where unmeasured.
+    alike
+        `Alike` of the training contexts.
+    noise
+        Array (R,): mean over genes of the squared error of each row.
+    scale
+        What the prediction is multiplied by, at most 1: as other rows of the same target tell of each training row.
+    """
+
+    main: MainEffects
+    rows: dict[str, np.ndarray]
+    contexts: np.ndarray
+    deviations: np.ndarray
+    alike: Alike
+    noise: np.ndarray
+    scale: float
+
+    def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Effects (R, G); the context main effect for a target never seen."""
+        if not len(perturbations):
+            return np.zeros((0, len(self.main.overall)), dtype=np.float32)
+        weights = self._weights([self.rows.get(p, np.array([], dtype=int)) for p in perturbations], contexts)
+        deviation = self.scale * _weighted(weights, self.deviations)
+        return (self.main.of_contexts(contexts) + deviation).astype(np.float32)
+
+    def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
+        """``transfer`` where the target was perturbed in training, else ``fallback``."""
+        return ["transfer" if p in self.rows else "fallback" for p in perturbations]
+
+    def _weights(self, sources: Sequence[np.ndarray], contexts: Sequence[str]) -> csr_matrix:
+        """Weights (Q, R) of each query's source rows."""
+        weights = []
+        for rows, context in zip(sources, contexts, strict=True):
+            among = self.alike.covariance[np.ix_(self.contexts[rows], self.contexts[rows])]
+            to = self.alike.to(context)[self.contexts[rows]]
+            weights.append(np.linalg.lstsq(among + np.diag(self.noise[rows]), to, rcond=None)[0])
+        ends = np.cumsum([0, *(len(rows) for rows in sources)])
+        return csr_matrix(
+            (np.concatenate(weights), np.concatenate(sources), ends), shape=(len(sources), len(self.noise))
+        )
+
+
+@dataclass
+class Alike:
+    """How the deviations of one target in several contexts go together.
+
+    Parameters
+    ----------
+    names
+        The C training contexts, sorted.
+    covariance
+        Array (C, C), a gene's mean, free of noise.
+    controls
+        Array (C, G): control means of these contexts less their mean; None where one is unknown.
+    others
+        Context without a training row → its control mean, so centred.
+    """
+
+    names: list[str]
+    covariance: np.ndarray
+    controls: np.ndarray | None
+    others: dict[str, np.ndarray]
+
+    def to(self, context: str) -> np.ndarray:
+        """Covariances (C,) with a context; of one never seen as between training contexts, more with those whose controls are alike."""
+        if context in self.names:
+            return self.covariance[self.names.index(context)]
+        C, spread = len(self.names), np.sqrt(np.diag(self.covariance))
+        correlation = self.covariance / np.maximum(np.outer(spread, spread), 1e-300)
+        between = correlation[~np.eye(C, dtype=bool)].mean() if C > 1 else 1.0
+        nearness = np.ones(C)
+        if context in self.others and self.controls is not None and C > 1:
+            nearness = 1 + np.array([_cosine(self.others[context], known) for known in self.controls])
+            nearness /= max(nearness.mean(), 1e-12)
+        return np.clip(between * nearness, 0, 1) * spread * spread.mean()
+
+
+def fit_transfer(
+    train: EffectTable,
+    features: FeatureTable | None = None,
+    seed: int = 0,
+    noise: np.ndarray | None = None,
+    controls: dict[str, np.ndarray] | None = None,
+) -> Transfer:
+    """How alike contexts are, by the targets they share, how reliable rows are, and the scale that held-out rows ask for.
+
+    Parameters
+    ----------
+    train
+        Training rows.
+    features, seed
+        Not looked at.
+    noise
+        Array (R,): `row_noise` where it is known better than `train` tells.
+    controls
+        Control means where `train` has none.
+    """
+    main = fit_main_effects(train)
+    names, code = np.unique(np.array(train.contexts, dtype=str), return_inverse=True)
+    deviations = train.effects - main.of_contexts(train.contexts)
+    rows: dict[str, list[int]] = {}
+    for i, perturbation in enumerate(train.perturbations):
+        rows.setdefault(perturbation, []).append(i)
+    noise = row_noise(train) if noise is None else noise
+    targets = {name: np.array(of) for name, of in rows.items()}
+    covariance = _covariance(deviations, noise, code, targets, len(names))
+    alike = Alike(list(names), covariance, *_centred(train.control_means if controls is None else controls, names))
+    model = Transfer(main, targets, code, deviations, alike, noise, 1.0)
+    model.scale = _scale(model, train)
+    return model
+
+
+def row_noise(train: EffectTable) -> np.ndarray:
+    """Mean squared error of each row over its genes (R,), by what the table tells.
+
+    By standard errors, else by the reliability of halves (Spearman–Brown), else by the number of cells; zero where
+    none is known.
+    """
+    if train.standard_error is not None:
+        known = np.where(np.isnan(train.standard_error), np.nan, train.standard_error.astype(np.float64) ** 2)
+        return np.nan_to_num(_mean(known))
+    size = np.nan_to_num(_mean(train.effects.astype(np.float64) ** 2))
+    kept = np.ones(len(train))
+    if train.n_cells is not None:
+        kept = train.n_cells / (train.n_cells + HALF_NOISE)
+    if train.reliability is not None:
+        whole = np.where(train.reliability <= 0, 0, spearman_brown(train.reliability))
+        kept = np.where(np.isnan(train.reliability), kept, whole)
+    return size * (1 - kept)
+
+
+def _covariance(
+    deviations: np.ndarray, noise: np.ndarray, code: np.ndarray, targets: dict[str, np.ndarray], C: int
+) -> np.ndarray:
+    """Covariance (C, C) of a target's deviations in two contexts, from the targets that both measured.
+
+    A pair that shares none is as alike as the others are. Not above what either context varies by itself.
+    """
+    total, counted = np.zeros((C, C)), np.zeros((C, C))
+    known = np.nan_to_num(deviations)
+    share = (~np.isnan(deviations)).astype(np.float32) if np.isnan(deviations).any() else None
+    for rows in targets.values():
+        places = np.ix_(code[rows], code[rows])
+        genes = deviations.shape[1] if share is None else np.maximum(share[rows] @ share[rows].T, 1)
+        total[places] += known[rows] @ known[rows].T / genes - np.diag(noise[rows])
+        counted[places] += 1
+    mean = np.divide(total, counted, out=np.zeros_like(total), where=counted > 0)
+    variance = np.maximum(np.diag(mean), 1e-12)
+    bound = np.sqrt(np.outer(variance, variance))
+    correlation = np.clip(mean / bound, 0, 1)
+    shared = (counted > 0) & ~np.eye(C, dtype=bool)
+    weight = counted[shared].sum()
+    correlation[counted == 0] = (correlation[shared] @ counted[shared]) / weight if weight else 1.0
+    np.fill_diagonal(correlation, 1.0)
+    return correlation * bound
+
+
+def _scale(model: Transfer, train: EffectTable) -> float:
+    """The least-squares factor, in 0 … 1, of each row as its target's other rows predict it; 1 where there are none."""
+    alone = [np.setdiff1d(model.rows[p], [i]) for i, p in enumerate(train.perturbations)]
+    asked = [i for i, rows in enumerate(alone) if len(rows)]
+    if not asked:
+        return 1.0
+    weights = model._weights([alone[i] for i in asked], [train.contexts[i] for i in asked])
+    predicted, true = _weighted(weights, model.deviations), np.nan_to_num(model.deviations[asked])
+    size = (predicted**2).sum()
+    return float(np.clip((predicted * true).sum() / size, 0, 1)) if size > 0 else 1.0
+
+
+def _weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:
+    """Sums (Q, G) of the rows' deviations by weight; rows that don't measure a gene leave theirs to those that do."""
+    measured = ~np.isnan(deviations)
+    if measured.all():
+        return weights @ deviations
+    summed, there = weights @ np.nan_to_num(deviations), weights @ measured.astype(np.float64)
+    all_of_it = np.asarray(weights.sum(axis=1))
+    return summed * np.divide(all_of_it, there, out=np.zeros_like(summed), where=np.abs(there) > 1e-12)
+
+
+def _centred(controls: dict[str, np.ndarray], names: Sequence[str]) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
+    """Control means of the training contexts less their mean, and those of others; None where a training context has none."""
+    if not all(name in controls for name in names):
+        return None, {}
+    own = np.stack([controls[name] for name in names]).astype(np.float64)
+    mean = own.mean(axis=0)
+    return own - mean, {c: x - mean for c, x in controls.items() if c not in set(names)}
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    length = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / length) if length > 0 else 0.0
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over genes (R,), of those that aren't NaN."""
+    known = ~np.isnan(values)
+    return np.where(known, values, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
