@@ -178,7 +178,7 @@ def proteome(fasta: Path) -> None:
     from stateshift.proteins.store.reader import opened
 
     counting = (
-        "import sys\nfrom stateshift.proteins import fill\nfrom stateshift.proteins.embed_file import embed_fasta\n"
+        "import sys\nfrom stateshift.proteins.store import fill\nfrom stateshift.proteins.embed_file import embed_fasta\n"
         "inner = fill.embed_group\n"
         "def counted(*given):\n"
         "    for number, rows in inner(*given):\n"
