@@ -41,6 +41,7 @@ def test_the_wheel_ships_configs_rules_and_the_demo_checkpoint(wheel):
         "stateshift/configs/config.yaml",
         "stateshift/configs/model/state_sm.yaml",
         "stateshift/configs/examples/starter.toml",
+        "stateshift/configs/examples/esm_genetic_example.toml",
         "stateshift/data/demo_esm.pt",
         "stateshift/data/toy/toy.fasta",
         "stateshift/data/toy/toy.pkl",
