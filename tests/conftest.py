@@ -112,3 +112,61 @@ def screen(tmp_path: Path) -> Screen:
         '[fewshot."made.K562"]\nval = ["G3"]\ntest = ["G4"]\n'
     )
     return made
+
+
+def make_two_way_screen(folder: Path, *, told: bool = True, n_targets: int = 30, val: bool = True) -> Path:
+    """Two contexts × targets × 16 cells, features of two sources; the experiment TOML.
+
+    A target moves four genes up or down, the other way round in the second context, so that what contexts share tells
+    nothing of a new target. Its first feature tells which way, or has nothing to do with it.
+    """
+    import anndata as ad
+    import pandas as pd
+
+    from stateshift.feature_table import FeatureTable
+
+    rng = np.random.default_rng(0)
+    targets = [f"T{i}" for i in range(n_targets)]
+    way = rng.permutation(np.resize([1.0, -1.0], n_targets))
+    first = way if told else np.random.default_rng(9).permutation(way)
+    blocks, rows = [], []
+    for sign, context in ((1, "A"), (-1, "B")):
+        base = 2.0 + np.cos(np.arange(12) * (1 if context == "A" else 3))
+        for target, feature in [("non-targeting", 0.0), *zip(targets, way)]:
+            effect = np.where(np.arange(12) < 4, 0.6 * sign * feature, 0.0)
+            n = 64 if target == "non-targeting" else 16
+            blocks.append(np.clip(base + effect + 0.1 * rng.standard_normal((n, 12)), 0, None))
+            rows += [(context, target)] * n
+    obs = pd.DataFrame(rows, columns=["cell_type", "target_gene"], dtype="category")
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    adata = ad.AnnData(
+        np.concatenate(blocks).astype(np.float32), obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(12)])
+    )
+    adata.uns["log1p"] = {"base": None}
+    adata.write_h5ad(folder / "cells.h5ad")
+    vectors = np.concatenate([first[:, None], rng.standard_normal((n_targets, 2))], axis=1)
+    vectors[::7, 1:] = 0
+    parts = [
+        {"source": "known", "columns": [0, 1], "lacks": []},
+        {"source": "noise", "columns": [1, 3], "lacks": targets[::7]},
+    ]
+    FeatureTable(targets, vectors, {"source": "fusion", "parts": parts}).save(folder / "features.pt")
+    toml = folder / "made.toml"
+    split = '[training]\nmade = "train"\n'
+    for context in ("A", "B"):
+        declared = f"val = {targets[:10]}\n" if val else ""
+        split += f'[fewshot."made.{context}"]\n{declared}test = {targets[10:12]}\n'
+    toml.write_text(f'[datasets]\nmade = "cells.h5ad"\n{split}[features]\ntable = "features.pt"\n')
+    return toml
+
+
+@pytest.fixture(scope="session")
+def two_way_maker() -> Callable[..., Path]:
+    """`make_two_way_screen`."""
+    return make_two_way_screen
+
+
+@pytest.fixture
+def two_way_screen(tmp_path: Path) -> Callable[..., Path]:
+    """`make_two_way_screen` in a folder of its own."""
+    return lambda **options: make_two_way_screen(tmp_path, **options)

@@ -13,6 +13,7 @@ from stateshift.effects.shift import shift_population
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.on_the_fly import GeneEmbedder
+from stateshift.prediction.anchored import Backbone
 from stateshift.prediction.requests import Request
 from stateshift.progress import track
 from stateshift.run import RunDirectory
@@ -83,6 +84,7 @@ def by_transition(
     effects: Mapping[str, np.ndarray],
     seed: int,
     embedder: GeneEmbedder | None = None,
+    backbone: Backbone | None = None,
 ) -> Iterator[Predicted]:
     """Predicted cells of each request, in sets of the size trained on.
 
@@ -103,6 +105,9 @@ def by_transition(
         Deals the cells.
     embedder
         With the proteins of the perturbed genes, where the model reads them.
+    backbone
+        What the network starts from, where it starts from one; it predicts alone where the network isn't kept, and
+        moves the genes that the network doesn't model in place of ``ridge``.
     """
     import torch
 
@@ -115,6 +120,8 @@ def by_transition(
     batches = _batch_numbers(run, cells) if model.config.batch_encoder else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
+    if model.config.encoder == "sources":
+        table = table.without_filled()
     by = modelled_by(model.config, cells.genes, run.every_gene())
     of_network = pd.Index((cells.every_gene or cells).genes).get_indexer(cells.genes) if "effect" in by else None
     embeds = "effect" in by and model.config.space == "embedding"
@@ -123,11 +130,15 @@ def by_transition(
             unknown = np.full((len(request.controls), len(cells.genes)), np.nan, np.float32) if embeds else None
             yield Predicted(shifted(cells, request, effects["mean"][i]), unknown)
             continue
-        made = _by_network(model, cells, request, table, batches, seed, device)
+        if backbone is not None and not backbone.kept[i]:
+            yield Predicted(shifted(cells, request, backbone.effects[i]))
+            continue
+        start = None if backbone is None else backbone.effects[i][slice(None) if of_network is None else of_network]
+        made = _by_network(model, cells, request, table, batches, seed, device, start)
         if of_network is None:
             yield Predicted(made)
             continue
-        moved = shifted(cells, request, effects["ridge"][i])
+        moved = shifted(cells, request, (effects["ridge"] if backbone is None else backbone.effects)[i])
         if not embeds:
             moved[:, of_network] = made
         yield Predicted(moved, made if embeds else None)
@@ -141,8 +152,9 @@ def _by_network(
     batches: np.ndarray | None,
     seed: int,
     device: torch.device,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What the network, or its gene decoder, gives for a request's controls."""
+    """What the network, or its gene decoder, gives for a request's controls, from an effect to start from if it needs one."""
     import torch
 
     S, n = model.config.set_size, len(request.controls)
@@ -156,7 +168,11 @@ def _by_network(
         x = torch.from_numpy(population.X.dense(request.controls))
         batch[name] = x[dealt].view(-1, min(S, n), x.shape[1])
         mean = "ctrl_mean" if name == "ctrl_cell_emb" else "ctrl_counts_mean"
-        batch[mean] = x.mean(0).expand(len(batch[name]), -1)
+        # numpy's mean, which `shifted` takes: a network that adds nothing gives its start to the bit
+        of_all = x.mean(0) if start is None else torch.from_numpy(x.numpy().mean(axis=0))
+        batch[mean] = of_all.expand(len(batch[name]), -1)
+    if start is not None:
+        batch["start_effect"] = torch.from_numpy(start).expand(len(batch["pert_emb"]), -1)
     if batches is not None:
         batch["batch"] = torch.from_numpy(batches[request.controls])[dealt].view(len(batch["pert_emb"]), -1)
     with torch.inference_mode():

@@ -18,6 +18,7 @@ from stateshift.effects import BASELINES, EFFECT_MODELS, NEED_FEATURES, EffectMo
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
+from stateshift.prediction.anchored import find_backbone
 from stateshift.prediction.cells import read_population
 from stateshift.prediction.contract import add_intervals, assemble
 from stateshift.prediction.ensemble import Averaged, refuse_other_runs
@@ -213,13 +214,29 @@ def _predict(
         train = EffectTable.load(directory.effects_file)
         refuse_unmodelled(output.genes, by, train, directory)
         names = [*BASELINES, *({model} - {"transition", *BASELINES})]
-        effect_models = fit_effect_models(train, table, names, seed=seed)
+        effect_models = fit_effect_models(train, table, names, seed=directory.config()["seed"])
         effects = _baseline_effects(effect_models, pairs, fallback, output)
     support = find_support(pairs, train, table, fallback)
     if model == "transition":
-        streams = [by_transition(m, population, requests, table, fallback, effects, seed, embedder) for m in members]
+        backbones = [
+            find_backbone(m, table, pairs, _lowest(pairs, output))
+            if config_of(m, table.width).start == "backbone"
+            else None
+            for m in members
+        ]
+        streams = [
+            by_transition(m, population, requests, table, fallback, effects, seed, embedder, backbone)
+            for m, backbone in zip(members, backbones)
+        ]
         predicted = streams[0] if len(members) == 1 else Averaged(streams)
         routes = ["fallback" if r.perturbation in fallback else "neural" for r in requests]
+        if all(backbones):
+            effect_models["stack"] = backbones[0].stack
+            routes = [
+                "fallback" if r.perturbation in fallback else
+                "neural" if any(b.kept[i] for b in backbones) else backbones[0].routes[i]
+                for i, r in enumerate(requests)
+            ]  # fmt: skip
     else:
         moved = (Predicted(shifted(population, r, effect)) for r, effect in zip(requests, effects[model]))
         predicted = track(moved, f"predicting with {model}", len(requests))
@@ -273,7 +290,7 @@ def _baseline_effects(
     """
     contexts, perturbations = [c for c, _ in pairs], [p for _, p in pairs]
     known = np.flatnonzero([p not in fallback for p in perturbations])
-    lowest = -np.inf if cells.scale == "embedding" else -np.stack([_control_mean(cells, c) for c in contexts])
+    lowest = _lowest(pairs, cells)
     effects = {}
     for name, model in models.items():
         if name in NEED_FEATURES and len(known) < len(pairs):
@@ -283,6 +300,11 @@ def _baseline_effects(
             effect = model.predict(perturbations, contexts)
         effects[name] = np.maximum(effect, lowest)
     return effects
+
+
+def _lowest(pairs: list[tuple[str, str]], cells: Cells) -> np.ndarray | float:
+    """The least that the effects (R, G) of pairs can be: no expression is left; no bound of an embedding."""
+    return -np.inf if cells.scale == "embedding" else -np.stack([_control_mean(cells, c) for c, _ in pairs])
 
 
 def _control_mean(cells: Cells, context: str) -> np.ndarray:

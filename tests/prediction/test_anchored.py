@@ -1,0 +1,98 @@
+"""Predictions of a network beside its backbone: the network's where it is kept, else the backbone's to the bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+
+from stateshift.errors import StateshiftError
+from stateshift.prediction import predict
+from stateshift.run import open_run
+from stateshift.training import train
+from stateshift.transition import TransitionModel
+from stateshift.transition.checkpoint import config_of
+
+SMALL = [
+    "model=anchored", "model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=16",
+    "training.lr=1e-2", "training.max_steps=4", "training.val_every=4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(two_way_maker, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("anchored")
+    train(two_way_maker(folder), SMALL, output_dir=folder, name="run")
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "copy") / "run"
+
+
+def keep(run, kept: bool) -> None:
+    """Rewrite a run's verdict."""
+    record = json.loads((run / "anchored.json").read_text())
+    record["regimes"]["T"]["kept"] = kept
+    (run / "anchored.json").write_text(json.dumps(record))
+
+
+def untrained(run) -> None:
+    """Give a run the weights of step 0 for its best."""
+    stored = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    model = TransitionModel(config_of(open_run(run), 3))
+    stored["state_dict"] = {f"model.{name}": value for name, value in model.state_dict().items()}
+    torch.save(stored, run / "checkpoints" / "best.ckpt")
+
+
+def predicted(run, name: str, **options) -> ad.AnnData:
+    cells = run.parent / "cells.h5ad"
+    return ad.read_h5ad(predict(run, cells=cells, output=run.parent / f"{name}.h5ad", **{"split": "test", **options}))
+
+
+def test_before_training_its_cells_are_the_stack_s_to_the_bit(run):
+    untrained(run)
+    keep(run, True)
+    network, stack = predicted(run, "network"), predicted(run, "stack", model="stack")
+    assert set(network.obs["route"]) == {"neural", "control"}
+    assert set(stack.obs["route"]) == {"features", "control"}
+    np.testing.assert_array_equal(network.X.toarray(), stack.X.toarray())
+
+
+def test_where_the_network_is_left_out_the_backbone_predicts_by_its_own_route(run):
+    keep(run, False)
+    anchored, stack = predicted(run, "anchored"), predicted(run, "stack", model="stack")
+    np.testing.assert_array_equal(anchored.X.toarray(), stack.X.toarray())
+    assert anchored.obs["route"].tolist() == stack.obs["route"].tolist()
+    assert anchored.uns["stateshift"]["model"] == "anchored"
+
+
+def test_where_the_network_is_kept_it_predicts(run):
+    keep(run, True)
+    assert set(predicted(run, "kept").obs["route"]) == {"neural", "control"}
+
+
+def test_measured_pairs_are_the_backbone_s_whatever_is_kept(run):
+    keep(run, True)
+    assert set(predicted(run, "measured", split=None, perturb="T20").obs["route"]) == {"measured", "control"}
+
+
+def test_a_moved_run_predicts_the_same(run):
+    keep(run, True)
+    before = predicted(run, "before").X.toarray()
+    moved = run.parent / "elsewhere" / "deep" / "run"
+    moved.parent.mkdir(parents=True)
+    shutil.move(run, moved)
+    shutil.copy(run.parent / "cells.h5ad", moved.parent)
+    np.testing.assert_array_equal(predicted(moved, "after").X.toarray(), before)
+
+
+def test_a_run_without_its_record_is_refused(run):
+    (run / "anchored.json").unlink()
+    with pytest.raises(StateshiftError, match="anchored.json, which says where the network is kept"):
+        predicted(run, "none")
