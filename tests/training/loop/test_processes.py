@@ -79,3 +79,28 @@ def test_a_model_cut_up_among_processes_resumes_where_it_was(in_two):
     np.testing.assert_allclose(columns(halves, *names), columns(whole, *names), rtol=1e-6)
     for key, value in weights(whole, "last").items():
         torch.testing.assert_close(weights(halves, "last")[key], value, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_two_processes_read_gene_names_and_train_esm_layers_as_one_does(screen, in_two, monkeypatch, layers):
+    from stateshift.features import create_features
+
+    monkeypatch.setenv("STATESHIFT_CACHE", str(screen.folder / "cache"))
+    genes = ("G1", "G2", "G3", "G4")
+    fasta, listed = screen.folder / "human.fasta", screen.folder / "genes.txt"
+    fasta.write_text("".join(f">{g} GN={g}\n{'MKTAYIAKQR'[i:] * 3}\n" for i, g in enumerate(genes)))
+    listed.write_text("\n".join(genes))
+    create_features(gene_list=listed, fasta=fasta, output=screen.table, overwrite=True)
+    screen.toml.write_text(screen.toml.read_text() + f'[features]\nfasta = "{fasta}"\n')
+    words = ["model=esm_state", f"model.unfreeze_esm_layers={layers}", "training.esm_lr=1e-2"]
+    one = train(
+        screen.toml, [*SMALL, "training.accumulate=2", *words], pert_features=screen.table, output_dir=screen.folder,
+        name="one",
+    )  # fmt: skip
+    two = in_two("two", *words)
+    names = ("step", "train_loss", "val_loss")
+    np.testing.assert_allclose(columns(two, *names), columns(one, *names), atol=1e-4)
+    a, b = weights(one, "last"), weights(two, "last")
+    assert a.keys() == b.keys()
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], atol=1e-3, rtol=0)
