@@ -81,6 +81,9 @@ def simulate(
         float, typer.Option(help="Median counts of a cell over 18,080 genes; fewer get their share.")
     ] = 9_000,
     dispersion: Annotated[float, typer.Option(help="φ in variance = mean + φ · mean².")] = 0.25,
+    feature_share: Annotated[
+        float, typer.Option(min=0, max=1, help="How much of the variance of effects over targets features tell.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
 ) -> None:
     """Simulated cells with known effects, of any size, with features and an experiment TOML beside them."""
@@ -96,6 +99,7 @@ def simulate(
         batches=batches,
         depth=depth,
         dispersion=dispersion,
+        feature_share=feature_share,
         seed=seed,
     )
     typer.echo(f"{output}: {cells:,} cells × {genes:,} genes, simulated. Next: stateshift check {experiment}")

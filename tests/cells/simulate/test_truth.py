@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from stateshift.cells.simulate import simulate_experiment, true_effects
-from stateshift.cells.simulate.population import draw_population, with_doubles
+from stateshift.cells.simulate.population import draw_population, with_doubles, with_hidden_activity
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 
@@ -148,3 +148,13 @@ def test_doubles_of_the_same_features_interact_alike():
     assert len(by_pair) == 28
     assert by_pair[0, 2] == pytest.approx(by_pair[1, 3], abs=1e-6)
     assert np.abs(by_pair[0, 2] - by_pair[0, 4]).max() > 0.01
+
+
+def test_features_tell_the_share_of_activity_that_was_asked_for():
+    drawn = draw_population(2, 400, 500, 2, 9_000, 0.25, np.random.default_rng(1))
+    shared = with_hidden_activity(drawn, 0.4, np.random.default_rng(2))
+    from_features = shared.features @ shared.weights
+    told = [np.corrcoef(a, f)[0, 1] ** 2 for a, f in zip(shared.activity.T, from_features.T)]
+    assert np.mean(told) == pytest.approx(0.4, abs=0.05)
+    assert shared.activity.std(axis=0) == pytest.approx(drawn.activity.std(axis=0), rel=0.15)
+    assert np.array_equal(shared.features, drawn.features)

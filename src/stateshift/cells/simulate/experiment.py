@@ -13,7 +13,7 @@ import pandas as pd
 from stateshift.cells.columns import CONTROL
 from stateshift.cells.simulate.counts import draw_counts
 from stateshift.cells.simulate.layout import Layout, draw_layout
-from stateshift.cells.simulate.population import Population, draw_population, with_doubles
+from stateshift.cells.simulate.population import Population, draw_population, with_doubles, with_hidden_activity
 from stateshift.cells.simulate.starter import starter_toml
 from stateshift.cells.simulate.stream import CellStream
 from stateshift.errors import InputProblems
@@ -41,6 +41,7 @@ def simulate_experiment(
     batches: int = 4,
     depth: float = 9_000,
     dispersion: float = 0.25,
+    feature_share: float = 1.0,
     seed: int = 0,
 ) -> Path:
     """Simulate an experiment with known effects, of any size, in bounded memory.
@@ -71,6 +72,8 @@ def simulate_experiment(
         Median counts of a cell over 18,080 genes; fewer genes get their share.
     dispersion
         φ in variance = mean + φ · mean².
+    feature_share
+        The share of the variance of programs' activity over targets that their features tell, 0 to 1.
     seed
         Of everything drawn. The same seed and arguments give the same file with one version of NumPy: cells
         are drawn in blocks of 256, each with a random stream of its own.
@@ -100,10 +103,12 @@ def simulate_experiment(
         "batches": batches,
         "seed": seed,
     }
-    _check(output, counts, depth, dispersion)
+    _check(output, counts, depth, dispersion, feature_share)
     layout = draw_layout(contexts, targets + doubles, batches, cells, np.random.default_rng([seed, 0]))
     rng = np.random.default_rng([seed, 1])
     population = draw_population(contexts, targets, genes, batches, depth * genes / MOST_GENES, dispersion, rng)
+    if feature_share < 1:
+        population = with_hidden_activity(population, feature_share, np.random.default_rng([seed, 5]))
     if doubles:
         population = with_doubles(population, doubles, np.random.default_rng([seed, 4]))
     about = {"simulated": True, "scale": "counts", "control": CONTROL[0], "seed": seed}
@@ -138,7 +143,7 @@ def draw_cells(population: Population, layout: Layout, seed: int) -> Iterator[cs
         yield draw_counts(means, population.dispersion, rng)
 
 
-def _check(output: Path, counts: dict[str, int], depth: float, dispersion: float) -> None:
+def _check(output: Path, counts: dict[str, int], depth: float, dispersion: float, feature_share: float) -> None:
     problems = []
     if output.suffix != ".h5ad":
         problems.append(f"the cells are written as .h5ad: name {output.with_suffix('.h5ad').name}.")
@@ -167,6 +172,8 @@ def _check(output: Path, counts: dict[str, int], depth: float, dispersion: float
     for name, number in (("depth", depth), ("dispersion", dispersion)):
         if not (np.isfinite(number) and number > 0):
             problems.append(f"{name} = {number}: a number above 0 is needed.")
+    if not 0 <= feature_share <= 1:
+        problems.append(f"feature_share = {feature_share}: a number from 0 to 1 is needed.")
     if problems:
         raise InputProblems("simulate", problems)
 

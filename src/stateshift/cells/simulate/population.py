@@ -30,7 +30,7 @@ class Population:
 
         exp( baseline(c, g) + batch_effects(b, g) + λ(p, c, g) ),
         λ(p, c, g) = Σ_k activity(p, k) · strength(c, k) · loadings(k, g) + specific(p, g),
-        activity(p, k) = common(k) + Σ_f features(p, f) · weights(f, k)
+        activity(p, k) = common(k) + Σ_f features(p, f) · weights(f, k) + hidden(p, k)
 
     scaled to the cell's depth; the target itself is multiplied by the share of it that is left, in place of
     λ. A cell that escaped, and a control, has no λ. Logarithms are natural.
@@ -60,6 +60,8 @@ class Population:
         (C, K): how strongly a context answers.
     common, weights, features
         (K,), (F, K) and (P, F): from a target's features to its activity.
+    hidden
+        (P, K): the part of a target's activity that features don't tell.
     specific
         CSR (P, G): effects on single genes that features don't tell.
     escape
@@ -85,6 +87,7 @@ class Population:
     common: np.ndarray
     weights: np.ndarray
     features: np.ndarray
+    hidden: np.ndarray
     specific: csr_matrix
     escape: np.ndarray
     residual: np.ndarray
@@ -92,7 +95,7 @@ class Population:
     dispersion: float
 
     def __post_init__(self) -> None:
-        single = self.common + self.features @ self.weights
+        single = self.common + self.features @ self.weights + self.hidden
         self.activity = np.concatenate([single, single[self.pairs].sum(axis=1) + self.interaction]).astype(np.float32)
         doubles = ["+".join(pair) for pair in self.targets[self.pairs]]
         self.perturbations = np.array([*self.targets, *doubles])
@@ -185,12 +188,20 @@ def draw_population(
         common=scale * COMMON * rng.standard_normal(PROGRAMS),
         weights=scale * rng.standard_normal((FEATURES, PROGRAMS)) / np.sqrt(FEATURES),
         features=_features(targets, rng),
+        hidden=np.zeros((targets, PROGRAMS)),
         specific=_specific(targets, genes, rng),
         escape=rng.beta(*ESCAPE, size=targets),
         residual=rng.beta(*RESIDUAL, size=targets),
         depth=depth * np.exp(BATCH_DEPTH_SPREAD * rng.standard_normal(batches)),
         dispersion=float(dispersion),
     )
+
+
+def with_hidden_activity(population: Population, share: float, rng: np.random.Generator) -> Population:
+    """The population with features that tell `share` of the variance of each program's activity over targets; the rest is drawn."""
+    spread = (population.features @ population.weights).std(axis=0)
+    hidden = np.sqrt(1 - share) * spread * rng.standard_normal(population.hidden.shape)
+    return replace(population, weights=np.sqrt(share) * population.weights, hidden=hidden)
 
 
 def with_doubles(population: Population, doubles: int, rng: np.random.Generator) -> Population:
