@@ -249,6 +249,26 @@ def test_options_that_cannot_be_had_are_named_and_leave_no_run(screen, words, to
     assert not (screen.folder / "runs" / "run").exists()
 
 
+def test_a_run_on_a_table_goes_on_by_gene_name_with_the_weights_that_it_has(screen):
+    table = trained(screen, "model.encoder=table", "training.lr=1e-2", name="table")
+    tuned = [
+        train(screen.toml, [*SMALL, word], output_dir=screen.folder / "runs", name=f"tuned{i}", init_from=table)
+        for i, word in enumerate(("model.encoder=esm", "model=esm_state"))
+    ]
+    (kept,) = [
+        part
+        for part in json.loads((tuned[0] / "init_from.json").read_text())["parts"]
+        if part["name"] == "pert_encoder"
+    ]
+    assert kept["state"] == "kept"
+    assert metrics(tuned[0])[0]["val_loss"] == metrics(tuned[1])[0]["val_loss"]
+    for run in tuned:
+        assert RunDirectory(run).config()["model"]["encoder"] == "esm"
+        assert (predicted(run, screen, "NEW1").obs["route"] == "neural").all()
+    again = train(screen.toml, SMALL, output_dir=screen.folder / "runs", name="again", init_from=tuned[0])
+    assert RunDirectory(again).config()["model"]["encoder"] == "esm"
+
+
 def test_unfrozen_layers_without_proteins_are_refused(screen):
     table = FeatureTable(["G1", "G2", "G3", "G4"], np.eye(4, dtype=np.float32), {"source": "made"})
     table.save(screen.folder / "made.pt")

@@ -29,6 +29,9 @@ DIMS = ("hidden", "layers", "heads", "ffn", "encoder_layers", "decoder_layers", 
 OF_OUTPUT = {"output_space", "relu", "gene_decoder", "gene_decoder_widths"}
 """What is predicted: the source's where the cells are what its cells were, and the user names none of it."""
 
+OF_ENCODER = {"encoder", "unfreeze_esm_layers", "source_widths", "source_dropout"}
+"""How perturbations are encoded: the source's, unless the user names another encoder, or a model and with it one."""
+
 READING = ("pert_encoder", "basal_encoder", "batch_encoder", "transformer_backbone")
 """Parts before the output: with adapters, those that are the source's as a whole are held still."""
 
@@ -83,6 +86,8 @@ def model_group(
     ]
     if problems:
         raise InputProblems("--init-from", problems)
+    if "model" in keys or "encoder" in named:
+        named |= OF_ENCODER
     old = source.model.config
     same_space = cells is not None and (cells.scale == "embedding") == (old.space == "embedding")
     if not same_space or named & OF_OUTPUT or (old.every_gene and cells.every_gene is None):
