@@ -118,3 +118,20 @@ def test_groups_are_counted_by_file_and_split(screen):
     assert groups["cells"].tolist() == [24] * 18
     assert groups["split"].value_counts().to_dict() == {"train": 8, "test": 6, "control": 3, "val": 1}
     assert (groups[groups.perturbation == "non-targeting"]["split"] == "control").all()
+
+
+def test_a_double_listed_in_the_other_order_is_the_datas_own(screen):
+    screen.write_toml('[training]\nmade = "train"\n[fewshot."made.K562"]\ntest = ["G2+G1"]\n')
+    experiment = read_experiment(screen.toml)
+    cells = load_cells(experiment)
+    assert split_counts(cells, assign_splits(experiment, cells))["test"] == {"K562": {"G1+G2": 24}}
+
+
+def test_doubles_with_another_separator_in_obs_are_refused_with_the_right_form(screen, cell_maker):
+    cell_maker(screen.cells, perturbations=("G1", "G2", "G1_G2", "HLA_A", "G3_like"))
+    screen.write_toml('[training]\nmade = "train"\n')
+    experiment = read_experiment(screen.toml)
+    with pytest.raises(InputProblems) as caught:
+        assign_splits(experiment, load_cells(experiment))
+    assert "obs: `G1_G2` names known genes: a double is written `G1+G2`." in str(caught.value)
+    assert len(caught.value.problems) == 1

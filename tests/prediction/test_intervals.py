@@ -101,7 +101,8 @@ def test_a_network_is_calibrated_on_validation_targets_where_they_are_enough(mad
     pairs = [("a", "T59")]
     by_validation, _, _ = intervals_of(made, "ridge", pairs, ~new, good, ["neural"])
     assert by_validation.calibration["T"] | {"quantile": 0} == {
-        "by": "validation pairs", "regime": "T", "rows": 75, "units": 25, "pair_part": "", "quantile": 0,
+        "by": "validation pairs", "regime": "T", "rows": 75, "units": 25, "unit": "target", "pair_part": "",
+        "quantile": 0,
     }  # fmt: skip
     np.testing.assert_allclose(by_validation.half_widths, 0.05, rtol=0.05)
     few = HeldOut(names[0][:9], names[1][:9], good.true[:9], good.predicted[:9])

@@ -52,7 +52,8 @@ class Intervals:
     of_mean
         The same of the ``mean`` baseline, to compare with.
     calibration
-        Regime → what it was calibrated on: ``by``, ``regime`` (that was imitated), ``rows``, ``units``, ``pair_part``.
+        Regime → what it was calibrated on: ``by``, ``regime`` (that was imitated), ``rows``, ``units`` and what a ``unit``
+        is, ``pair_part`` (or ""), ``quantile`` (`stateshift.effects.conformal.Calibration`).
     """
 
     half_widths: np.ndarray
@@ -106,9 +107,10 @@ class Calibrator:
             if held is None:
                 continue
             pairs = {} if model == "mean" or imitated == "C" else {"nearest": self._nearest(held.perturbations)}
-            found = calibrate(held.true - held.predicted, _units(held, imitated, new_context), pairs, seed=self.seed)
+            unit, units = _units(held, imitated, new_context)
+            found = calibrate(held.true - held.predicted, units, pairs, seed=self.seed)
             if np.isfinite(found.quantile):
-                return found, self._told(found, f"held-out training rows of {model}", imitated)
+                return found, self._told(found, f"held-out training rows of {model}", imitated, unit)
         return None
 
     def _by_validation(self, regime: str, new_context: bool) -> tuple[Calibration, dict[str, Any]] | None:
@@ -123,25 +125,26 @@ class Calibrator:
             held.true[of_regime],
             held.predicted[of_regime],
         )
-        units = _units(kept, regime, new_context)
+        unit, units = _units(kept, regime, new_context)
         if len(set(units)) < ENOUGH_UNITS:
             return None
         pairs = {} if regime == "C" else {"nearest": self._nearest(kept.perturbations)}
         if self.spread is not None:
             pairs["members"] = self.spread[of_regime]
         found = calibrate(kept.true - kept.predicted, units, pairs, seed=self.seed)
-        return (found, self._told(found, "validation pairs", regime)) if np.isfinite(found.quantile) else None
+        return (found, self._told(found, "validation pairs", regime, unit)) if np.isfinite(found.quantile) else None
 
     def _nearest(self, perturbations: Sequence[str]) -> np.ndarray:
         return nearest_trained(self.features, self.train.perturbations, perturbations, apart=True)[0]
 
     @staticmethod
-    def _told(found: Calibration, by: str, regime: str) -> dict[str, Any]:
+    def _told(found: Calibration, by: str, regime: str, unit: str) -> dict[str, Any]:
         return {
             "by": by,
             "regime": regime,
             "rows": found.rows,
             "units": found.units,
+            "unit": unit,
             "pair_part": found.pair_part or "",
             "quantile": found.quantile,
         }
@@ -245,11 +248,11 @@ def stored_validation(
     return replace(found[0][0], predicted=made.mean(axis=0)), apart
 
 
-def _units(held: HeldOut, regime: str, new_context: bool) -> list[str]:
-    """What is exchangeable with what is predicted: contexts where the context is new, else targets."""
+def _units(held: HeldOut, regime: str, new_context: bool) -> tuple[str, list[str]]:
+    """What is exchangeable with what is predicted, contexts where the context is new, else targets; that of each row."""
     if regime in ("C", "J") and new_context and len(set(held.contexts)) > 1:
-        return held.contexts
-    return [any_order(p) for p in held.perturbations]
+        return "context", held.contexts
+    return "target", [any_order(p) for p in held.perturbations]
 
 
 def _of_measured(train: EffectTable, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -263,14 +266,14 @@ def _of_measured(train: EffectTable, pairs: Sequence[tuple[str, str]]) -> np.nda
 def _say(made: Intervals, support: Support) -> None:
     for regime, told in made.calibration.items():
         borrowed = f", in the manner of {told['regime']}" if told["regime"] != regime else ""
-        rows = f" ({told['rows']:,} of {told['units']:,} units)" if "rows" in told else ""
+        rows = f" ({told['rows']:,} of {told['units']:,} {told['unit']}s)" if "rows" in told else ""
         logger.info("intervals of regime %s: %s%s%s", regime, told["by"], rows, borrowed)
         if told.get("units", ENOUGH_UNITS) < 10:
             logger.warning(
-                "the intervals of regime %s rest on %d %s: that %.0f %% are covered is a rough estimate",
+                "the intervals of regime %s rest on %d %ss: that they hold %.0f %% is a rough estimate",
                 regime,
                 told["units"],
-                "units (targets, or contexts where the context is new)",
+                told["unit"],
                 100 * LEVEL,
             )
     without = {r for r, row in zip(support.regimes, made.half_widths) if np.isnan(row).all()}

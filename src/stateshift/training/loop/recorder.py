@@ -15,7 +15,7 @@ from stateshift.files import written_beside
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import KeepRule
 from stateshift.training.loop.average import WeightAverage
-from stateshift.training.loop.validation import Validator
+from stateshift.training.loop.validation import Validator, save_validation
 from stateshift.training.loop.watch import LossWatch, TrainingBar
 from stateshift.training.settings import TrainingSettings
 
@@ -113,6 +113,8 @@ class RunRecorder(lightning.Callback):
             if step == 0 or value > self.best:
                 self.best, self.best_step = value, step
                 self._save(trainer, self.run.best, resumable=False)
+                if trainer.is_global_zero:
+                    save_validation(self.run, self.validator)
         if self.keep is not None and trainer.is_global_zero:
             self.keep.add(step, self.validator.scores.copy(), self.best_step)
         n_batches = step * self.settings.accumulate * trainer.world_size

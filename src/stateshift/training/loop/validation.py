@@ -13,7 +13,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from stateshift.cells import EffectTable
+from stateshift.effects import HeldOut
+from stateshift.effects.conformal import save_held_out
 from stateshift.metrics import pearson_delta
+from stateshift.run import RunDirectory
 
 
 class Validator:
@@ -32,11 +35,14 @@ class Validator:
     ----------
     scores
         Pearson delta of each validation group (R,) at the latest pass; NaN for one that is measured not to move.
+    shifts
+        Their predicted effects (R, G) at the latest pass.
     """
 
     def __init__(self, validation: DataLoader, drift: DataLoader, measured: EffectTable):
         self.validation, self.drift, self.measured = validation, drift, measured
         self.scores = np.full(len(measured), np.nan)
+        self.shifts = np.zeros(measured.effects.shape)
         self._row = {pair: r for r, pair in enumerate(zip(measured.contexts, measured.perturbations))}
 
     def __call__(self, trainer: lightning.Trainer, module: Any) -> dict[str, float]:
@@ -73,10 +79,25 @@ class Validator:
                     shift_RG[row] += n * shift
                     n_cells_R[row] += n
         shift_RG /= n_cells_R[:, None]
+        self.shifts = shift_RG
         means = {name: total / n_sets for name, total in sums.items()}
         moved = np.ptp(self.measured.effects, axis=1) > 0
         self.scores[moved] = np.nan_to_num(pearson_delta(shift_RG[moved], self.measured.effects[moved]))
         return {**means, "val_pearson_delta": float(self.scores[moved].mean()) if moved.any() else float("nan")}
+
+
+def save_validation(run: RunDirectory, validator: Validator) -> None:
+    """Write the run's ``validation.npz``: effects of the latest pass, of pairs that don't train; none, and there is no file.
+
+    Intervals of the network's predictions are calibrated on them.
+    """
+    trained = {(context, p) for context, of in run.splits()["train"].items() for p in of}
+    measured = validator.measured
+    new = np.array([pair not in trained for pair in zip(measured.contexts, measured.perturbations)], dtype=bool)
+    if new.any():
+        of = measured.rows(new)
+        held = HeldOut(of.perturbations, of.contexts, of.effects, validator.shifts[new])
+        save_held_out(held, of.genes, run.validation_file)
 
 
 def _moved(batch: dict, trainer: lightning.Trainer, module: Any) -> dict:
