@@ -47,8 +47,8 @@ def find_embedder(experiment: Experiment, table: FeatureTable) -> GeneEmbedder |
     if checkpoint is not None and experiment.resolve(checkpoint).exists():
         checkpoint = str(experiment.resolve(checkpoint))
     if told.get("source") == "esm2" and "model_sha256" in told:
-        keys = ("model", "model_sha256", "layer", "pooling", "precision")
-        embedder = GeneEmbedder(*(told[key] for key in keys), checkpoint, **files)
+        recipe = {key: told[key] for key in ("model", "model_sha256", "layer", "pooling")}
+        embedder = GeneEmbedder(**recipe, precision=told.get("precision", "fp32"), checkpoint=checkpoint, **files)
     elif checkpoint is not None:
         esm = load_esm2(checkpoint)
         layer, pooling = checked_layer(declared.get("layer", -1), esm.layers), declared.get("pooling", "mean")

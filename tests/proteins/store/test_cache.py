@@ -90,6 +90,23 @@ def test_what_a_killed_process_had_embedded_serves(esm, open_cache, protein_make
     assert filled == [proteins[1:]]
 
 
+def test_many_small_stores_become_one_and_keep_what_they_held(open_cache, protein_maker, tmp_path, monkeypatch):
+    monkeypatch.setattr("stateshift.proteins.store.cache.MOST_FILES", 4)
+    proteins = [protein_maker(20, seed=n) for n in range(5)]
+    filled, values = [], {}
+    for text in proteins:
+        cache = open_cache(filled)
+        cache.ensure([text])
+        values[text] = cache[text].copy()
+        cache.close()
+    assert len(list(tmp_path.glob("cache/*/*.h5"))) == 2
+    last = open_cache(filled)
+    assert last.ensure(proteins) == 0
+    assert len(filled) == 5
+    for text, value in values.items():
+        np.testing.assert_array_equal(last[text], value)
+
+
 def test_a_recipe_finds_nothing_of_another(esm, open_cache, protein_maker, tmp_path):
     text = protein_maker(20)
     open_cache([]).ensure([text])

@@ -17,6 +17,9 @@ from stateshift.proteins.store.writer import StoreWriter, lengthen
 
 logger = logging.getLogger(__name__)
 
+MOST_FILES, SMALL = 32, 64 * 2**20
+"""When so many stores of up to so many bytes lie in a folder, they become one."""
+
 Fill = Callable[[Path, Mapping[str, str]], StoreWriter]
 """Embeds id → text into the store of that name, and gives it whole."""
 
@@ -24,7 +27,7 @@ Fill = Callable[[Path, Mapping[str, str]], StoreWriter]
 class EmbeddingCache:
     """Values of texts under one recipe, each embedded once, in a folder of stores.
 
-    A store is written for the texts that the others lack, and never grows; what an earlier process left unfinished,
+    A store is written for the texts that the others lack, and never grows; many small ones become one. What an earlier process left unfinished,
     or a disk cut short, serves as far as its checksums say that it is whole, and the rest is embedded anew. Processes
     that want the same folder wait for each other.
 
@@ -41,7 +44,7 @@ class EmbeddingCache:
     """
 
     def __init__(self, folder: str | Path, settings: Mapping[str, Any], level: str, fill: Fill):
-        self.folder = Path(folder) / digest_of(settings).hex()[:20]
+        self.folder, self._settings = Path(folder) / digest_of(settings).hex()[:20], settings
         self.level, self._fill = level, fill
         self._stores: dict[Path, EmbeddingStore] = {}
 
@@ -56,7 +59,9 @@ class EmbeddingCache:
         name = _name(text)
         for store in self._stores.values():
             if name in store:
-                with contextlib.suppress(StateshiftError):  # unfinished or damaged, which another store may not be
+                with contextlib.suppress(
+                    StateshiftError, OSError
+                ):  # unfinished or damaged, which another store may not be
                     return store.protein(name) if self.level == "protein" else store.residue(name)
         raise KeyError(text)
 
@@ -75,6 +80,7 @@ class EmbeddingCache:
                 self._close(unfinished, path)
                 self._fill(unfinished, sequences).finish(path)
                 self._open_stores()
+                self._merge()
         left = self._lacking(wanted)
         if left:
             raise StateshiftError(
@@ -100,12 +106,40 @@ class EmbeddingCache:
         for path in sorted(self.folder.glob("*.h5*")):
             if path in self._stores or path.name.startswith("."):
                 continue
+            with open(path, "rb"):  # what can't even be opened, for want of rights or handles, is not damaged
+                pass
             try:
                 lengthen(path)
                 self._stores[path] = EmbeddingStore(path)
             except (StateshiftError, KeyError, OSError, ValueError):
                 logger.warning("%s is damaged beyond use: what it held is embedded anew.", path)
                 path.unlink()
+
+    def _merge(self) -> None:
+        """Make one store of many small ones, so that few files are open however often a gene is asked for."""
+        small = {path: store for path, store in self._stores.items() if path.stat().st_size <= SMALL}
+        if len(small) < MOST_FILES:
+            return
+        values = {}
+        for store in small.values():
+            for name in store.ids:
+                with contextlib.suppress(KeyError):
+                    text = store.sequence(name)
+                    values[text] = self[text]
+        if not values:
+            return
+        any_store, sequences = next(iter(small.values())), {_name(text): text for text in values}
+        path = self.folder / f"{hashlib.sha256(''.join(sequences).encode()).hexdigest()[:20]}.h5"
+        unfinished = path.with_name(path.name + PART)
+        options = {"model": any_store.model, "width": any_store.width, "levels": (self.level,)}
+        with StoreWriter(unfinished, sequences, self._settings, **options) as writer:
+            for number, text in enumerate(writer.texts):
+                writer.add(number, {self.level: values[text]})
+            writer.finish(path)
+        self._close(*small)
+        for other in set(small) - {path}:
+            other.unlink()
+        self._open_stores()
 
     def _close(self, *paths: Path) -> None:
         for path in paths:
