@@ -85,6 +85,39 @@ def fuse(
 
 
 @app.command()
+def ablate(
+    tables: Annotated[list[Path], typer.Argument(help="A fused table, or several tables.")],
+    experiment: Annotated[Path | None, typer.Option(help="Measure on the effects of its training cells.")] = None,
+    calls: Annotated[Path | None, typer.Option(help="Or on the training rows of a table of calls or values.")] = None,
+    response_features: Annotated[Path | None, typer.Option(help="Of the response genes, for models of calls.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="What reads the features: ridge (default), knn, stack …; of calls neighbours.")
+    ] = None,
+    aliases: Annotated[
+        Path | None, typer.Option(help="HGNC's table: one gene under two names is one, for calls.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A CSV file for the rows.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """What each source is worth: left out, its genes shuffled, alone; on training targets held out, never on the test split."""
+    from rich.console import Console
+
+    from stateshift.evaluation import ablate_features, ablation_table
+
+    found = ablate_features(
+        tables,
+        experiment=experiment,
+        calls=calls,
+        response_features=response_features,
+        model=model,
+        aliases=aliases,
+        output=output,
+        overwrite=overwrite,
+    )
+    Console().print(ablation_table(found))
+
+
+@app.command()
 def inspect(table: Annotated[Path, typer.Argument(help="A .pt feature table.")]) -> None:
     """What a table holds: genes, width, source, and what is missing."""
     from rich.console import Console

@@ -113,7 +113,7 @@ def fit_effects(
     tables = [FeatureTable.load(f) if f is not None else None for f in (features, response_features)]
     for path, table in zip((features, response_features), tables):
         if table is not None:
-            _refuse_leak(Path(path), table, Path(calls))
+            refuse_leak(Path(path), table, Path(calls))
     names = GeneNames.from_hgnc(aliases) if aliases else GeneNames()
     train, left_out = training_rows(read, regime, names)
     if left_out:
@@ -234,7 +234,7 @@ def _members(model: str, train: EffectTable) -> list[str]:
     return [name for name in names if several or name not in ACROSS]
 
 
-def _refuse_leak(path: Path, table: FeatureTable, calls: Path) -> None:
+def refuse_leak(path: Path, table: FeatureTable, calls: Path) -> None:
     """A StateshiftError where features were made of the effects that are to be predicted."""
     made_of = [table.provenance, *(part.get("provenance", {}) for part in table.provenance.get("parts", []))]
     if calls.is_file() and sha256(calls) in {p.get("lookup_sha256") for p in made_of if p.get("measured_effects")}:
