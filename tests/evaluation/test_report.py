@@ -115,6 +115,18 @@ def test_the_same_folder_gives_the_same_page_and_an_existing_one_is_kept(world, 
     assert write_report(run, tmp_path / "one.html", overwrite=True).read_bytes() == first
 
 
+def test_where_a_network_is_kept_beside_its_backbone_is_told(run, tmp_path):
+    verdict = {"network": 0.5, "backbone": 0.4, "mean": 0.1, "low": 0.0625, "high": 0.14, "pairs": 9, "perturbations": 7}
+    regimes = {"T": {**verdict, "kept": True}, "J": {**verdict, "low": -0.5, "kept": False}}
+    (run / "anchored.json").write_text(json.dumps({"step": 20, "regimes": regimes}))
+    page = Page(write_report(run, tmp_path / "report.html").read_text())
+    assert page.says("T: a new perturbation in a known context 0.500 0.400 +0.100 +0.062 to +0.140 7 network")
+    assert page.says("J: both are new 0.500 0.400 +0.100 -0.500 to +0.140 7 backbone")
+    (run / "anchored.json").write_text("{}")
+    page = Page(write_report(run, tmp_path / "other.html").read_text())
+    assert page.says("is missing or damaged: copy the run anew")
+
+
 def test_a_run_with_almost_nothing_in_it_says_what_is_absent(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "genes.txt").write_text("A\nB\n")

@@ -4,6 +4,7 @@ import pytest
 
 from stateshift.cells import check_experiment
 from stateshift.cells.sets import CellSets
+from stateshift.errors import StateshiftError
 from stateshift.training import compose_config, experiment_config
 from stateshift.training.resources import run_needs
 from stateshift.transition import TransitionModel
@@ -120,3 +121,18 @@ def test_every_gene_beside_an_array_is_counted_in_memory_and_where_the_network_p
     assert projected.n_parameters - alone.n_parameters == (20 - 4) * (16 + 1)
     assert decoded.n_parameters - alone.n_parameters == (4 + 1) * 8 + 2 * 8 + (8 + 1) * 20
     assert min(projected.step_bytes, decoded.step_bytes) > alone.step_bytes + 2 * 8 * 8 * 20 * 4
+
+
+@pytest.mark.parametrize(("val", "groups"), [(True, 2 * 18), (False, 2 * (28 - 5))])
+def test_pairs_that_a_network_beside_a_backbone_holds_back_are_not_counted(two_way_screen, val, groups):
+    needs = run_needs(
+        check_experiment(two_way_screen(val=val)), compose_config(["model=anchored", "model.set_size=16"])
+    )
+    assert needs.n_sets == groups  # of 16 cells each
+
+
+def test_too_few_genes_for_a_network_beside_a_backbone_are_told_of(two_way_screen):
+    toml = two_way_screen(n_targets=11, val=False)
+    toml.write_text(toml.read_text().replace("test = ['T10']", "test = ['T10', 'T1']"))
+    with pytest.raises(StateshiftError, match="9 training genes are too few to hold some back"):
+        run_needs(check_experiment(toml), compose_config(["model=anchored"]))

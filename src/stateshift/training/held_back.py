@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 
 from stateshift.cells import Cells
 from stateshift.cells.regimes import regimes_of
@@ -14,6 +15,8 @@ from stateshift.errors import StateshiftError
 from stateshift.feature_table import genes_of
 
 logger = logging.getLogger(__name__)
+
+Pair = tuple[str, str]
 
 KEPT_BACK = 0.1
 """Share of the training cells that chooses the checkpoint."""
@@ -40,7 +43,21 @@ def some_cells(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
 
 
 def some_pairs(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of whole training pairs, new in the way that most test pairs are.
+    """Rows of whole training pairs, new in the way that most test pairs are; `held_pairs` says which."""
+    obs = cells.obs
+    of_split = {which: obs[(split == which) & ~cells.is_control] for which in ("train", "test")}
+    train, test = ({*zip(of["perturbation"], of["context"])} for of in of_split.values())
+    held = held_pairs(train, test, seed)
+    logger.info(
+        "no validation split: %d of %d training pairs are held back from the network and its backbone, to choose the "
+        "checkpoint and whether the network is kept", len(held), len(train),
+    )  # fmt: skip
+    of_held = pd.MultiIndex.from_frame(obs[["perturbation", "context"]]).isin(held)
+    return np.flatnonzero(of_held & (split == "train"))
+
+
+def held_pairs(train: set[Pair], test: set[Pair], seed: int) -> set[Pair]:
+    """(perturbation, context) of training pairs that are held back.
 
     A share of the genes with all their perturbations, in every context; where most test pairs are known perturbations in
     new contexts, each such perturbation in one of its contexts alone.
@@ -50,10 +67,7 @@ def some_pairs(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
     StateshiftError
         There are too few genes for that.
     """
-    obs = cells.obs
-    perturbed = np.flatnonzero((split == "train") & ~cells.is_control)
-    names, contexts = obs["perturbation"].to_numpy(), obs["context"].to_numpy()
-    genes = sorted({gene for p in set(names[perturbed]) for gene in genes_of(p)})
+    genes = sorted({gene for p, _ in train for gene in genes_of(p)})
     if len(genes) < FEWEST_GENES:
         raise StateshiftError(
             f"model.start=backbone is kept where it helps on pairs that were held back, and {len(genes)} training genes are "
@@ -61,29 +75,14 @@ def some_pairs(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
         )
     rng = np.random.default_rng(seed)
     chosen = set(rng.permutation(genes)[: max(FEWEST_GENES // 2, round(HELD_GENES * len(genes)))].tolist())
-    rows = perturbed[[not chosen.isdisjoint(genes_of(p)) for p in names[perturbed]]]
-    by_context = _most_are_new_contexts(cells, split)
-    if by_context:
-        measured = {p: sorted(set(contexts[rows[names[rows] == p]])) for p in sorted(set(names[rows]))}
-        held = {p: of[rng.integers(len(of))] for p, of in measured.items() if len(of) > 1}
-        rows = rows[[held.get(p) == c for p, c in zip(names[rows], contexts[rows])]]
-    if not len(rows) or len(rows) == len(perturbed):
+    held = sorted((p, c) for p, c in train if not chosen.isdisjoint(genes_of(p)))
+    asked = sorted(test)
+    regimes = Counter(regimes_of([p for p, _ in asked], [c for _, c in asked], train))
+    if regimes["C"] > len(asked) / 2:
+        contexts = {p: [c for of, c in held if of == p] for p, _ in held}
+        held = [(p, of[rng.integers(len(of))]) for p, of in contexts.items() if len(of) > 1]
+    if not held or len(held) == len(train):
         raise StateshiftError(
             "No training pairs can be held back and leave others to train on: declare a validation split."
         )
-    logger.info(
-        "no validation split: %d perturbations%s are held back from the network and its backbone, to choose the "
-        "checkpoint and whether the network is kept", len(set(names[rows])), " in one context each" if by_context else "",
-    )  # fmt: skip
-    return rows
-
-
-def _most_are_new_contexts(cells: Cells, split: np.ndarray) -> bool:
-    """Whether most test pairs are known perturbations in new contexts."""
-    pairs = {
-        which: sorted(set(zip(of["perturbation"], of["context"])))
-        for which in ("train", "test")
-        for of in [cells.obs[(split == which) & ~cells.is_control]]
-    }
-    regimes = Counter(regimes_of([p for p, _ in pairs["test"]], [c for _, c in pairs["test"]], pairs["train"]))
-    return regimes["C"] > sum(regimes.values()) / 2
+    return set(held)

@@ -13,7 +13,7 @@ from stateshift.cells import ExperimentCheck
 from stateshift.cells.loading import GIGABYTE
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
 from stateshift.feature_table import FeatureTable
-from stateshift.training.held_back import KEPT_BACK
+from stateshift.training.held_back import KEPT_BACK, held_pairs
 
 MEASURED = {"cpu": 2e10, "cuda": 2e12}
 """Most operations of a step that is tried out, by device: under a second or two."""
@@ -116,7 +116,15 @@ def _training_sets(found: ExperimentCheck, config: dict[str, Any]) -> int:
     by = ["dataset", "file", "context", "perturbation"]
     train = found.groups[found.groups["split"] == "train"]
     sizes = train["cells"].to_numpy()
-    if not (found.groups["split"] == "val").any():
+    if (found.groups["split"] == "val").any():
+        pass
+    elif config["model"].get("start") == "backbone":
+        train_pairs, test_pairs = (
+            {(p, c) for c, of in found.counts[split].items() for p in of} for split in ("train", "test")
+        )
+        held = held_pairs(train_pairs, test_pairs, config["seed"])
+        sizes = np.where([pair in held for pair in zip(train["perturbation"], train["context"])], 0, sizes)
+    else:
         sizes = sizes - np.where(sizes >= FEWEST_TO_KEEP_BACK, np.maximum(1, np.rint(KEPT_BACK * sizes)), 0).astype(int)
     if config["data"].get("by_batch"):
         cells = pd.concat([f.obs for f in found.files]).merge(train[by].assign(left=sizes / train["cells"]), on=by)
@@ -151,6 +159,8 @@ def _step(
             model.pert_encoder.hold(FeatureTable(["A"], np.zeros((1, width))))
             batch["pert_name"] = ["A"] * n_sets
         batch["batch"] = torch.zeros(n_sets, shape.set_size, dtype=torch.long)
+        if shape.start == "backbone":
+            batch["start_effect"] = torch.zeros(n_sets, shape.width)
         if shape.predicts_every_gene:
             batch["ctrl_cell_counts"] = torch.rand(n_sets, shape.set_size, shape.every_gene)
     optimiser = torch.optim.Adam(model.parameters())

@@ -8,10 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from stateshift.cells import REGIMES
 from stateshift.errors import StateshiftError, some
 from stateshift.evaluation.report import page
 from stateshift.evaluation.report.figures import training_curves
 from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.run import RunDirectory
+from stateshift.training.anchored import read_verdicts
+from stateshift.training.anchored.keeping import RECORD
 
 PARTS = ("config.yaml", "experiment.toml", "genes.txt", "features.pt", "splits.json", "metrics.csv", "versions.json")
 
@@ -30,6 +34,7 @@ def run_section(run: Path, name: str) -> list[str]:
     lines += _splits(splits)
     lines += _features(run, splits)
     lines += _curves(run)
+    lines += _kept(run)
     for part in ("experiment.toml", "config.yaml", "versions.json"):
         if (run / part).is_file():
             lines.append(page.folded(part, (run / part).read_text(errors="replace")))
@@ -92,6 +97,27 @@ def _curves(run: Path) -> list[str]:
     if svg is None:
         return [*lines, page.paragraph("metrics.csv holds no loss yet.", "soft")]
     return [*lines, page.figure(svg, "Losses as metrics.csv has them.")]
+
+
+def _kept(run: Path) -> list[str]:
+    """Where a network is kept beside its backbone; nothing of other runs."""
+    if not (run / RECORD).is_file():
+        return []
+    lines = [page.heading("Where the network is kept beside its backbone", 3)]
+    try:
+        found = read_verdicts(RunDirectory(run))
+    except StateshiftError as error:
+        return [*lines, page.paragraph(str(error), "note")]
+    header = ("regime", "network", "backbone", "difference", "95 % interval", "perturbations", "predicts")
+    rows = [
+        (
+            f"{regime}: {REGIMES[regime]}", f"{v.network:.3f}", f"{v.backbone:.3f}", f"{v.mean:+.3f}",
+            f"{v.low:+.3f} to {v.high:+.3f}", v.perturbations, "network" if v.kept else "backbone",
+        )
+        for regime, v in found.items()
+    ]  # fmt: skip
+    text = "Pearson delta of validation pairs; the interval holds for all steps at once. Other regimes: the backbone."
+    return [*lines, page.table(header, rows), page.paragraph(text, "soft")]
 
 
 def _json(path: Path) -> dict[str, Any]:
