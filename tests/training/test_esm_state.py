@@ -232,6 +232,21 @@ def test_unfrozen_layers_resume_move_and_predict_new_genes(screen):
     np.testing.assert_array_equal(after.X.toarray(), before.X.toarray())
 
 
+def test_on_another_machine_unfrozen_layers_want_the_checkpoint_below_them(screen, esm_maker, monkeypatch):
+    file = esm_maker("own.pt")
+    with open(screen.toml, "a") as handle:
+        handle.write('checkpoint = "own.pt"\n')
+    run = trained(screen, "model.unfreeze_esm_layers=1", "training.esm_lr=1e-2")
+    before = predicted(run, screen, "G4")
+    moved = shutil.move(run, screen.folder / "moved")
+    file = file.rename(screen.folder / "cache" / "renamed.pt")
+    monkeypatch.setenv("STATESHIFT_CACHE", str(screen.folder / "fresh"))
+    with pytest.raises(StateshiftError, match="The run needs own: name its file with --checkpoint"):
+        predicted(moved, screen, "G4")
+    after = predicted(moved, screen, "G4", checkpoint=str(file))
+    np.testing.assert_allclose(after.X.toarray(), before.X.toarray(), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
