@@ -25,6 +25,7 @@ def screen(
     targets: Annotated[int, typer.Option(help="Perturbed genes, of which a quarter is held out.")] = 100,
     cells: Annotated[int, typer.Option(help="Cells in all four contexts.")] = 60_000,
     genes: Annotated[int, typer.Option(help="Genes measured.")] = 500,
+    feature_share: Annotated[float, typer.Option(help="Share of the effects that the features tell.")] = 1.0,
     seeds: Annotated[int, typer.Option(help="Simulations, each with its own held-out genes.")] = 3,
     models: Annotated[str, typer.Option(help="Effect models.")] = "ridge,stack",
 ) -> None:
@@ -39,7 +40,10 @@ def screen(
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(seeds):
             file = Path(folder) / f"{seed}.h5ad"
-            simulate_experiment(file, contexts=4, targets=targets, cells=cells, genes=genes, batches=2, seed=seed)
+            simulate_experiment(
+                file, contexts=4, targets=targets, cells=cells, genes=genes, batches=2, feature_share=feature_share,
+                seed=seed,
+            )  # fmt: skip
             measured = read_cells(file, {})
             table = estimate_effects(measured, ~measured.is_control)
             features = FeatureTable.load(file.with_suffix(".features.pt"))
