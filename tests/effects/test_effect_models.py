@@ -240,7 +240,7 @@ def test_the_routes_say_how_each_prediction_was_reached():
         "transfer": ["transfer", "fallback"],
         "bilinear": ["features", "features"],
         "forest": ["features", "features"],
-        "stack": ["measured", "features"],
+        "stack": ["measured", "transfer"],
     }
 
 

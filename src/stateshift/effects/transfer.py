@@ -9,6 +9,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from stateshift.cells.pseudobulk import EffectTable, spearman_brown
+from stateshift.effects.bilinear import PROGRAMS, programs_of
+from stateshift.effects.feature_space import first_least
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
 from stateshift.feature_table import FeatureTable
 
@@ -37,11 +39,13 @@ class Transfer:
     contexts
         Array (R,): code of each row's context.
     deviations
-        Array (R, G): rows less the main effect of their context; NaN where unmeasured.
+        Array (R, G): rows less the main effect of their context, reduced; NaN where unmeasured.
     alike
         `Alike` of the training contexts.
     noise
         Array (R,): mean over genes of the squared error of each row.
+    programs
+        How many programs of the training targets' deviations the rows were reduced to, since noise has no programs; None: not reduced.
     scale
         What the prediction is multiplied by, at most 1: as other rows of the same target tell of each training row.
     """
@@ -52,6 +56,7 @@ class Transfer:
     deviations: np.ndarray
     alike: Alike
     noise: np.ndarray
+    programs: int | None
     scale: float
 
     def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
@@ -68,6 +73,8 @@ class Transfer:
 
     def _weights(self, sources: Sequence[np.ndarray], contexts: Sequence[str]) -> csr_matrix:
         """Weights (Q, R) of each query's source rows."""
+        if not len(sources):
+            return csr_matrix((0, len(self.noise)))
         weights = []
         for rows, context in zip(sources, contexts, strict=True):
             among = self.alike.covariance[np.ix_(self.contexts[rows], self.contexts[rows])]
@@ -77,6 +84,38 @@ class Transfer:
         return csr_matrix(
             (np.concatenate(weights), np.concatenate(sources), ends), shape=(len(sources), len(self.noise))
         )
+
+    def measure_contexts(self) -> None:
+        """Set how alike contexts are, by the deviations and their noise."""
+        C = len(self.alike.names)
+        self.alike.covariance = _covariance(self.deviations, self.noise, self.contexts, self.rows, C)
+
+    def by_others(self) -> tuple[np.ndarray, csr_matrix]:
+        """The training rows whose target has others, and the weights of those."""
+        rows = {i: np.setdiff1d(of, [i]) for of in self.rows.values() if len(of) > 1 for i in of}
+        asked = np.array(sorted(rows), dtype=int)
+        return asked, self._weights([rows[i] for i in asked], [self.alike.names[c] for c in self.contexts[asked]])
+
+    def reduce(self, asked: np.ndarray, weights: csr_matrix, programs: int | None) -> None:
+        """Reduce rows to the number of programs with which others tell of each best, or leave them whole where that is best.
+
+        Noise is spread over all directions, so that few programs keep little of it.
+        """
+        of_targets = np.stack([self.deviations[rows].mean(axis=0) for rows in self.rows.values()])
+        _, found, _ = programs_of(of_targets, programs or PROGRAMS[-1])
+        if programs is None:
+            predicted, true = weights @ self.deviations, self.deviations[asked]
+            scores, truths = predicted @ found.T, true @ found.T
+            choices = [k for k in PROGRAMS if k < min(len(of_targets), len(found) + 1)]
+            sums = [((predicted**2).sum(), (predicted * true).sum())]
+            sums += [((scores[:, :k] ** 2).sum(), (scores[:, :k] * truths[:, :k]).sum()) for k in choices]
+            errors = (true**2).sum() - np.array([max(of, 0) ** 2 / size if size > 0 else 0 for size, of in sums])
+            programs = (None, *choices)[first_least(errors)]
+        if programs is not None:
+            kept = found[:programs]
+            self.programs, self.deviations = programs, self.deviations @ kept.T @ kept
+            self.noise = self.noise * len(kept) / self.deviations.shape[1]
+            self.measure_contexts()
 
 
 @dataclass
@@ -118,10 +157,13 @@ def fit_transfer(
     train: EffectTable,
     features: FeatureTable | None = None,
     seed: int = 0,
-    noise: np.ndarray | None = None,
     controls: dict[str, np.ndarray] | None = None,
+    programs: int | None = None,
 ) -> Transfer:
-    """How alike contexts are, by the targets they share, how reliable rows are, and the scale that held-out rows ask for.
+    """How alike contexts are by the targets they share, how reliable rows are, and what each row's target shows in other contexts.
+
+    The number of programs and the scale are those of least squared error over the training rows, each as predicted
+    by the other rows of its target.
 
     Parameters
     ----------
@@ -129,23 +171,30 @@ def fit_transfer(
         Training rows.
     features, seed
         Not looked at.
-    noise
-        Array (R,): `row_noise` where it is known better than `train` tells.
     controls
         Control means where `train` has none.
+    programs
+        How many; None leaves it to the rows.
     """
     main = fit_main_effects(train)
     names, code = np.unique(np.array(train.contexts, dtype=str), return_inverse=True)
-    deviations = train.effects - main.of_contexts(train.contexts)
     rows: dict[str, list[int]] = {}
     for i, perturbation in enumerate(train.perturbations):
         rows.setdefault(perturbation, []).append(i)
-    noise = row_noise(train) if noise is None else noise
-    targets = {name: np.array(of) for name, of in rows.items()}
-    covariance = _covariance(deviations, noise, code, targets, len(names))
-    alike = Alike(list(names), covariance, *_centred(train.control_means if controls is None else controls, names))
-    model = Transfer(main, targets, code, deviations, alike, noise, 1.0)
-    model.scale = _scale(model, train)
+    targets = {name: np.array(of) for name, of in sorted(rows.items())}
+    alike = Alike(list(names), np.eye(0), *_centred(train.control_means if controls is None else controls, names))
+    deviations = train.effects - main.of_contexts(train.contexts)
+    model = Transfer(main, targets, code, deviations, alike, row_noise(train), None, 1.0)
+    model.measure_contexts()
+    asked, weights = model.by_others()
+    if not len(asked):
+        return model
+    if not np.isnan(deviations).any():
+        model.reduce(asked, weights, programs)
+        asked, weights = model.by_others()
+    predicted, true = _weighted(weights, model.deviations), np.nan_to_num(deviations[asked])
+    size = (predicted**2).sum()
+    model.scale = float(np.clip((predicted * true).sum() / size, 0, 1)) if size > 0 else 1.0
     return model
 
 
@@ -192,18 +241,6 @@ def _covariance(
     correlation[counted == 0] = (correlation[shared] @ counted[shared]) / weight if weight else 1.0
     np.fill_diagonal(correlation, 1.0)
     return correlation * bound
-
-
-def _scale(model: Transfer, train: EffectTable) -> float:
-    """The least-squares factor, in 0 … 1, of each row as its target's other rows predict it; 1 where there are none."""
-    alone = [np.setdiff1d(model.rows[p], [i]) for i, p in enumerate(train.perturbations)]
-    asked = [i for i, rows in enumerate(alone) if len(rows)]
-    if not asked:
-        return 1.0
-    weights = model._weights([alone[i] for i in asked], [train.contexts[i] for i in asked])
-    predicted, true = _weighted(weights, model.deviations), np.nan_to_num(model.deviations[asked])
-    size = (predicted**2).sum()
-    return float(np.clip((predicted * true).sum() / size, 0, 1)) if size > 0 else 1.0
 
 
 def _weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:

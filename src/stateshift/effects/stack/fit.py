@@ -11,13 +11,14 @@ import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.cells.regimes import regimes_of
+from stateshift.effects.doubles import Doubles, fit_doubles
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
 from stateshift.effects.own_target import OwnTarget, fit_own_target, set_apart
 from stateshift.effects.stack.folds import Fold, regime_folds
 from stateshift.effects.stack.members import Member, members_of
 from stateshift.effects.stack.row_space import RowSpace
-from stateshift.effects.stack.weights import Products, non_negative
-from stateshift.feature_table import FeatureTable
+from stateshift.effects.stack.weights import Products, member_weights
+from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.progress import track
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Stack:
         Name → member, and as fitted on all rows.
     own
         What is put into the own target's column.
+    doubles
+        Predicts doubles that no training row has, from what the stack says of their targets.
     """
 
     weights: dict[str, dict[str, float]]
@@ -75,20 +78,33 @@ class Stack:
     members: dict[str, Member]
     models: dict[str, Any]
     own: OwnTarget
+    doubles: Doubles = field(init=False)
     _row: dict[tuple[frozenset[str], str], int] = field(init=False)
 
     def __post_init__(self) -> None:
         pairs = zip(self.train.perturbations, self.train.contexts)
-        self._row = {(frozenset(p.split("+")), c): i for i, (p, c) in enumerate(pairs)}
+        self._row = {(frozenset(genes_of(p)), c): i for i, (p, c) in enumerate(pairs)}
 
     def regimes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
         """The regime of each pair by the training rows."""
         return regimes_of(perturbations, contexts, zip(self.train.perturbations, self.train.contexts))
 
     def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
-        """Effects (R, G) float32; of a pair that was measured, what was measured, shrunk where errors are known."""
+        """Effects (R, G) float32.
+
+        A pair that was measured has what was measured, shrunk where errors are known; a double that never was has the sum of
+        its targets and what trained doubles do beyond it (`Doubles`).
+        """
         if not len(perturbations):
             return np.zeros((0, len(self.train.genes)), dtype=np.float32)
+        untrained = self._untrained_doubles(perturbations)
+        if untrained.any():
+            effects = np.empty((len(perturbations), len(self.train.genes)), dtype=np.float32)
+            for rows, predict in ((untrained, self.doubles.predict), (~untrained, self.predict)):
+                at = np.flatnonzero(rows)
+                if len(at):
+                    effects[at] = predict([perturbations[i] for i in at], [contexts[i] for i in at])
+            return effects
         regimes = np.array(self.regimes(perturbations, contexts))
         regimes[regimes == "measured"] = "C"
         main = self.main.of_contexts(contexts)
@@ -104,27 +120,46 @@ class Stack:
         self._put_measured(effects, perturbations, contexts)
         return effects
 
+    def _untrained_doubles(self, perturbations: Sequence[str]) -> np.ndarray:
+        """Mask (R,) of perturbations of several genes that no training row has in any order."""
+        trained = {targets for targets, _ in self._row}
+        sets = [frozenset(genes_of(p)) for p in perturbations]
+        return np.array([len(genes) > 1 and genes not in trained for genes in sets], dtype=bool)
+
     def _put_measured(self, effects: np.ndarray, perturbations: Sequence[str], contexts: Sequence[str]) -> None:
         known = self.train.effects if self.train.shrunk is None else self.train.shrunk
         for i, (perturbation, context) in enumerate(zip(perturbations, contexts)):
-            row = self._row.get((frozenset(perturbation.split("+")), context))
+            row = self._row.get((frozenset(genes_of(perturbation)), context))
             if row is not None:
                 effects[i] = np.where(np.isnan(known[row]), effects[i], known[row])
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
-        """``measured``; ``transfer`` where other contexts told; ``features`` where features did; else ``fallback``."""
+        """``measured``; ``transfer`` where other contexts told; ``features`` where features did; else ``fallback``.
+
+        A double that no training row has is reached as the least known of its targets, and never measured.
+        """
+        known = ("fallback", "features", "transfer", "measured")
         routes = []
-        for perturbation, regime in zip(perturbations, self.regimes(perturbations, contexts)):
-            used = {name for name, weight in self.weights.get(regime, {}).items() if weight > 0} - {MAIN}
-            tables = [self.members[n].features for n in used if self.members[n].features is not None]
-            if regime == "measured":
-                routes.append("measured")
-            elif regime == "C" and used & set(FROM_OTHER_CONTEXTS):
-                routes.append("transfer")
+        untrained = self._untrained_doubles(perturbations)
+        for perturbation, context, double in zip(perturbations, contexts, untrained, strict=True):
+            if double:
+                of_targets = [self._route(gene, context) for gene in genes_of(perturbation)]
+                route = min(of_targets, key=known.index)
+                routes.append("transfer" if route == "measured" else route)
             else:
-                told = any(not table.missing([perturbation]) for table in tables)
-                routes.append("features" if told else "fallback")
+                routes.append(self._route(perturbation, context))
         return routes
+
+    def _route(self, perturbation: str, context: str) -> str:
+        regime = self.regimes([perturbation], [context])[0]
+        if regime == "measured":
+            return "measured"
+        used = {name for name, weight in self.weights[regime].items() if weight > 0} - {MAIN}
+        if regime == "C" and used & set(FROM_OTHER_CONTEXTS):
+            return "transfer"
+        tables = [self.members[name].features for name in used]
+        told = any(table is not None and not table.missing([perturbation]) for table in tables)
+        return "features" if told else "fallback"
 
 
 def fit_stack(train: EffectTable, features: FeatureTable | None, seed: int = 0) -> Stack:
@@ -162,14 +197,17 @@ def fit_stack(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
     weights = _borrowed(weights, list(members))
     for regime, of in weights.items():
         logger.info("stack, %s: %s.", regime, ", ".join(f"{name} {w:.2f}" for name, w in of.items() if w > 0))
-    return Stack(weights, held_out, train, space, fit_main_effects(space.table), members, models, fit_own_target(train))
+    main, own = fit_main_effects(space.table), fit_own_target(train)
+    stack = Stack(weights, held_out, train, space, main, members, models, own)
+    stack.doubles = fit_doubles(train, features, stack, seed)
+    return stack
 
 
 def _weigh(
     train: EffectTable, space: RowSpace, members: dict[str, Member], folds: list[Fold], seed: int, regime: str
 ) -> tuple[dict[str, float], HeldOut]:
     """Weights by the folds' held-out rows, and these rows as so predicted."""
-    products, kept = Products(), []
+    products, kept = [], []
     for fit, held in track(folds, f"inner folds of regime {regime}"):
         inner = _rows(space.table, fit)
         seen = inner.measured.any(axis=0)
@@ -178,9 +216,9 @@ def _weigh(
         main = fit_main_effects(inner).of_contexts(pairs[1])
         inputs = [main, *(m.deviations(m.fit(inner, seed), main, *pairs) for m in members.values())]
         inputs = [_wide(x, seen) for x in inputs]
-        products.add(inputs, space.table.effects[held])
+        products.append(Products.of(inputs, space.table.effects[held]))
         kept.append((fit, held, inputs))
-    weights = non_negative(products)
+    weights = member_weights(products)
     predicted = np.zeros((sum(len(held) for _, held, _ in kept), len(train.genes)), dtype=np.float32)
     at = 0
     for fit, held, inputs in kept:

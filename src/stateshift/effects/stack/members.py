@@ -42,7 +42,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "additive": Kind(fit_additive, features=False),
-    "transfer": Kind(fit_transfer, features=False),
+    "transfer": Kind(fit_transfer, ("programs",), features=False),
     "ridge": Kind(fit_ridge, ("alpha",)),
     "knn": Kind(fit_knn, ("k",)),
     "bilinear": Kind(fit_bilinear, ("alpha", "strength", "k")),

@@ -1,8 +1,9 @@
-"""Non-negative least squares from sums of products, so that no fold has to be kept for it."""
+"""Weights of a stack's members, from sums of products over held-out rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,41 +11,85 @@ NEGLIGIBLE = 1e-10
 """Share of the products' trace that is added to its diagonal: two members that are one share the weight."""
 ROUNDING = 1e-6
 """An input this much smaller than the largest is the rounding of float32."""
+WORTH = 1e-3
+"""The share of what the stack explains that a member has to add to stay."""
 
 
+@dataclass
 class Products:
-    """Sums over rows and genes of the products of M inputs with each other (M, M) and with the truth (M,)."""
+    """Sums over the held-out rows and genes of one fold.
 
-    def __init__(self) -> None:
-        self.of_inputs, self.with_truth = np.zeros((0, 0)), np.zeros(0)
+    Parameters
+    ----------
+    of_inputs
+        Array (M, M): products of inputs with each other.
+    with_truth
+        Array (M,): with the truth.
+    """
 
-    def add(self, inputs: Sequence[np.ndarray], truth: np.ndarray) -> None:
-        """Add rows: M arrays (N, G) and the truth (N, G), NaN where it isn't known."""
+    of_inputs: np.ndarray
+    with_truth: np.ndarray
+
+    @classmethod
+    def of(cls, inputs: Sequence[np.ndarray], truth: np.ndarray) -> Products:
+        """Of M inputs (N, G) and the truth (N, G), NaN where it isn't known."""
         known = ~np.isnan(truth)
         truth = np.where(known, truth, 0).astype(np.float64).ravel()
-        flat = np.stack([(x if known.all() else np.where(known, x, 0)).astype(np.float64).ravel() for x in inputs])
-        if not len(self.with_truth):
-            self.of_inputs, self.with_truth = np.zeros((len(flat), len(flat))), np.zeros(len(flat))
-        self.of_inputs += flat @ flat.T
-        self.with_truth += flat @ truth
+        flat = np.stack([np.where(known, x, 0).astype(np.float64).ravel() for x in inputs])
+        return cls(flat @ flat.T, flat @ truth)
+
+    def __add__(self, other: Products) -> Products:
+        return Products(self.of_inputs + other.of_inputs, self.with_truth + other.with_truth)
+
+    def explained(self, weights: np.ndarray) -> float:
+        """By how much the squared error of nothing is larger than that of these weights (M,)."""
+        return float(2 * weights @ self.with_truth - weights @ self.of_inputs @ weights)
 
 
-def non_negative(products: Products) -> np.ndarray:
-    """Weights (M,) ≥ 0 of least squared error (Lawson & Hanson 1974, ch. 23); zero for an input that is all zero.
+def member_weights(folds: Sequence[Products]) -> np.ndarray:
+    """Weights (M,) ≥ 0 of least squared error, of the members that help on rows that did not weigh them.
+
+    The first input, the main effect, always stays. Of the others the one whose absence costs least, as weights of the other folds
+    explain each fold, leaves, until every one left adds more than `WORTH`: so sources that tell nothing don't fit noise.
 
     Examples
     --------
-    >>> products = Products()
-    >>> products.add([np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), np.zeros((1, 2))], np.array([[2.0, -1.0]]))
-    >>> non_negative(products).round(6)
-    array([2., 0., 0.])
+    >>> inputs = [np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), np.zeros((1, 2))]
+    >>> folds = [Products.of(inputs, np.array([[2.0, y]])) for y in (1.0, 1.5)]
+    >>> member_weights(folds).round(6)
+    array([2.  , 1.25, 0.  ])
     """
+    kept = list(range(len(folds[0].with_truth)))
+    if len(folds) > 1:
+        explained = _explained_elsewhere(folds, kept)
+        while len(kept) > 1:
+            without = [_explained_elsewhere(folds, [m for m in kept if m != leaving]) for leaving in kept[1:]]
+            best = int(np.argmax(without))
+            if without[best] < explained - WORTH * abs(explained):
+                break
+            explained = max(explained, without[best])
+            kept.pop(1 + best)
+    return non_negative(sum(folds[1:], folds[0]), kept)
+
+
+def _explained_elsewhere(folds: Sequence[Products], kept: Sequence[int]) -> float:
+    """What weights of the other folds explain of each."""
+    total = sum(folds[1:], folds[0])
+    explained = 0.0
+    for fold in folds:
+        others = Products(total.of_inputs - fold.of_inputs, total.with_truth - fold.with_truth)
+        explained += fold.explained(non_negative(others, kept))
+    return explained
+
+
+def non_negative(products: Products, kept: Sequence[int]) -> np.ndarray:
+    """Weights (M,) ≥ 0 of least squared error (Lawson & Hanson 1974, ch. 23) of the inputs that are kept; else zero."""
     from scipy.optimize import nnls
 
-    size = np.sqrt(np.diag(products.of_inputs))
-    used = np.flatnonzero(size > ROUNDING * max(size.max(initial=0.0), 1e-300))
+    size = np.sqrt(np.maximum(np.diag(products.of_inputs), 0))
+    used = [m for m in kept if size[m] > ROUNDING * max(size.max(initial=0.0), 1e-300)]
     weights = np.zeros(len(size))
-    if len(used):
+    if used:
         scale = size[used]
         gram = products.of_inputs[np.ix_(used, used)] / np.outer(scale, scale)
         root = np.linalg.cholesky(gram + NEGLIGIBLE * len(used) * np.eye(len(used)))
