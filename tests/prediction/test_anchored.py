@@ -60,7 +60,7 @@ def test_before_training_its_cells_are_the_stack_s_to_the_bit(run):
     keep(run, True)
     network, stack = predicted(run, "network"), predicted(run, "stack", model="stack")
     assert set(network.obs["route"]) == {"neural", "control"}
-    assert set(stack.obs["route"]) == {"features", "control"}
+    assert "neural" not in set(stack.obs["route"])
     np.testing.assert_array_equal(network.X.toarray(), stack.X.toarray())
 
 
@@ -96,3 +96,21 @@ def test_a_run_without_its_record_is_refused(run):
     (run / "anchored.json").unlink()
     with pytest.raises(StateshiftError, match="anchored.json, which says where the network is kept"):
         predicted(run, "none")
+
+
+@pytest.mark.parametrize("output_space", ["gene", "all"])
+def test_beside_an_array_of_some_genes_every_gene_starts_from_the_stack(two_way_screen, output_space):
+    toml = two_way_screen()
+    cells = ad.read_h5ad(toml.parent / "cells.h5ad")
+    cells.obsm["X_hvg"] = cells.X[:, 2:10].copy()
+    cells.var["highly_variable"] = [2 <= i < 10 for i in range(12)]
+    cells.write_h5ad(toml.parent / "cells.h5ad")
+    toml.write_text(toml.read_text() + '[columns]\nembedding = "X_hvg"\n')
+    run = train(toml, [*SMALL, f"model.output_space={output_space}"], output_dir=toml.parent, name="run")
+    untrained(run)
+    keep(run, True)
+    network, stack = predicted(run, "network"), predicted(run, "stack", model="stack")
+    assert network.shape == stack.shape
+    np.testing.assert_array_equal(network.X.toarray(), stack.X.toarray())
+    by = {"gene": ["effect"] * 2 + ["network"] * 8 + ["effect"] * 2, "all": ["network"] * 12}[output_space]
+    assert network.var["modelled_by"].tolist() == by

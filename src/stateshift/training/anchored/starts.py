@@ -49,8 +49,9 @@ class Starts:
 def fit_starts(data: TrainingData, genes: Sequence[str], seed: int) -> Starts:
     """Fit the backbone on training effects, and predict the training and the validation pairs.
 
-    The training pairs are predicted as held out in the regime that most validation and test pairs are of. Where that regime
-    can't imitate a pair, another regime's prediction is taken; pairs that none imitates are not trained on.
+    The training pairs are predicted as held out in the regime that most validation pairs are of, since those decide
+    where the network is kept. Where that regime can't imitate a pair, another regime's prediction is taken; pairs that none
+    imitates are not trained on.
 
     Parameters
     ----------
@@ -69,13 +70,12 @@ def fit_starts(data: TrainingData, genes: Sequence[str], seed: int) -> Starts:
     train = data.predicted
     stack = fit_stack(train, data.features, seed)
     columns = pd.Index(train.genes).get_indexer(genes)
-    validation, test = (_pairs(data, which) for which in ("val", "test"))
-    regimes = Counter(stack.regimes(*_columns([*validation, *test])))
-    held_out = _held_out(stack.held_out, [r for r, _ in regimes.most_common()], train)
+    of = data.cells.obs[(data.split == "val") & ~data.cells.is_control]
+    validation = _columns(sorted(set(zip(of["perturbation"], of["context"]))))
+    regimes = stack.regimes(*validation)
+    held_out = _held_out(stack.held_out, [regime for regime, _ in Counter(regimes).most_common()], train)
     return Starts(
-        _table(genes, *held_out, columns),
-        _table(genes, *_columns(validation), stack.predict(*_columns(validation)), columns),
-        stack.regimes(*_columns(validation)),
+        _table(genes, *held_out, columns), _table(genes, *validation, stack.predict(*validation), columns), regimes
     )
 
 
@@ -100,12 +100,6 @@ def _held_out(
     if left:
         logger.warning("can't be held out of the backbone, and are not trained on: %s", some(left))
     return *_columns(list(found)), np.stack(list(found.values()))
-
-
-def _pairs(data: TrainingData, split: str) -> list[tuple[str, str]]:
-    """(perturbation, context) of the perturbed cells of a split, sorted."""
-    of = data.cells.obs[(data.split == split) & ~data.cells.is_control]
-    return sorted(set(zip(of["perturbation"], of["context"])))
 
 
 def _columns(pairs: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
