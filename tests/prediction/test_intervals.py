@@ -6,7 +6,8 @@ from stateshift.cells import EffectTable
 from stateshift.effects import HeldOut, fit_effect_models
 from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict
-from stateshift.prediction.intervals import Calibrator, find_intervals, stored_validation
+from stateshift.prediction.calibrator import Calibrator, stored_validation
+from stateshift.prediction.intervals import find_intervals
 from stateshift.prediction.support import find_support
 
 G = 30
@@ -102,14 +103,35 @@ def test_a_network_is_calibrated_on_validation_targets_where_they_are_enough(mad
     by_validation, _, _ = intervals_of(made, "ridge", pairs, ~new, good, ["neural"])
     assert by_validation.calibration["T"] | {"quantile": 0} == {
         "by": "validation pairs", "regime": "T", "rows": 75, "units": 25, "unit": "target", "pair_part": "",
-        "quantile": 0,
+        "quantile": 0, "network": True,
     }  # fmt: skip
     np.testing.assert_allclose(by_validation.half_widths, 0.05, rtol=0.05)
-    few = HeldOut(names[0][:9], names[1][:9], good.true[:9], good.predicted[:9])
-    by_start, _, _ = intervals_of(made, "ridge", pairs, ~new, few, ["neural"])
-    alone, _, _ = intervals_of(made, "ridge", pairs, ~new)
-    assert by_start.calibration["T"]["by"] == "held-out training rows of ridge"
-    np.testing.assert_array_equal(by_start.half_widths, alone.half_widths)
+
+
+def test_few_validation_targets_widen_what_the_network_starts_from_and_never_narrow_it(made):
+    table, _ = made
+    new = np.array([int(p[1:]) >= 57 for p in table.perturbations])
+    names = [p for p, n in zip(table.perturbations, new) if n], [c for c, n in zip(table.contexts, new) if n]
+    pairs = [("a", "T59")]
+    start, ridge, _ = intervals_of(made, "ridge", pairs, ~new)
+    good = HeldOut(*names, table.effects[new], table.effects[new] + 0.05)
+    found, _, _ = intervals_of(made, "ridge", pairs, ~new, good, ["neural"])
+    assert found.calibration["T"]["by"] == "held-out training rows of ridge"
+    assert (found.calibration["T"]["widened"], found.calibration["T"]["validation_pairs"]) == (1, 9)
+    np.testing.assert_array_equal(found.half_widths, start.half_widths)
+
+    missed = 3 * (ridge.predict(*names) - table.effects[new])
+    bad = HeldOut(*names, table.effects[new], table.effects[new] + missed)
+    found, _, _ = intervals_of(made, "ridge", pairs, ~new, bad, ["neural"])
+    assert 2.4 < found.calibration["T"]["widened"] < 4
+    np.testing.assert_allclose(found.half_widths, found.calibration["T"]["widened"] * start.half_widths, rtol=1e-5)
+
+
+def test_a_network_that_nothing_was_checked_on_is_told_of(made, caplog):
+    table, _ = made
+    new = np.array([int(p[1:]) >= 45 for p in table.perturbations])
+    intervals_of(made, "ridge", [("a", "T50")], ~new, None, ["neural"])
+    assert "no validation pair says whether they hold" in caplog.text
 
 
 def test_a_fallback_has_the_intervals_of_the_mean(made):

@@ -67,7 +67,7 @@ def coverage_rows(evaluation: Evaluation) -> list[list[str]]:
     return lines
 
 
-HEADER = ("regime", "route", "pairs", "covered", "half-width", "mean covers", "mean's half-width", "narrower")
+HEADER = ("regime", "route", "pairs", "covered", "±", "mean covers", "mean ±", "narrower")
 
 
 def coverage_table(evaluation: Evaluation) -> Table:
@@ -78,7 +78,7 @@ def coverage_table(evaluation: Evaluation) -> Table:
     level = evaluation.about["intervals"]["level"]
     table = Table(
         title=f"{level:.0%} intervals of {evaluation.model}",
-        caption="true effects inside; half-widths, log1p scale; beside them the mean baseline's own intervals",
+        caption="covered: true effects inside; ±: mean half-width; beside them the mean baseline's own intervals",
     )
     for i, name in enumerate(HEADER):
         table.add_column(name, justify="left" if i < 2 else "right")

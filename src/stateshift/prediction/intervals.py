@@ -1,40 +1,28 @@
 """Half-widths of 90 % intervals for predicted mean effects, calibrated on training rows that were held out.
 
-Shapes: R predicted pairs, G genes, N held-out rows.
+Shapes: R predicted pairs, G genes.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from stateshift.cells import Cells, EffectTable
-from stateshift.cells.regimes import regimes_of
-from stateshift.effects import EffectModel, HeldOut
-from stateshift.effects.conformal import (
-    LEVEL,
-    Calibration,
-    calibrate,
-    hold_out,
-    load_held_out,
-    nearest_trained,
-)
+from stateshift.effects.conformal import LEVEL
 from stateshift.errors import some
-from stateshift.feature_table import FeatureTable
 from stateshift.genes.doubles import any_order
+from stateshift.prediction.calibrator import Calibrator
 from stateshift.prediction.support import Support
-from stateshift.run import RunDirectory
 
 logger = logging.getLogger(__name__)
 
-STANDS_IN = {"measured": ("C", "T"), "C": ("C", "T"), "T": ("T",), "J": ("J", "T", "C")}
-"""Regime → regimes whose held-out rows calibrate it, the first that the training rows can imitate."""
-ENOUGH_UNITS = 20
-"""Validation targets that calibrate a network; with fewer, the effects it starts from do."""
+ENOUGH = 10
+"""Units below which a share of nine in ten is a rough estimate."""
 FEW_CONTROLS = 50
 """Control cells of a context below which the noise of their mean is added."""
 NORMAL = 1.645
@@ -53,101 +41,13 @@ class Intervals:
         The same of the ``mean`` baseline, to compare with.
     calibration
         Regime → what it was calibrated on: ``by``, ``regime`` (that was imitated), ``rows``, ``units`` and what a ``unit``
-        is, ``pair_part`` (or ""), ``quantile`` (`stateshift.effects.conformal.Calibration`).
+        is, ``pair_part`` (or ""), ``quantile`` (`stateshift.effects.conformal.Calibration`); of a network that was checked on
+        too few validation pairs to calibrate on, ``widened``, the factor that they asked for, and ``validation_pairs``.
     """
 
     half_widths: np.ndarray
     of_mean: np.ndarray
     calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-@dataclass
-class Calibrator:
-    """Calibrations by model and regime, each made once.
-
-    Parameters
-    ----------
-    models
-        Fitted effect models by name, ``mean`` among them.
-    train, features, seed
-        What they were fitted on.
-    validation
-        Validation pairs as measured and as the network predicts them; None where the network doesn't make the prediction.
-    spread
-        (N,): of validation pairs, how far an ensemble's members lie apart, mean over genes.
-    """
-
-    models: Mapping[str, EffectModel]
-    train: EffectTable
-    features: FeatureTable
-    seed: int
-    validation: HeldOut | None = None
-    spread: np.ndarray | None = None
-    _made: dict[tuple[str, str, bool], tuple[Calibration, dict[str, Any]] | None] = field(default_factory=dict)
-
-    def __call__(
-        self, model: str, regime: str, new_context: bool, network: bool = False
-    ) -> tuple[Calibration, dict[str, Any]] | None:
-        """The calibration of a model in a regime and what it rests on; None where the training rows allow none.
-
-        A network's rests on its validation pairs where they are enough targets of the regime, else on the held-out
-        rows of `model`, which it starts from.
-        """
-        key = (f"network on {model}" if network else model, regime, new_context)
-        if key not in self._made:
-            found = self._by_validation(regime, new_context) if network else None
-            self._made[key] = found or self._by_training_rows(model, regime, new_context)
-        return self._made[key]
-
-    def _by_training_rows(
-        self, model: str, regime: str, new_context: bool
-    ) -> tuple[Calibration, dict[str, Any]] | None:
-        for imitated in STANDS_IN[regime]:
-            held = hold_out(model, self.models[model], self.train, self.features, imitated, self.seed)
-            if held is None:
-                continue
-            pairs = {} if model == "mean" or imitated == "C" else {"nearest": self._nearest(held.perturbations)}
-            unit, units = _units(held, imitated, new_context)
-            found = calibrate(held.true - held.predicted, units, pairs, seed=self.seed)
-            if np.isfinite(found.quantile):
-                return found, self._told(found, f"held-out training rows of {model}", imitated, unit)
-        return None
-
-    def _by_validation(self, regime: str, new_context: bool) -> tuple[Calibration, dict[str, Any]] | None:
-        held = self.validation
-        if held is None or regime == "measured":
-            return None
-        trained = zip(self.train.perturbations, self.train.contexts)
-        of_regime = np.array(regimes_of(held.perturbations, held.contexts, trained)) == regime
-        kept = HeldOut(
-            [p for p, keep in zip(held.perturbations, of_regime) if keep],
-            [c for c, keep in zip(held.contexts, of_regime) if keep],
-            held.true[of_regime],
-            held.predicted[of_regime],
-        )
-        unit, units = _units(kept, regime, new_context)
-        if len(set(units)) < ENOUGH_UNITS:
-            return None
-        pairs = {} if regime == "C" else {"nearest": self._nearest(kept.perturbations)}
-        if self.spread is not None:
-            pairs["members"] = self.spread[of_regime]
-        found = calibrate(kept.true - kept.predicted, units, pairs, seed=self.seed)
-        return (found, self._told(found, "validation pairs", regime, unit)) if np.isfinite(found.quantile) else None
-
-    def _nearest(self, perturbations: Sequence[str]) -> np.ndarray:
-        return nearest_trained(self.features, self.train.perturbations, perturbations, apart=True)[0]
-
-    @staticmethod
-    def _told(found: Calibration, by: str, regime: str, unit: str) -> dict[str, Any]:
-        return {
-            "by": by,
-            "regime": regime,
-            "rows": found.rows,
-            "units": found.units,
-            "unit": unit,
-            "pair_part": found.pair_part or "",
-            "quantile": found.quantile,
-        }
 
 
 def find_intervals(
@@ -200,7 +100,7 @@ def find_intervals(
             continue
         made.half_widths[rows] = found[0].half_widths(here, len(rows))
         if route != "fallback" or regime not in made.calibration:
-            made.calibration[regime] = found[1]
+            made.calibration[regime] = {**found[1], "network": route == "neural"}
     _say(made, support)
     return made
 
@@ -232,29 +132,6 @@ def widened_by_few_controls(
         )
 
 
-def stored_validation(
-    members: Sequence[RunDirectory], genes: Sequence[str]
-) -> tuple[HeldOut | None, np.ndarray | None]:
-    """Validation pairs as the runs' networks predict them, averaged, and how far members lie apart, (N,).
-
-    None where a run recorded none, or for other genes than are predicted; no distance of a single run.
-    """
-    found = [load_held_out(run.validation_file) for run in members if run.validation_file.is_file()]
-    names = [(held.perturbations, held.contexts, of) for held, of in found]
-    if len(found) < len(members) or any(name != names[0] for name in names) or names[0][2] != list(genes):
-        return None, None
-    made = np.stack([held.predicted for held, _ in found])
-    apart = made.std(axis=0, ddof=1).mean(axis=1) if len(members) > 1 else None
-    return replace(found[0][0], predicted=made.mean(axis=0)), apart
-
-
-def _units(held: HeldOut, regime: str, new_context: bool) -> tuple[str, list[str]]:
-    """What is exchangeable with what is predicted, contexts where the context is new, else targets; that of each row."""
-    if regime in ("C", "J") and new_context and len(set(held.contexts)) > 1:
-        return "context", held.contexts
-    return "target", [any_order(p) for p in held.perturbations]
-
-
 def _of_measured(train: EffectTable, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     if train.standard_error is None:
         return np.full((len(pairs), len(train.genes)), np.nan, np.float32)
@@ -267,8 +144,19 @@ def _say(made: Intervals, support: Support) -> None:
     for regime, told in made.calibration.items():
         borrowed = f", in the manner of {told['regime']}" if told["regime"] != regime else ""
         rows = f" ({told['rows']:,} of {told['units']:,} {told['unit']}s)" if "rows" in told else ""
-        logger.info("intervals of regime %s: %s%s%s", regime, told["by"], rows, borrowed)
-        if told.get("units", ENOUGH_UNITS) < 10:
+        wider = (
+            f", {told['widened']:.2f} times as wide by {told['validation_pairs']} validation pairs"
+            if "widened" in told
+            else ""
+        )
+        logger.info("intervals of regime %s: %s%s%s%s", regime, told["by"], rows, borrowed, wider)
+        if told.get("network") and "widened" not in told and told["by"] != "validation pairs":
+            logger.warning(
+                "the intervals of regime %s are those of the effects that the network starts from, and no validation pair "
+                "says whether they hold for it: declare a validation split of new targets or contexts",
+                regime,
+            )
+        if told.get("units", ENOUGH) < ENOUGH:
             logger.warning(
                 "the intervals of regime %s rest on %d %ss: that they hold %.0f %% is a rough estimate",
                 regime,

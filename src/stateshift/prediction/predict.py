@@ -19,10 +19,11 @@ from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
 from stateshift.prediction.anchored import find_backbone
+from stateshift.prediction.calibrator import Calibrator, stored_validation
 from stateshift.prediction.cells import read_population
 from stateshift.prediction.contract import add_intervals, assemble
 from stateshift.prediction.ensemble import Averaged, refuse_other_runs
-from stateshift.prediction.intervals import Calibrator, find_intervals, stored_validation, widened_by_few_controls
+from stateshift.prediction.intervals import find_intervals, widened_by_few_controls
 from stateshift.prediction.network import Predicted, by_transition, modelled_by, refuse_unmodelled, shifted
 from stateshift.prediction.requests import (
     as_trained,
