@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable, genes_of
 
 
@@ -92,3 +92,24 @@ def test_files_that_are_no_table_are_refused(tmp_path):
 def test_a_name_with_an_empty_or_repeated_gene_is_refused_and_never_zero(name, told):
     with pytest.raises(StateshiftError, match=told):
         FeatureTable(["A"], np.ones((1, 2)), {}).matrix([name])
+
+
+def test_an_empty_column_of_a_text_table_is_one_problem_with_its_count(tmp_path):
+    (tmp_path / "t.csv").write_text("gene,a,b\nA,1,\nB,2,\nC,3,\n")
+    with pytest.raises(InputProblems) as caught:
+        FeatureTable.load(tmp_path / "t.csv")
+    assert caught.value.problems == [
+        "column `b` holds no finite number for 3 of 3 genes (A: nothing, B: nothing, C: nothing): leave the column or these "
+        "genes out."
+    ]
+
+
+def test_nan_and_matrices_in_a_pt_file_are_told_with_the_file_and_the_gene(tmp_path):
+    torch.save({"A": torch.ones(2), "B": torch.tensor([1.0, float("nan")])}, tmp_path / "nan.pt")
+    with pytest.raises(StateshiftError, match="nan.pt holds NaN or infinity for B"):
+        FeatureTable.load(tmp_path / "nan.pt")
+    torch.save({"A": torch.ones(3, 2)}, tmp_path / "rows.pt")
+    with pytest.raises(StateshiftError, match=r"rows.pt: `A` has an array \(3, 2\) where one vector a gene is needed"):
+        FeatureTable.load(tmp_path / "rows.pt")
+    torch.save({"A": torch.ones(1, 2)}, tmp_path / "row.pt")
+    assert FeatureTable.load(tmp_path / "row.pt").width == 2

@@ -159,13 +159,23 @@ class FeatureTable:
         """
         if not vectors:
             raise StateshiftError(f"{where} holds no vectors.")
-        rows = {str(gene): np.asarray(vector, dtype=np.float32).reshape(-1) for gene, vector in vectors.items()}
+        arrays = {str(gene): np.asarray(vector, dtype=np.float32) for gene, vector in vectors.items()}
+        flat = [gene for gene, array in arrays.items() if array.size > max(array.shape, default=1)]
+        if flat:
+            raise StateshiftError(
+                f"{where}: `{flat[0]}` has an array {arrays[flat[0]].shape} where one vector a gene is needed; rows of residues "
+                "are pooled first."
+            )
+        rows = {gene: array.reshape(-1) for gene, array in arrays.items()}
         first, width = next((g, len(v)) for g, v in rows.items())
         for gene, row in rows.items():
             if len(row) != width:
                 raise StateshiftError(
                     f"{where}: `{gene}` has {len(row)} values and `{first}` has {width}: one width is needed."
                 )
+        bad = [gene for gene, row in rows.items() if not np.isfinite(row).all()]
+        if bad:
+            raise StateshiftError(f"{where} holds NaN or infinity for {some(bad)}: leave these genes out.")
         return cls(list(rows), np.stack(list(rows.values())), provenance)
 
     @classmethod
@@ -222,7 +232,9 @@ def _read_text_table(path: Path) -> FeatureTable:
     numbers = frame.apply(pd.to_numeric, errors="coerce")
     finite = np.isfinite(numbers.to_numpy(dtype=float))
     problems = [
-        f"column `{column}` holds `{frame[column][~ok].iloc[0]}` for gene `{frame.index[~ok][0]}`, no finite number."
+        f"column `{column}` holds no finite number for {(~ok).sum():,} of {len(ok):,} genes "
+        f"({some([f'{gene}: {_held(value)}' for gene, value in frame[column][~ok].items()], 3)}): leave the column or these "
+        "genes out."
         for column, ok in zip(frame.columns, finite.T)
         if not ok.all()
     ]
@@ -234,3 +246,7 @@ def _read_text_table(path: Path) -> FeatureTable:
     if problems:
         raise InputProblems(str(path), problems)
     return FeatureTable(list(frame.index), numbers.to_numpy(np.float32), {"source": "table", "file": path.name})
+
+
+def _held(value: object) -> str:
+    return f"`{value}`" if str(value).strip() else "nothing"

@@ -127,3 +127,32 @@ def test_bad_tables_are_refused_with_all_that_is_wrong(tmp_path):
         read_vectors(tmp_path / "n.npz")
     with pytest.raises(StateshiftError, match=r"t\.pickle: a table of vectors is read from"):
         read_vectors(tmp_path / "t.pickle")
+
+
+def test_a_gene_that_was_filled_in_everywhere_is_missing_and_not_zero(tmp_path):
+    for name, vectors in (("a", [[1, 0], [0, 1], [0, 0]]), ("b", [[0, 1], [1, 0], [0.5, 0.5]])):
+        FeatureTable(list("ABC"), vectors, {"missing_policy": {"C": "mean"}}).save(tmp_path / f"{name}.pt")
+    fused = fuse_features([tmp_path / "a.pt", tmp_path / "b.pt"], tmp_path / "f.pt")
+    assert (fused.genes, list(fused.provenance["missing"])) == (["A", "B"], ["C"])
+    with pytest.raises(StateshiftError, match="No feature vector for C"):
+        fused.matrix(["A+C"])
+
+
+def test_tables_that_share_no_gene_are_told_of(tmp_path, caplog):
+    rng = np.random.default_rng(3)
+    FeatureTable([f"G{i}" for i in range(4)], rng.standard_normal((4, 3))).save(tmp_path / "a.pt")
+    FeatureTable(["ENSG1", "ENSG2"], rng.standard_normal((2, 2))).save(tmp_path / "b.pt")
+    with caplog.at_level(logging.WARNING):
+        fuse_features([tmp_path / "a.pt", tmp_path / "b.pt"], tmp_path / "f.pt")
+    assert (
+        "b.pt shares no gene with the other tables (ENSG1, ENSG2 there, G0, G1, G2 and 1 more in others)" in caplog.text
+    )
+
+
+def test_the_command_tells_of_constant_columns(tables, tmp_path):
+    from typer.testing import CliRunner
+
+    from stateshift.cli.main import app
+
+    done = CliRunner().invoke(app, ["features", "fuse", *map(str, tables), "-o", str(tmp_path / "f.pt")])
+    assert "a.pt: 3 genes (75%), weight 0.50, 1 constant column left out." in done.output

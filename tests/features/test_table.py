@@ -64,8 +64,8 @@ def test_all_problems_of_a_text_table_are_told_at_once(tmp_path):
     with pytest.raises(InputProblems) as caught:
         FeatureTable.load(tmp_path / "t.csv")
     assert len(caught.value.problems) == 3
-    assert "column `y` holds `` for gene `A`" in caught.value.problems[0]
-    assert "column `z` holds `inf` for gene `B`" in caught.value.problems[1]
+    assert "column `y` holds no finite number for 2 of 3 genes (A: nothing, B: `high`)" in caught.value.problems[0]
+    assert "column `z` holds no finite number for 1 of 3 genes (B: `inf`)" in caught.value.problems[1]
     assert "genes occur twice: A" in caught.value.problems[2]
 
 
@@ -80,3 +80,15 @@ def test_an_absent_table_is_refused(tmp_path):
     for name in ("t.csv", "t.pt"):
         with pytest.raises(StateshiftError, match="no such feature table"):
             FeatureTable.load(tmp_path / name)
+
+
+def test_a_table_that_names_its_genes_otherwise_is_one_sentence(tmp_path):
+    (tmp_path / "t.csv").write_text("gene,x\n" + "".join(f"ENSG{i},{i + 1}\n" for i in range(20)))
+    (tmp_path / "g.txt").write_text("".join(f"GENE{i}\n" for i in range(20)))
+    with pytest.raises(
+        StateshiftError, match=r"t.csv has none of the 20 genes: GENE0, .* it holds ENSG0, .*as ids perhaps"
+    ) as told:
+        create_features(
+            source="table", lookup=tmp_path / "t.csv", gene_list=tmp_path / "g.txt", output=tmp_path / "f.pt"
+        )
+    assert "\n" not in str(told.value)

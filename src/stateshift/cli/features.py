@@ -80,7 +80,11 @@ def fuse(
 
     fused = fuse_features(tables, output, weights=weights, width=width, overwrite=overwrite)
     for part in fused.provenance["parts"]:
-        typer.echo(f"{part['file']}: {part['genes']:,} genes ({part['coverage']:.0%}), weight {part['weight']:.2f}.")
+        constant = part["constant_columns"]
+        left_out = f", {constant:,} constant column{'s' if constant > 1 else ''} left out" if constant else ""
+        typer.echo(
+            f"{part['file']}: {part['genes']:,} genes ({part['coverage']:.0%}), weight {part['weight']:.2f}{left_out}."
+        )
     typer.echo(f"{output}: {len(fused):,} genes × {fused.width} values.")
 
 

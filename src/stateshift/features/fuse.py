@@ -84,13 +84,17 @@ def fused_tables(paths: Sequence[Path], shares: np.ndarray, width: int | None = 
         of its columns and the one after its last.
     """
     read = [read_vectors(path) for path in paths]
-    genes = list(dict.fromkeys(gene for table in read for gene in table.genes))
+    _tell_strangers(paths, read)
+    own = {gene for table in read for gene in set(table.genes) - set(table.provenance.get("missing_policy", {}))}
+    named = dict.fromkeys(gene for table in read for gene in table.genes)
+    genes = [gene for gene in named if gene in own]
     row = {gene: i for i, gene in enumerate(genes)}
     blocks, parts, start = [], [], 0
     for path, table, share in zip(paths, read, shares):
         rows, constant = _standardised(table, path)
         block = np.zeros((len(genes), rows.shape[1]), dtype=np.float32)
-        block[[row[gene] for gene in table.genes]] = rows * np.sqrt(share)
+        kept = [i for i, gene in enumerate(table.genes) if gene in own]
+        block[[row[table.genes[i]] for i in kept]] = rows[kept] * np.sqrt(share)
         blocks.append(block)
         parts.append(_part(path, table, share, genes, constant) | {"columns": [start, start + rows.shape[1]]})
         start += rows.shape[1]
@@ -103,12 +107,23 @@ def fused_tables(paths: Sequence[Path], shares: np.ndarray, width: int | None = 
         "source": "fusion",
         "parts": parts,
         "comparable_rows": True,
-        "missing": {},
+        "missing": {gene: "filled in wherever it stands" for gene in named if gene not in own},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "stateshift": __version__,
     }
     provenance |= {key: True for key in ("measured_effects", "demo") if any(t.provenance.get(key) for t in read)}
     return FeatureTable(genes, vectors, provenance)
+
+
+def _tell_strangers(paths: Sequence[Path], read: Sequence[FeatureTable]) -> None:
+    """Warn of a table that shares no gene with any other: ids, or another case, perhaps."""
+    for path, table in zip(paths, read):
+        others = [gene for other in read if other is not table for gene in other.genes]
+        if set(table.genes).isdisjoint(others):
+            logger.warning(
+                "%s shares no gene with the other tables (%s there, %s in others): are they named otherwise?",
+                *(path, some(table.genes, 3), some(others, 3)),
+            )
 
 
 def _shares(paths: Sequence[Path], weights: str | Sequence[float] | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.errors import StateshiftError, suggestion
+from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import WIDTH
 from stateshift.genes import GeneNames
@@ -37,6 +37,8 @@ READ_A_FILE = ("table", "gene_sets", "network", "expression", "screen", "structu
 """Those of ours that take what they need from the file named by ``lookup``."""
 REDUCE = ("gene_sets", "network", "symbol", "expression", "screen", "random")
 """Those of ours whose width the user chooses."""
+LISTED = 10
+"""Genes up to which each that is missing has a line of its own even where all are."""
 POLICIES = ("error", "zero", "mean", "drop")
 
 
@@ -135,6 +137,12 @@ class FeatureRequest:
                 f" (did you mean `{slip}`? case differs)" if slip and slip != gene and there is None else ""
             )
         where = provenance.get("lookup", f"`{provenance['source']}`")
+        slips = any("case differs" in why for why in missing.values())
+        if len(self.genes) > LISTED and not (found or slips or set(self.genes) & set(known)):
+            raise StateshiftError(
+                f"{where} has none of the {len(self.genes):,} genes: {some(self.genes, 3)} are asked for, and it holds "
+                f"{some(genes, 3)}. Are they named otherwise, as ids perhaps?"
+            )
         self.refuse_missing(missing, where)
         logger.info("%d of %d genes found in %s.", len(found), len(self.genes), where)
         told = {**provenance, "missing": missing, **({"matched_by": matched} if names else {})}
