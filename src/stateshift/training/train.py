@@ -109,15 +109,15 @@ def train(
     read = replace(read, features=declared)
     for sentence in seen_elsewhere(read, cells, split):
         logger.info("%s", sentence)
+    if source is not None:
+        config["model"] = model_group(config["model"], words, source, cells)
+        config["init_from"] = os.path.relpath(source.path, folder)
     data = prepare(read, cells, split, pert_features=pert_features, missing=missing, **_kept_back(config))
     for sentence in leaks_into(data.features, read, split_counts(cells, split)):
         logger.warning("%s", sentence)
     config |= {"name": name, "output_dir": ".", "scale": cells.scale}
     if cells.every_gene is not None:
         config["every_gene_scale"] = cells.every_gene.scale
-    if source is not None:
-        config["model"] = model_group(config["model"], words, source, cells)
-        config["init_from"] = os.path.relpath(source.path, folder)
     embedder = find_embedder(read, data.features) if config["model"].get("encoder") == "esm" else None
     module, transfer = _module(config, data, source, embedder)
     if not module.model.config.predicts_every_gene:

@@ -25,7 +25,8 @@ def test_a_check_notes_that_nothing_will_be_tested(screen):
     screen.write_toml('[training]\nmade = "train"\n')
     assert check_experiment(screen.toml).notes[:2] == [
         "No test split is declared: a run trains on everything, and nothing can be scored afterwards.",
-        "No validation split is declared: a tenth of the training cells chooses the checkpoint.",
+        "No validation split is declared: a tenth of the training cells chooses the checkpoint; of a model that starts from "
+        "a backbone (model=anchored), pairs that are held back whole.",
     ]
 
 

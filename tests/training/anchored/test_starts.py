@@ -15,6 +15,7 @@ from stateshift.run import open_run
 from stateshift.training import resume, train
 from stateshift.training.anchored import fit_starts, read_verdicts
 from stateshift.training.data import prepare, training_loader, validation_loaders
+from stateshift.training.start import read_transfer
 from stateshift.training.train import experiment_config
 from stateshift.transition import TransitionConfig, TransitionModel
 from stateshift.transition.checkpoint import load_transition
@@ -107,6 +108,17 @@ def test_without_a_validation_split_whole_genes_are_held_back_from_network_and_b
         assert held.isdisjoint(p for of in splits[split].values() for p in of)
     assert held.isdisjoint(EffectTable.load(run / "effects.npz").perturbations)
     assert set(read_verdicts(open_run(run))) == {"T"}
+
+
+def test_a_fine_tuned_network_stays_beside_a_backbone_and_is_judged_again(two_way_screen):
+    toml = two_way_screen(val=False)
+    first = train(toml, [*SMALL, "training.max_steps=5"], output_dir=toml.parent, name="first")
+    words = ["training.max_steps=5", "training.val_every=5"]
+    second = open_run(train(toml, words, init_from=first, output_dir=toml.parent, name="second"))
+    model = second.config()["model"]
+    assert (model["start"], model["encoder"], model["source_widths"]) == ("backbone", "sources", [1, 2])
+    assert read_verdicts(second)["T"].pairs == 10
+    assert set(read_transfer(second).kept()) >= {"pert_encoder", "basal_encoder", "transformer_backbone", "project_out"}
 
 
 def test_too_few_genes_to_hold_some_back_ask_for_a_validation_split(two_way_screen):

@@ -63,5 +63,8 @@ def _splits_left_out(split: np.ndarray) -> list[str]:
     if not (split == "test").any():
         notes.append("No test split is declared: a run trains on everything, and nothing can be scored afterwards.")
     if not (split == "val").any():
-        notes.append("No validation split is declared: a tenth of the training cells chooses the checkpoint.")
+        notes.append(
+            "No validation split is declared: a tenth of the training cells chooses the checkpoint; of a model that starts from "
+            "a backbone (model=anchored), pairs that are held back whole."
+        )
     return notes
