@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from stateshift.cells import EffectTable
 from stateshift.effects.calls import bilinear as of_bilinear
@@ -172,3 +175,42 @@ def test_points_are_standardised_unless_their_rows_can_be_compared():
     as_they_are = Points.of(FeatureTable(list("AB"), [[0.6, 0], [3, 4]], COMPARABLE), ["A"])(["A", "B", "A+B"])
     np.testing.assert_allclose(as_they_are, [[0.6, 0], [0.6, 0.8], unit(np.array([[3.6, 4.0]]))[0]], atol=1e-6)
     np.testing.assert_allclose(similarities(as_they_are, -as_they_are), 0)
+
+
+def test_a_source_of_noise_in_a_fusion_gets_no_weight_and_the_others_what_they_explain():
+    rng = np.random.default_rng(0)
+    names, family = [f"T{i}" for i in range(150)], np.arange(150) % 6
+    effects = (rng.standard_normal((6, 30))[family] + 0.5 * rng.standard_normal((150, 30))).astype(np.float32)
+    effects[rng.random(effects.shape) < 0.5] = np.nan
+    train = EffectTable([f"g{i}" for i in range(30)], names, ["x"] * 150, effects, None, {})
+    noise = unit(rng.standard_normal((150, 60)))
+    vectors = np.concatenate([np.eye(6)[family] * 0.3**0.5, noise * 0.7**0.5], axis=1)
+    parts = [{"source": "a", "columns": [0, 6]}, {"source": "b", "columns": [6, 66]}]
+    features = FeatureTable(names, vectors, COMPARABLE | {"parts": parts})
+    rows = Rows.of(train, features, None).targets
+    np.testing.assert_allclose((rows[:, :6] ** 2).sum(axis=1), 1, atol=0.05)
+    np.testing.assert_allclose((rows[:, 6:] ** 2).sum(axis=1), 0, atol=0.05)
+
+
+@pytest.mark.parametrize("share", [0.15, 0.6])
+def test_sources_weigh_as_least_squares_over_pairs_of_targets_say(small, share):
+    train, _, _ = small(share)
+    rng = np.random.default_rng(2)
+    one, other = (unit(rng.random((7, 2))) for _ in range(2))
+    parts = [{"columns": [0, 2]}, {"columns": [2, 4]}]
+    vectors = np.concatenate([one * 0.5**0.5, other * 0.5**0.5], axis=1)
+    features = FeatureTable([*"ABCDEFQ"], vectors, COMPARABLE | {"parts": parts})
+    place = [features.genes.index(p) for p in train.perturbations]
+    residuals = residuals_of(train, GeneMeans.of(train))
+    alike, products = [], []
+    for i, j in itertools.combinations(range(8), 2):
+        if train.contexts[i] == train.contexts[j]:
+            both = residuals[i] * residuals[j]
+            known = both[~np.isnan(both)]
+            products.extend(known)
+            alike.extend([[one[place[i]] @ one[place[j]], other[place[i]] @ other[place[j]]]] * len(known))
+    expected, _ = nnls(np.array(alike), np.array(products))
+    expected = expected / expected.sum() if expected.sum() else np.full(2, 0.5)
+    rows = Rows.of(train, features, None).targets
+    np.testing.assert_allclose((rows[:, :2] ** 2).sum(axis=1), expected[0], atol=1e-4)
+    np.testing.assert_allclose((rows[:, 2:] ** 2).sum(axis=1), expected[1], atol=1e-4)

@@ -14,7 +14,7 @@ from stateshift.feature_table import FeatureTable
 
 RANK = 200
 """Columns that the kernel of response genes is kept in."""
-SAME_GENE, ANY_GENE = 0.3, 0.02
+SAME_GENE, ANY_GENE = 3.0, 0.02
 """Of the kernel of response genes: what a gene shares with itself alone, and with every gene."""
 PENALTY = 3.0
 STEPS, TOLERANCE = 100, 1e-2

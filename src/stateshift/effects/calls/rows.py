@@ -11,6 +11,7 @@ import numpy as np
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.calls.residuals import GeneMeans, residuals_of
 from stateshift.effects.calls.similarity import Points, context_similarity, similarities
+from stateshift.effects.calls.sources import source_scales
 from stateshift.feature_table import FeatureTable
 
 NEARNESS = 1.5
@@ -50,7 +51,7 @@ class Rows:
 
     @classmethod
     def of(cls, train: EffectTable, features: FeatureTable, response_features: FeatureTable | None) -> Rows:
-        """Set up from training effects."""
+        """Set up from training effects; the sources of fused features count as far as they explain these."""
         from scipy.sparse import csr_matrix
 
         values = residuals_of(train, GeneMeans.of(train))
@@ -64,6 +65,10 @@ class Rows:
         points = Points.of(features, sorted(set(train.perturbations)))
         responses = None if response_features is None else Points.of(response_features, train.genes)(train.genes)
         targets = points(train.perturbations)
+        sources = [tuple(part["columns"]) for part in features.provenance.get("parts", []) if part.get("columns")]
+        if len(sources) > 1:
+            points.factors = source_scales(targets, sources, train, residuals, measured)
+            targets = points(train.perturbations)
         return cls(train, residuals, measured, points, targets, responses, contexts, alike)
 
     def weights(self, perturbations: Sequence[str], contexts: Sequence[str], across: bool) -> np.ndarray:

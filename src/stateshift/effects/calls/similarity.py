@@ -24,11 +24,14 @@ class Points:
         Gene → vector.
     centre, scale
         Arrays (F,) that standardise the vectors; None where the table's own products are similarities.
+    factors
+        Array (F,) that weighs the columns; None weighs them as they are.
     """
 
     table: FeatureTable
     centre: np.ndarray | None
     scale: np.ndarray | None
+    factors: np.ndarray | None = None
 
     @classmethod
     def of(cls, table: FeatureTable, names: Sequence[str]) -> Points:
@@ -48,6 +51,8 @@ class Points:
         if known:
             vectors = self.table.matrix([names[i] for i in known])
             rows[known] = vectors if self.centre is None else (vectors - self.centre) / self.scale
+        if self.factors is not None:
+            rows *= self.factors
         length = np.linalg.norm(rows, axis=1, keepdims=True)
         # a shorter row of a fusion lacks sources, and resembles others the less
         least = 1.0 if self.centre is None else 1e-12

@@ -14,6 +14,7 @@ from stateshift.effects.calls.bilinear import fit_bilinear
 from stateshift.effects.calls.forest import fit_forest
 from stateshift.effects.calls.residuals import GeneMeans
 from stateshift.effects.calls.smoother import fit_smoother, fit_strength
+from stateshift.effects.calls.within_gene import ranking_weights
 from stateshift.effects.feature_space import INNER_FOLDS, gene_folds
 from stateshift.effects.knn import fit_knn
 from stateshift.effects.models import EFFECT_MODELS, EffectModel
@@ -163,8 +164,8 @@ def fit_stack(
     names
         Members, of `MEMBERS`.
     labels
-        Whether values are 0/1: the weights are then a logistic regression's, else those of least squares, none
-        below zero.
+        Whether values are 0/1: the weights are then those that rank perturbations within a gene (`ranking_weights`),
+        else those of least squares, none below zero.
     regime
         ``T``: inner folds hold genes out, in every context. ``C``: rows, so that the same target stays in others.
     weighing
@@ -198,13 +199,13 @@ def _weigh(
 
     What a member chose for itself on all rows, one number, stands in the folds too.
     """
-    names = list(members)
+    names, places = list(members), sorted(set(train.contexts))
     chosen = {n: {key: getattr(members[n].model, key)} for n, (_, key) in FITS.items() if n in members}
     folds = gene_folds(train.perturbations) if regime == "T" else _row_folds(len(train))
     if not folds:
         raise StateshiftError("One perturbed gene alone leaves nothing to hold out: two or more are needed.")
-    scores, values, means, contexts = [], [], [], []
-    for fit, held in track(folds, f"inner folds of {some(names)}"):
+    scores, values, means, contexts, groups = [], [], [], [], []
+    for number, (fit, held) in enumerate(track(folds, f"inner folds of {some(names)}")):
         inner = train.rows(_mask(fit, len(train)))
         outer = train.rows(_mask(held, len(train)))
         measured = outer.measured
@@ -226,27 +227,34 @@ def _weigh(
         values.append(outer.effects[row, gene])
         means.append(GeneMeans.of(inner)(outer.contexts)[row, columns[gene]])
         contexts.append(np.array(outer.contexts)[row])
-    X, y, mean, context = map(np.concatenate, (scores, values, means, contexts))
-    weighing = {"": _weights(X, y, mean, labels)}
+        of_context = np.searchsorted(places, contexts[-1])
+        groups.append((number * len(places) + of_context) * len(train.genes) + gene)
+    X, y, mean, context, group = map(np.concatenate, (scores, values, means, contexts, groups))
+    weighing = {"": _weights(X, y, mean, labels, group)}
     for name in np.unique(context):
         here = context == name
         if here.sum() >= FEWEST_PAIRS and (not labels or 0 < y[here].mean() < 1):
-            weighing[str(name)] = _weights(X[here], y[here], mean[here], labels)
+            weighing[str(name)] = _weights(X[here], y[here], mean[here], labels, group[here])
     for name, how in weighing.items():
         told = ", ".join(f"{member} {w:.2f}" for member, w in zip(names, how["weights"]))
         logger.info("weights in %s: %s.", name or "all contexts", told)
     return weighing
 
 
-def _weights(X: np.ndarray, y: np.ndarray, mean: np.ndarray, labels: bool) -> dict:
-    """Scales and weights of member scores (N, M) for truths y with gene means, both (N,)."""
+def _weights(X: np.ndarray, y: np.ndarray, mean: np.ndarray, labels: bool, group: np.ndarray) -> dict:
+    """Scales and weights of member scores (N, M) for truths y with gene means, both (N,).
+
+    Labels: what ranks perturbations within a gene (``group``), then made a probability together with the gene mean.
+    """
     scales = np.maximum(X.std(axis=0), 1e-9)
     X = X / scales
     if labels:
         from sklearn.linear_model import LogisticRegression
 
-        fitted = LogisticRegression(max_iter=1000).fit(np.column_stack([X, _logit(mean)]), y.astype(int))
-        *weights, of_mean = fitted.coef_[0].tolist()
+        ranking = ranking_weights(X, y, group)
+        fitted = LogisticRegression(max_iter=1000).fit(np.column_stack([X @ ranking, _logit(mean)]), y.astype(int))
+        size, of_mean = fitted.coef_[0].tolist()
+        weights = (size * ranking).tolist()
         intercept = float(fitted.intercept_[0])
     else:
         from scipy.optimize import nnls
