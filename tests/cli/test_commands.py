@@ -68,6 +68,12 @@ def test_the_way_from_toml_to_submission(in_folder):
     scored = command("evaluate", "predicted.h5ad", "--truth", screen.cells, "-o", "scores")
     assert scored.returncode == 0, scored.stderr
     assert "ridge" in scored.stdout
+    assert "Intervals: the 90% intervals of state_tiny hold" in scored.stdout
+    twice = command(
+        "predict", *["runs/made_state_tiny"] * 2, "--cells", screen.cells, "--perturb", "G1", "-o", "p.h5ad"
+    )
+    assert twice.returncode == 2
+    assert "made_state_tiny is named twice" in twice.stderr
     assert "context_mean" in (screen.folder / "scores" / "summary.csv").read_text()
     (screen.folder / "gene_names.csv").write_text("".join(f"GENE{i}\n" for i in range(20)))
     words = ("predicted.h5ad", "--season", "2025", "--genes", "gene_names.csv", "--expected-gene-dim", "20")

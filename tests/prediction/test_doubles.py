@@ -56,3 +56,14 @@ def test_a_file_with_misspelt_doubles_is_refused_before_anything_is_predicted(sc
     run = train(screen.toml, FAST, pert_features=screen.table, output_dir=screen.folder, name="run")
     with pytest.raises(InputProblems, match=r"`G1_G2` names known genes: a double is written `G1\+G2`"):
         predict(run, cells=screen.cells, perturb=["G1_G2"], output=tmp_path / "p.h5ad")
+
+
+def test_the_additive_effects_of_a_trained_double_are_its_own_in_any_order():
+    from stateshift.cells import EffectTable
+    from stateshift.effects import fit_effect_models
+
+    effects = np.array([[1.0], [2.0], [9.0]], dtype=np.float32)
+    table = EffectTable(["g"], ["A", "B", "A+B"], ["c"] * 3, effects, np.full(3, 9), {})
+    model = fit_effect_models(table, None, ["additive"])["additive"]
+    np.testing.assert_allclose(model.predict(["A+B", "B+A"], ["c", "c"]), [[9.0], [9.0]], atol=1e-5)
+    assert model.routes(["B+A"], ["c"]) == ["transfer"]

@@ -35,7 +35,7 @@ def test_a_run_holds_what_the_contract_names(run, screen):
     names = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file()}
     assert names == {
         "config.yaml", "experiment.toml", "genes.txt", "features.pt", "features.pt.json", "effects.npz", "splits.json",
-        "metrics.csv", "versions.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
+        "metrics.csv", "validation.npz", "versions.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt",
     }  # fmt: skip
     opened = open_run(run)
     assert opened.genes() == [f"GENE{i}" for i in range(20)]

@@ -10,6 +10,7 @@ import numpy as np
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.main_effects import MainEffects, fit_main_effects, refuse_nothing_to_fit
 from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.genes.doubles import as_spelt
 
 
 @dataclass
@@ -56,7 +57,8 @@ class Mean:
 class Additive:
     """Context main effect plus target main effect (`fit_main_effects`).
 
-    A double that was not trained on is the sum of what its targets do alone, where all of them were trained on.
+    A double is the one that was trained on, in any order of its genes; else the sum of what its targets do alone, where
+    all of them were trained on.
     """
 
     main: MainEffects
@@ -65,14 +67,16 @@ class Additive:
         """Effects (R, G); a target or a context never seen adds nothing to the rest."""
         if not len(perturbations):
             return np.zeros((0, len(self.main.overall)), dtype=np.float32)
-        parts = [self._parts(p) for p in perturbations]
+        parts = [self._parts(p) for p in as_spelt(perturbations, self.main.targets)]
         times = np.array([len(of) for of in parts])[:, None]
         targets = np.stack([self.main.of_targets(of).sum(axis=0) for of in parts])
         return (times * self.main.of_contexts(contexts) + targets).astype(np.float32)
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
         """``transfer`` where the target was perturbed in training, or each gene of a double; else ``fallback``."""
-        return ["transfer" if set(self._parts(p)) <= set(self.main.targets) else "fallback" for p in perturbations]
+        trained = set(self.main.targets)
+        parts = (self._parts(p) for p in as_spelt(perturbations, trained))
+        return ["transfer" if trained.issuperset(of) else "fallback" for of in parts]
 
     def _parts(self, perturbation: str) -> list[str]:
         """What was trained on of a perturbation: itself, or else all of its genes; itself where neither was."""
