@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from stateshift.cells.pseudobulk import EffectTable, spearman_brown
 from stateshift.effects.bilinear import PROGRAMS, programs_of
-from stateshift.effects.feature_space import first_least
+from stateshift.effects.feature_space import first_least, gene_folds
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
 from stateshift.feature_table import FeatureTable
 
@@ -96,26 +96,46 @@ class Transfer:
         asked = np.array(sorted(rows), dtype=int)
         return asked, self._weights([rows[i] for i in asked], [self.alike.names[c] for c in self.contexts[asked]])
 
-    def reduce(self, asked: np.ndarray, weights: csr_matrix, programs: int | None) -> None:
+    def reduce(self, asked: np.ndarray, weights: csr_matrix, programs: int | None, seed: int) -> None:
         """Reduce rows to the number of programs with which others tell of each best, or leave them whole where that is best.
 
         Noise is spread over all directions, so that few programs keep little of it.
         """
-        of_targets = np.stack([self.deviations[rows].mean(axis=0) for rows in self.rows.values()])
-        _, found, _ = programs_of(of_targets, programs or PROGRAMS[-1])
         if programs is None:
-            predicted, true = weights @ self.deviations, self.deviations[asked]
-            scores, truths = predicted @ found.T, true @ found.T
-            choices = [k for k in PROGRAMS if k < min(len(of_targets), len(found) + 1)]
-            sums = [((predicted**2).sum(), (predicted * true).sum())]
-            sums += [((scores[:, :k] ** 2).sum(), (scores[:, :k] * truths[:, :k]).sum()) for k in choices]
-            errors = (true**2).sum() - np.array([max(of, 0) ** 2 / size if size > 0 else 0 for size, of in sums])
-            programs = (None, *choices)[first_least(errors)]
+            programs = self._choose_programs(asked, weights, seed)
         if programs is not None:
-            kept = found[:programs]
+            _, kept, _ = programs_of(self._of_targets(), programs)
             self.programs, self.deviations = programs, self.deviations @ kept.T @ kept
             self.noise = self.noise * len(kept) / self.deviations.shape[1]
             self.measure_contexts()
+
+    def _of_targets(self) -> np.ndarray:
+        return np.stack([self.deviations[rows].mean(axis=0) for rows in self.rows.values()])
+
+    def _choose_programs(self, asked: np.ndarray, weights: csr_matrix, seed: int) -> int | None:
+        """By programs of other targets, since those of a row's own hold its noise."""
+        names, of_targets = list(self.rows), self._of_targets()
+        target = np.empty(len(self.noise), dtype=int)
+        for t, rows in enumerate(self.rows.values()):
+            target[rows] = t
+        choices = [k for k in PROGRAMS if k < min(of_targets.shape)]
+        folds = gene_folds(names, seed)
+        if not folds or not choices:
+            return None
+        predicted, true = weights @ self.deviations, self.deviations[asked]
+        size, agreement = np.zeros(len(choices)), np.zeros(len(choices))
+        counted = np.zeros(len(asked), dtype=bool)
+        for fit, held in folds:
+            at = np.isin(target[asked], held) & ~counted
+            counted |= at
+            _, found, _ = programs_of(of_targets[fit], choices[-1])
+            scores, truths = predicted[at] @ found.T, true[at] @ found.T
+            size += [(scores[:, :k] ** 2).sum() for k in choices]
+            agreement += [(scores[:, :k] * truths[:, :k]).sum() for k in choices]
+        size = np.append((predicted[counted] ** 2).sum(), size)
+        agreement = np.append((predicted[counted] * true[counted]).sum(), agreement)
+        gained = np.divide(np.maximum(agreement, 0) ** 2, size, out=np.zeros_like(size), where=size > 0)
+        return (None, *choices)[first_least((true[counted] ** 2).sum() - gained)]
 
 
 @dataclass
@@ -169,8 +189,10 @@ def fit_transfer(
     ----------
     train
         Training rows.
-    features, seed
+    features
         Not looked at.
+    seed
+        Draws the folds by which the number of programs is chosen.
     controls
         Control means where `train` has none.
     programs
@@ -190,7 +212,7 @@ def fit_transfer(
     if not len(asked):
         return model
     if not np.isnan(deviations).any():
-        model.reduce(asked, weights, programs)
+        model.reduce(asked, weights, programs, seed)
         asked, weights = model.by_others()
     predicted, true = _weighted(weights, model.deviations), np.nan_to_num(deviations[asked])
     size = (predicted**2).sum()

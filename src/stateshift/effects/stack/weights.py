@@ -11,7 +11,7 @@ NEGLIGIBLE = 1e-10
 """Share of the products' trace that is added to its diagonal: two members that are one share the weight."""
 ROUNDING = 1e-6
 """An input this much smaller than the largest is the rounding of float32."""
-WORTH = 1e-3
+WORTH = 1e-2
 """The share of what the stack explains that a member has to add to stay."""
 
 

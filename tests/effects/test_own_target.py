@@ -1,0 +1,85 @@
+"""The perturbed gene's own column: kept from the models, and given what perturbing does to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.own_target import fit_own_target, set_apart
+
+
+def knock_downs(left: float = 0.2, contexts: str = "xy") -> EffectTable:
+    """Each of four genes falls to a share of its control mean where it is perturbed; other genes stay at 0.1."""
+    genes = ["A", "B", "C", "D", "other"]
+    controls = {c: np.array([1.0, 2.0, 0.5, 3.0, 1.0], dtype=np.float32) * (k + 1) for k, c in enumerate(contexts)}
+    pairs = [(g, c) for g in genes[:4] for c in contexts]
+    effects = np.full((len(pairs), 5), 0.1, dtype=np.float32)
+    for i, (g, c) in enumerate(pairs):
+        effects[i, genes.index(g)] = (left - 1) * controls[c][genes.index(g)]
+    return EffectTable(genes, [g for g, _ in pairs], [c for _, c in pairs], effects, None, controls)
+
+
+def test_a_new_targets_column_is_the_median_share_left_of_its_control_mean():
+    train = knock_downs()
+    own = fit_own_target(train.rows(np.array([p != "D" for p in train.perturbations])))
+    effects = np.zeros((2, 5), dtype=np.float32)
+    own.put(effects, ["D", "A+D"], ["x", "y"])
+    assert own.share
+    assert effects[0] == pytest.approx([0, 0, 0, -0.8 * 3, 0])
+    assert effects[1] == pytest.approx([-0.8 * 2, 0, 0, -0.8 * 6, 0])
+
+
+def test_a_gene_seen_in_another_context_keeps_its_own_share():
+    train = knock_downs()
+    train.effects[train.perturbations.index("B"), 1] = -0.1 * 2  # of B in x nine tenths are left
+    own = fit_own_target(
+        train.rows(np.array([pair != ("B", "y") for pair in zip(train.perturbations, train.contexts)]))
+    )
+    effects = np.zeros((1, 5), dtype=np.float32)
+    own.put(effects, ["B"], ["y"])
+    assert effects[0, 1] == pytest.approx(-0.1 * 4)
+
+
+def test_an_activation_is_told_as_an_effect_and_no_share():
+    train = knock_downs()
+    for i, p in enumerate(train.perturbations):
+        train.effects[i, train.genes.index(p)] = 1.5
+    own = fit_own_target(train)
+    effects = np.zeros((1, 5), dtype=np.float32)
+    own.put(effects, ["other"], ["x"])
+    assert not own.share
+    assert effects[0, 4] == pytest.approx(1.5)
+
+
+def test_without_control_means_the_effect_itself_is_carried_over():
+    train = knock_downs()
+    train.control_means = {}
+    effects = np.zeros((1, 5), dtype=np.float32)
+    fit_own_target(train).put(effects, ["other"], ["nowhere"])
+    assert effects[0, 4] == pytest.approx(np.median([-0.8, -1.6, -0.4, -2.4, -1.6, -3.2, -0.8, -4.8]))
+
+
+def test_a_screen_whose_targets_are_not_measured_has_nothing_to_put():
+    train = knock_downs()
+    train.genes = ["v", "w", "x", "y", "z"]
+    effects = np.ones((1, 5), dtype=np.float32)
+    fit_own_target(train).put(effects, ["A"], ["x"])
+    assert (effects == 1).all()
+    assert set_apart(train) is train
+
+
+def test_models_see_in_the_own_column_what_other_perturbations_do_there():
+    train = knock_downs()
+    train.effects[train.perturbations.index("B"), 0] = 0.7  # B in x moves A
+    apart = set_apart(train)
+    row = train.perturbations.index("A")
+    assert apart.effects[row, 0] == pytest.approx((0.7 + 0.1 + 0.1) / 3)
+    assert apart.effects[row, 1:] == pytest.approx(train.effects[row, 1:])
+    assert train.effects[row, 0] == pytest.approx(-0.8)  # the table itself is as it was
+
+
+def test_one_target_alone_is_taken_as_not_moving_itself():
+    train = knock_downs()
+    apart = set_apart(train.rows(np.array(train.perturbations) == "A"))
+    assert apart.effects[:, 0].tolist() == [0, 0]

@@ -1,0 +1,130 @@
+"""What other contexts say of a target: by hand, and by the formulas of best linear prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.main_effects import fit_main_effects
+from stateshift.effects.transfer import fit_transfer, row_noise
+
+
+def table(rows: list[tuple[str, str, list[float]]], **others) -> EffectTable:
+    effects = np.array([effect for *_, effect in rows], dtype=np.float32)
+    genes = [f"g{j}" for j in range(effects.shape[1])]
+    return EffectTable(genes, [p for p, *_ in rows], [c for _, c, _ in rows], effects, None, {}, **others)
+
+
+def screen(P: int = 40, G: int = 30, contexts: str = "xyz", noise: float = 0.0, seed: int = 0) -> EffectTable:
+    """The same target does the same in every context, but for what all targets do there."""
+    rng = np.random.default_rng(seed)
+    effect, shift = rng.normal(size=(P, G)), rng.normal(size=(len(contexts), G))
+    rows = [
+        (f"T{i:02d}", c, effect[i] + shift[k] + noise * rng.normal(size=G))
+        for i in range(P)
+        for k, c in enumerate(contexts)
+    ]
+    return table(rows, standard_error=np.full((len(rows), G), noise, dtype=np.float32))
+
+
+def test_a_reliable_effect_of_one_context_is_the_prediction_in_another():
+    train = table([("A", "x", [1.0, -2.0]), ("B", "x", [3.0, 0.0])], reliability=np.array([1.0, 1.0]))
+    model = fit_transfer(train)
+    assert model.predict(["A", "B"], ["y", "y"]) == pytest.approx(train.effects)
+    assert model.routes(["A", "Z"], ["y", "y"]) == ["transfer", "fallback"]
+
+
+def test_a_target_of_one_context_moves_by_what_sets_the_contexts_apart():
+    train = screen(contexts="xy")
+    seen = np.array([pair != ("T07", "y") for pair in zip(train.perturbations, train.contexts)])
+    predicted = fit_transfer(train.rows(seen)).predict(["T07"], ["y"])
+    assert predicted == pytest.approx(train.effects[~seen], abs=0.2)
+
+
+def test_a_target_never_seen_has_the_main_effect_of_its_context():
+    train = screen()
+    assert np.array_equal(
+        fit_transfer(train).predict(["Z"], ["y"]), fit_main_effects(train).of_contexts(["y"]).astype(np.float32)
+    )
+
+
+def test_rows_weigh_as_the_best_linear_prediction_has_them():
+    train = screen(noise=0.5)
+    model = fit_transfer(train)
+    model.programs, model.scale = None, 1.0
+    x, y = (train.perturbations.index("T03") + k for k in (0, 1))
+    weights = model._weights([np.array([x, y])], ["z"]).toarray()[0, [x, y]]
+    names = model.alike.names
+    among = model.alike.covariance[np.ix_([0, 1], [0, 1])] + np.diag(model.noise[[x, y]])
+    assert names == ["x", "y", "z"]
+    assert weights == pytest.approx(np.linalg.solve(among, model.alike.covariance[2, :2]))
+
+
+def test_an_effect_that_is_all_noise_is_drawn_to_the_main_effect():
+    rng = np.random.default_rng(1)
+    rows = [(f"T{i}", c, 0.3 * rng.normal(size=50)) for i in range(60) for c in "xy"]
+    noisy = table(rows, standard_error=np.full((120, 50), 0.3, dtype=np.float32))
+    model = fit_transfer(noisy)
+    main = fit_main_effects(noisy).of_contexts(["z"])
+    assert np.abs(model.predict(["T1"], ["z"]) - main).mean() < 0.1 * np.abs(noisy.effects).mean()
+
+
+def test_of_two_contexts_the_more_reliable_one_counts_for_more():
+    train = screen(P=80, contexts="xyz")
+    errors = np.where(np.array(train.contexts) == "x", 1.0, 0.1)[:, None] * np.ones((1, 30))
+    rng = np.random.default_rng(2)
+    noisy = EffectTable(
+        train.genes,
+        train.perturbations,
+        train.contexts,
+        (train.effects + errors * rng.normal(size=errors.shape)).astype(np.float32),
+        None,
+        {},
+        standard_error=errors.astype(np.float32),
+    )
+    model = fit_transfer(noisy)
+    x, y = (noisy.perturbations.index("T03") + k for k in (0, 1))
+    weights = model._weights([np.array([x, y])], ["z"]).toarray()[0]
+    assert weights[y] > 5 * weights[x] > 0
+
+
+def test_a_new_context_learns_more_from_the_one_with_alike_controls():
+    train = screen(contexts="xyz", noise=0.3)
+    rng = np.random.default_rng(3)
+    controls = {c: rng.normal(size=30).astype(np.float32) for c in "xyz"}
+    train.control_means = controls | {"w": controls["x"] + np.float32(0.1) * rng.normal(size=30).astype(np.float32)}
+    alike = fit_transfer(train).alike
+    assert np.argmax(alike.to("w")) == 0
+    assert alike.to("never")[0] == pytest.approx(alike.to("never")[1], rel=0.3)
+
+
+def test_low_rank_effects_transfer_by_programs_and_others_whole():
+    rng = np.random.default_rng(4)
+    low = rng.normal(size=(60, 2)) @ rng.normal(size=(2, 80))
+    truth = {"low": low, "high": rng.normal(size=(60, 80))}
+    for name, effects in truth.items():
+        rows = [(f"T{i}", c, effects[i] + rng.normal(size=80)) for i in range(60) for c in "xyz"]
+        model = fit_transfer(table(rows, standard_error=np.ones((180, 80), dtype=np.float32)))
+        assert model.programs == {"low": 2, "high": None}[name]
+
+
+def test_noise_is_read_from_errors_else_from_reliability_else_from_cells():
+    rows = [("A", "x", [3.0, 4.0]), ("B", "x", [1.0, 1.0])]
+    plain = table(rows)
+    assert row_noise(plain).tolist() == [0, 0]
+    plain.n_cells = np.array([50, 150])
+    assert row_noise(plain) == pytest.approx([12.5 * 0.5, 1.0 * 0.25])
+    plain.reliability = np.array([0.5, np.nan])  # halves at 0.5 make a whole of 2/3
+    assert row_noise(plain) == pytest.approx([12.5 / 3, 0.25])
+    plain.standard_error = np.array([[1.0, 3.0], [2.0, np.nan]], dtype=np.float32)
+    assert row_noise(plain) == pytest.approx([5.0, 4.0])
+
+
+def test_a_gene_is_transferred_from_the_contexts_that_measure_it():
+    train = screen(contexts="xyz")
+    train.effects[train.perturbations.index("T05"), 4] = np.nan
+    predicted = fit_transfer(train).predict(["T05"], ["w"])
+    others = fit_transfer(train.rows(np.array(train.contexts) != "x")).predict(["T05"], ["w"])
+    assert np.isfinite(predicted).all()
+    assert np.abs(predicted[0, 4] - others[0, 4]) < 0.5 * np.nanstd(train.effects)
