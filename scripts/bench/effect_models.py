@@ -4,8 +4,8 @@
     python scripts/bench/effect_models.py --noise 512             # 512 columns of noise fused in
     python scripts/bench/effect_models.py --cells norman.h5ad     # real cells: pairs of each context held out in turn
 
-Prints each model's mean Pearson delta over held-out pairs, the difference to it that the stack makes with a paired bootstrap over
-targets, and the stack's weights.
+Prints each model's mean Pearson delta over held-out pairs, the difference to it that the stack makes with a paired
+bootstrap over targets, and the stack's weights.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def with_noise(features: FeatureTable, width: int, seed: int) -> FeatureTable:
 
 
 def held_out(effects: EffectTable, seed: int) -> dict[str, np.ndarray]:
-    """Regime → rows that are not trained on: a fifth of the pairs, of the targets, and those in a context that is out wholly."""
+    """Regime → rows that are not trained on: a fifth of the pairs, or of the targets, here in a context that is out."""
     rng = np.random.default_rng(seed)
     names, t = np.unique(np.array(effects.perturbations), return_inverse=True)
     places, c = np.unique(np.array(effects.contexts), return_inverse=True)

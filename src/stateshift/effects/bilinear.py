@@ -66,15 +66,15 @@ def fit_bilinear(
 ) -> Bilinear:
     """Y ≈ X W B in closed form, with a ridge penalty on either side.
 
-    Y (P, G) are the targets' deviations, X (P, F) their standardised features, and B (K, G) the leading K programs of Y's
-    singular value decomposition, each as long as its singular value s(k). Then
+    Y (P, G) are the targets' deviations, X (P, F) their standardised features, and B (K, G) the leading K programs
+    of Y's singular value decomposition, each as long as its singular value s(k). Then
 
         W = (XᵀX + αI)⁻¹ Xᵀ Y Bᵀ (B Bᵀ + μI)⁻¹,
 
-    (the linear model of Ahlmann-Eltze et al., Nature Methods 2025, its embedding of genes being the programs), so that a program
-    counts s²/(s² + μ): weak ones, which are mostly noise, are drawn to zero. α, K and μ have the smallest squared error over
-    inner folds that leave genes out (`gene_folds`); μ is ``strength`` times the mean s² of the programs. What is unmeasured counts
-    as the main effect. Penalties that are given are taken as they are.
+    (the linear model of Ahlmann-Eltze et al., Nature Methods 2025, its embedding of genes being the programs), so
+    that a program counts s²/(s² + μ): weak ones, which are mostly noise, are drawn to zero. α, K and μ have the
+    smallest squared error over inner folds that leave genes out (`gene_folds`); μ is ``strength`` times the mean s²
+    of the programs. What is unmeasured counts as the main effect. Penalties that are given are taken as they are.
 
     Raises
     ------
@@ -102,8 +102,8 @@ def programs_of(deviations: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray,
     Returns
     -------
     tuple
-        Scores (P, K), programs (K, G) of unit length, and their squared singular values (K,), the largest first. K is `k`,
-        or fewer where the deviations have fewer.
+        Scores (P, K), programs (K, G) of unit length, and their squared singular values (K,), the largest first. K
+        is `k`, or fewer where the deviations have fewer.
     """
     from scipy.linalg import eigh
 

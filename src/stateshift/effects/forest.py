@@ -57,7 +57,7 @@ class Forest:
 
 
 def fit_forest(train: EffectTable, features: FeatureTable | None, seed: int = 0) -> Forest:
-    """`TREES` trees (Breiman, Machine Learning 45, 5, 2001) on the leading directions of the features, to the leading programs.
+    """`TREES` trees (Breiman, Machine Learning 45, 5, 2001) from leading directions of features to leading programs.
 
     What is unmeasured counts as the main effect.
 

@@ -91,9 +91,9 @@ def fit_own_target(train: EffectTable) -> OwnTarget:
 
 
 def set_apart(train: EffectTable) -> EffectTable:
-    """The table with each row's own columns at what the gene does in the context's other rows, so that no model fits them.
+    """The table with each row's own columns at what the gene does in the context's other rows.
 
-    Where every row perturbs the gene it is taken as unmoved. What was not measured stays so.
+    So no model fits them. Where every row perturbs the gene it is taken as unmoved. What was not measured stays so.
     """
     rows, columns = own_entries(train)
     if not len(rows):

@@ -27,8 +27,8 @@ class Transfer:
 
         Σ_r w(r) d(r),   w = (A_rr + diag n)⁻¹ A_rc
 
-    (Henderson, Biometrics 31, 423, 1975): rows count by how reliable they are and how alike their context is, two that say the
-    same share their weight, and little evidence is drawn to the main effect.
+    (Henderson, Biometrics 31, 423, 1975): rows count by how reliable they are and how alike their context is, two
+    that say the same share their weight, and little evidence is drawn to the main effect.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Transfer:
     noise
         Array (R,): mean over genes of the squared error of each row.
     programs
-        How many programs of the training targets' deviations the rows were reduced to, since noise has no programs; None: not reduced.
+        How many programs of the targets' deviations the rows were reduced to, since noise has none; None: not reduced.
     scale
         What the prediction is multiplied by, at most 1: as other rows of the same target tell of each training row.
     """
@@ -97,7 +97,7 @@ class Transfer:
         return asked, self._weights([rows[i] for i in asked], [self.alike.names[c] for c in self.contexts[asked]])
 
     def reduce(self, asked: np.ndarray, weights: csr_matrix, programs: int | None, seed: int) -> None:
-        """Reduce rows to the number of programs with which others tell of each best, or leave them whole where that is best.
+        """Reduce rows to the programs with which others tell of each best, or leave them whole where that is best.
 
         Noise is spread over all directions, so that few programs keep little of it.
         """
@@ -160,7 +160,10 @@ class Alike:
     others: dict[str, np.ndarray]
 
     def to(self, context: str) -> np.ndarray:
-        """Covariances (C,) with a context; of one never seen as between training contexts, more with those whose controls are alike."""
+        """Covariances (C,) with a context.
+
+        Of one never seen they are as between training contexts, larger with those whose controls are alike.
+        """
         if context in self.names:
             return self.covariance[self.names.index(context)]
         C, spread = len(self.names), np.sqrt(np.diag(self.covariance))
@@ -180,7 +183,7 @@ def fit_transfer(
     controls: dict[str, np.ndarray] | None = None,
     programs: int | None = None,
 ) -> Transfer:
-    """How alike contexts are by the targets they share, how reliable rows are, and what each row's target shows in other contexts.
+    """How alike contexts are by shared targets, how reliable rows are, and what a target's other rows tell of each.
 
     The number of programs and the scale are those of least squared error over the training rows, each as predicted
     by the other rows of its target.
@@ -276,7 +279,7 @@ def _weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:
 
 
 def _centred(controls: dict[str, np.ndarray], names: Sequence[str]) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    """Control means of the training contexts less their mean, and those of others; None where a training context has none."""
+    """Control means of the training contexts less their mean, and those of others; None where one has none."""
     if not all(name in controls for name in names):
         return None, {}
     own = np.stack([controls[name] for name in names]).astype(np.float64)

@@ -198,7 +198,7 @@ def draw_population(
 
 
 def with_hidden_activity(population: Population, share: float, rng: np.random.Generator) -> Population:
-    """The population with features that tell `share` of the variance of each program's activity over targets; the rest is drawn."""
+    """The population with features that tell `share` of the variance of activity over targets; the rest is drawn."""
     spread = (population.features @ population.weights).std(axis=0)
     hidden = np.sqrt(1 - share) * spread * rng.standard_normal(population.hidden.shape)
     return replace(population, weights=np.sqrt(share) * population.weights, hidden=hidden)

@@ -92,8 +92,8 @@ class Stack:
     def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
         """Effects (R, G) float32.
 
-        A pair that was measured has what was measured, shrunk where errors are known; a double that never was has the sum of
-        its targets and what trained doubles do beyond it (`Doubles`).
+        A pair that was measured has what was measured, shrunk where errors are known; a double that never was has
+        the sum of its targets and what trained doubles do beyond it (`Doubles`).
         """
         if not len(perturbations):
             return np.zeros((0, len(self.train.genes)), dtype=np.float32)
@@ -167,17 +167,17 @@ def fit_stack(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
 
     In each regime (`regimes_of`) the prediction is Σ w(m) · (member m − main effect of the context) + w · main
     effect, with weights that are the non-negative least squares of the held-out effects (stacking, Breiman, Machine
-    Learning 24, 49, 1996): the amplitude too is what held-out rows ask for. What a member chooses for
-    itself, by inner folds that leave genes out, it chooses once on all rows. Each perturbation's own gene is set apart (`set_apart`,
-    `OwnTarget`). A regime that the rows can't imitate borrows: see `weights`.
+    Learning 24, 49, 1996): the amplitude too is what held-out rows ask for. What a member chooses for itself, by
+    inner folds that leave genes out, it chooses once on all rows. Each perturbation's own gene is set apart
+    (`set_apart`, `OwnTarget`). A regime that the rows can't imitate borrows: see `weights`.
 
     Parameters
     ----------
     train
         Training rows alone.
     features
-        Vectors of the training perturbations' genes. Of a fusion, members stand for the whole and for each part. Without
-        any, members are those that need none.
+        Vectors of the training perturbations' genes. Of a fusion, members stand for the whole and for each part.
+        Without any, members are those that need none.
     seed
         Draws the folds.
 

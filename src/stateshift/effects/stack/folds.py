@@ -16,10 +16,11 @@ Fold = tuple[np.ndarray, np.ndarray]
 def regime_folds(train: EffectTable, seed: int = 0) -> dict[str, list[Fold]]:
     """Regime → folds: rows to fit on, and rows that are of this regime to a model fitted on those.
 
-    ``T`` holds genes out in every context, ``J`` genes in contexts that are out wholly. ``C`` holds contexts out wholly where
-    the table's control means name a context without a row, which is then what is to be predicted; else the pairs that are held out
-    leave their target and their context in other rows. A regime that the rows can't imitate is absent: one context
-    gives neither C nor J, one gene neither T nor J. No row is held out twice in a regime.
+    ``T`` holds genes out in every context, ``J`` genes in contexts that are out wholly. ``C`` holds contexts out
+    wholly where the table's control means name a context without a row, which is then what is to be predicted; else
+    the pairs that are held out leave their target and their context in other rows. A regime that the rows can't
+    imitate is absent: one context gives neither C nor J, one gene neither T nor J. No row is held out twice in a
+    regime.
     """
     by_gene = gene_folds(train.perturbations, seed)
     by_context = _context_folds(train.contexts, seed)

@@ -90,7 +90,7 @@ class Member:
 
 
 def members_of(features: FeatureTable | None, controls: dict[str, np.ndarray]) -> dict[str, Member]:
-    """Every member by name: those on features once for the whole table and, as ``ridge:network``, once a part of a fusion.
+    """Every member by name: those on features once for all and, as ``ridge:network``, once a part of a fusion.
 
     Parameters
     ----------

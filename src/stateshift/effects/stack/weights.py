@@ -49,8 +49,9 @@ class Products:
 def member_weights(folds: Sequence[Products]) -> np.ndarray:
     """Weights (M,) ≥ 0 of least squared error, of the members that help on rows that did not weigh them.
 
-    The first input, the main effect, always stays. Of the others the one whose absence costs least, as weights of the other folds
-    explain each fold, leaves, until every one left adds more than `WORTH`: so sources that tell nothing don't fit noise.
+    The first input, the main effect, always stays. Of the others the one whose absence costs least, as weights of
+    the other folds explain each fold, leaves, until every one left adds more than `WORTH`: so sources that tell
+    nothing don't fit noise.
 
     Examples
     --------
