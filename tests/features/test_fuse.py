@@ -28,16 +28,27 @@ def tables(tmp_path):
     return tmp_path / "a.pt", tmp_path / "b.pt"
 
 
+def test_a_row_that_is_longer_than_others_stays_so(tables, tmp_path):
+    fused = fuse_features(tables, tmp_path / "f.pt", weights="3,1")
+    a = FeatureTable.load(tables[0])
+    standard = (a.vectors[:, :3] - a.vectors[:, :3].mean(axis=0)) / a.vectors[:, :3].std(axis=0)
+    start, end = fused.provenance["parts"][0]["columns"]
+    found, expected = (np.linalg.norm(x, axis=1) for x in (fused.subset(a.genes).vectors[:, start:end], standard))
+    np.testing.assert_allclose(found / found[0], expected / expected[0], rtol=1e-5)
+    assert np.ptp(expected) > 0.1
+    assert (found**2).mean() == pytest.approx(0.75)
+
+
 def test_similarity_in_the_fused_table_is_the_weighted_mean_of_both(tables, tmp_path):
     fused = fuse_features(tables, tmp_path / "f.pt", weights="3,1")
     a, b = (FeatureTable.load(path) for path in tables)
     standard = (a.vectors[:, :3] - a.vectors[:, :3].mean(axis=0)) / a.vectors[:, :3].std(axis=0)
-    standard /= np.linalg.norm(standard, axis=1, keepdims=True)
+    standard /= np.sqrt((standard**2).sum(axis=1).mean())
     assert (fused.genes, fused.width) == (list("ABCD"), 5)
     rows = fused.subset("BC").vectors
     expected = 0.75 * standard[1] @ standard[2] + 0.25 * b.vectors[0] @ b.vectors[1]
     np.testing.assert_allclose(rows[0] @ rows[1], expected, atol=1e-5)
-    np.testing.assert_allclose(rows[0] @ rows[0], 1, atol=1e-5)
+    np.testing.assert_allclose(rows[0] @ rows[0], 0.75 * standard[1] @ standard[1] + 0.25, atol=1e-5)
     np.testing.assert_allclose(fused.vectors[3, :3], 0)
 
 

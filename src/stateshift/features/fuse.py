@@ -13,7 +13,6 @@ import numpy as np
 from stateshift import __version__
 from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.feature_table import FeatureTable
-from stateshift.features.directions import unit_rows
 from stateshift.features.table_files import read_vectors
 from stateshift.files import sha256
 
@@ -35,7 +34,8 @@ def fuse_features(
 
     A table's columns are standardised over its genes and constant ones left out; columns whose products are
     similarities as they stand (``comparable_rows`` in the provenance: gene sets, networks, …) keep their sizes.
-    Rows then get length √weight. The fused table holds every gene of any table; a gene that a table lacks has zeros
+    All rows of a table are then divided by one number, so that their mean squared length is its weight, and what
+    strength a length tells stays. The fused table holds every gene of any table; a gene that a table lacks has zeros
     in its columns, and the provenance names both.
 
     Parameters
@@ -149,7 +149,7 @@ def _shares(paths: Sequence[Path], weights: str | Sequence[float] | None) -> np.
 
 
 def _standardised(table: FeatureTable, path: Path) -> tuple[np.ndarray, int]:
-    """Rows of length one (P, F'), and how many constant columns were left out; what a policy filled in is zero."""
+    """Rows (P, F') of mean squared length one, and how many constant columns were left out; what a policy filled in is zero."""
     vectors = table.vectors.astype(np.float64)
     filled = np.isin(table.genes, list(table.provenance.get("missing_policy", {})))
     own = vectors[~filled]
@@ -162,7 +162,8 @@ def _standardised(table: FeatureTable, path: Path) -> tuple[np.ndarray, int]:
     else:
         rows = (vectors[:, varies] - own[:, varies].mean(axis=0)) / spread[varies]
     rows[filled] = 0
-    return unit_rows(rows), int(table.width - rows.shape[1])
+    length = np.sqrt((rows[~filled] ** 2).sum(axis=1).mean())
+    return rows / length, int(table.width - rows.shape[1])
 
 
 def _reduced(vectors: np.ndarray, width: int) -> np.ndarray:
