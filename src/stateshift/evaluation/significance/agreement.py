@@ -32,9 +32,10 @@ CELL_EVAL_NAMES = {
 def agreement(predicted: Significance, true: Significance) -> pd.DataFrame:
     """How a prediction's responding genes agree with the true ones, one row a perturbation.
 
-    A gene responds where its FDR is below 0.05. Genes are ranked by |log2 fold change|, infinite ones first, equal
-    ones in the order of the genes; both values count in single precision, as in cell-eval 0.8.2, whose values
-    these are (`CELL_EVAL_NAMES`).
+    A gene responds where its FDR is below 0.05. Genes are ranked by |log2 fold change|, infinite ones first; both values
+    count in single precision, as in cell-eval 0.8.2, whose values these are (`CELL_EVAL_NAMES`). Only equal fold
+    changes, infinite ones above all, come in the order of the genes here, and there as an unstable sort leaves them:
+    where such a tie lies across the last place that counts, a value may differ.
 
     Parameters
     ----------

@@ -1,0 +1,206 @@
+"""The challenge of 2025: cell-eval's measures of a prediction and the score against its baseline, natively."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix, issparse
+
+from stateshift.errors import StateshiftError
+from stateshift.evaluation.seasons.energy import energy_distance, mean_distance
+from stateshift.evaluation.seasons.sides import both_sides, opened
+from stateshift.evaluation.significance import (
+    Controls,
+    Significance,
+    agreement,
+    count_correlation,
+    rank_sum_test,
+    sorted_controls,
+)
+from stateshift.evaluation.significance.agreement import FDR
+from stateshift.metrics import discrimination, mae, mse, pearson_delta
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+ControlsOf = Literal["truth", "own"]
+SCORED = ("mae", "pds_l1", "des")
+TOP_GENES = 20
+
+
+@dataclass
+class Score2025:
+    """Measures of a prediction.
+
+    Parameters
+    ----------
+    table
+        One row a perturbation: ``pearson_delta``, the same over the true responders (``_de``) and the 20 genes of
+        the smallest true p-values (``_top20``), ``mae``, ``mse``, ``pds_l1``, ``pds_l2``, ``pds_cosine``, and the columns
+        of `stateshift.evaluation.significance.agreement`; ``energy_true`` and ``energy_predicted`` where asked for.
+    means
+        Their means over perturbations that have a value; also ``count_spearman`` and, where asked for,
+        ``energy_pearson``, which have one value for all.
+    baseline
+        ``mae``, ``pds_l1`` and ``des`` of the mean of the truth's group means (an oracle), a constant for all cells.
+    score
+        Mean of (u − b) / (1 − b) for ``des`` and ``pds_l1`` and of 1 − u / b for ``mae``, each at least 0.
+    """
+
+    table: pd.DataFrame
+    means: pd.Series
+    baseline: pd.Series
+    score: float
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What is known of one side: group means (P, G), its controls' mean (G,), and its test."""
+
+    means: np.ndarray
+    control: np.ndarray
+    test: Significance
+
+    @property
+    def effects(self) -> np.ndarray:
+        return self.means - self.control
+
+
+def score_2025(
+    predicted: AnnData | str | Path,
+    truth: AnnData | str | Path,
+    *,
+    perturbation: str = "target_gene",
+    control: str = "non-targeting",
+    controls: ControlsOf = "truth",
+    energy: bool = False,
+    threads: int = 1,
+) -> Score2025:
+    """Score log1p cells as cell-eval 0.8.2 does: its profile ``vcc``, its other measures and its baseline's score.
+
+    Values equal cell-eval's to 1e-6, but where it leaves equal distances of the PDS to the order of ``argsort``,
+    which here count half (`stateshift.metrics.discrimination`).
+
+    Parameters
+    ----------
+    predicted, truth
+        Log1p cells × genes with ``obs[perturbation]``; the truth with its controls.
+    perturbation, control
+        The column, and the name of the controls in it.
+    controls
+        Against which controls the prediction is tested and subtracted: the ``truth``'s, or the prediction's ``own``
+        as cell-eval has it, which a prediction can alter to its advantage.
+    energy
+        Also energy distances to the controls (slow: every pair of cells).
+    threads
+        Threads of the tests.
+
+    Raises
+    ------
+    StateshiftError
+        Columns, controls, genes or perturbations are absent; values that are no log1p expression.
+    """
+    shown, true, names, genes = both_sides(opened(predicted), opened(truth), perturbation, control)
+    if controls == "own" and control not in shown.rows:
+        raise StateshiftError(f"The prediction has no cells of `{control}`: score it with controls='truth'.")
+    real_controls = true(control)
+    _refuse_counts(real_controls)
+    ready = sorted_controls(real_controls, "log1p")
+    real = _side(true, names, real_controls, ready, threads)
+    if controls == "own":
+        own = shown(control)
+        found = _side(shown, names, own, sorted_controls(own, "log1p"), threads)
+    else:
+        found = _side(shown, names, real_controls, ready, threads)
+    targets = [[genes.index(name)] if name in genes else [] for name in names]
+    table = _measures(found, real, targets, names)
+    one_value = {"count_spearman": count_correlation(table)}
+    if energy:
+        table["energy_true"] = _energies(true, names, real_controls)
+        table["energy_predicted"] = _energies(shown, names, own if controls == "own" else real_controls)
+        pair = table["energy_predicted"].to_numpy(), table["energy_true"].to_numpy()
+        one_value["energy_pearson"] = float(pearson_delta(*(side[None] for side in pair))[0])
+    means = pd.concat([table.mean(), pd.Series(one_value)])
+    # the mean of the groups' means, the controls' counted as one
+    constant = np.vstack([real.means, real.control]).mean(axis=0).astype(np.float32)
+    base = _side(lambda name: np.tile(constant, (true.count(name), 1)), names, real_controls, ready, threads)
+    baseline = _measures(base, real, targets, names)[list(SCORED)].mean()
+    return Score2025(table, means, baseline, baseline_score(means, baseline))
+
+
+def baseline_score(means: pd.Series, baseline: pd.Series) -> float:
+    """Mean of 1 − u / b for ``mae`` and (u − b) / (1 − b) for ``pds_l1`` and ``des``, each at least 0.
+
+    Examples
+    --------
+    >>> u, b = pd.Series({"mae": 0.5, "pds_l1": 0.75, "des": 0.1}), pd.Series({"mae": 1.0, "pds_l1": 0.5, "des": 0.2})
+    >>> round(baseline_score(u, b), 4)
+    0.3333
+    """
+    parts = [1 - means["mae"] / baseline["mae"]]
+    parts += [(means[name] - baseline[name]) / (1 - baseline[name]) for name in SCORED[1:]]
+    return float(np.clip(np.nan_to_num(parts, nan=0.0), 0.0, None).mean())
+
+
+def _refuse_counts(cells: csr_matrix | np.ndarray) -> None:
+    values = cells.data if issparse(cells) else cells
+    if values.size and (np.mod(values, 1) == 0).all():
+        raise StateshiftError(
+            "The truth's controls hold whole numbers: the measures of 2025 are of log1p expression. Normalise both "
+            "sides first (scanpy.pp.normalize_total, scanpy.pp.log1p)."
+        )
+
+
+def _side(
+    cells_of: Callable, names: list[str], control_cells: csr_matrix | np.ndarray, controls: Controls, threads: int
+) -> _Side:
+    means = np.empty((len(names), control_cells.shape[1]))
+    position = {name: i for i, name in enumerate(names)}
+
+    def read(name: str) -> csr_matrix | np.ndarray:
+        cells = cells_of(name)
+        means[position[name]] = _mean(cells)
+        return cells
+
+    test = rank_sum_test(read, names, controls, threads=threads)
+    return _Side(means, _mean(control_cells), test)
+
+
+def _mean(cells: csr_matrix | np.ndarray) -> np.ndarray:
+    return np.asarray(cells.sum(axis=0, dtype=np.float64)).ravel() / cells.shape[0]
+
+
+def _measures(found: _Side, real: _Side, targets: list[list[int]], names: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(index=pd.Index(names, name="perturbation"))
+    responds = real.test.fdr.astype(np.float32) < FDR
+    top = _strongest(real.test)
+    for suffix, genes in (("", np.ones_like(responds)), ("_de", responds), ("_top20", top)):
+        table[f"pearson_delta{suffix}"] = [
+            _correlation(found.effects[i, genes[i]], real.effects[i, genes[i]]) for i in range(len(names))
+        ]
+    table["mae"], table["mse"] = mae(found.means, real.means), mse(found.means, real.means)
+    for distance in ("l1", "l2", "cosine"):
+        table[f"pds_{distance}"] = discrimination(found.effects, real.effects, distance, targets)
+    return table.join(agreement(found.test, real.test))
+
+
+def _strongest(test: Significance) -> np.ndarray:
+    """Whether a gene is among the 20 of the smallest p-values, larger fold changes first where they tie; (P, G)."""
+    chosen = np.zeros(test.p_values.shape, bool)
+    for i, p in enumerate(test.p_values):
+        chosen[i, np.lexsort((-np.abs(test.fold_changes[i]), p))[:TOP_GENES]] = True
+    return chosen
+
+
+def _correlation(x: np.ndarray, y: np.ndarray) -> float:
+    return float(pearson_delta(x[None], y[None])[0]) if len(x) > 1 else np.nan
+
+
+def _energies(cells_of: Callable, names: list[str], controls: csr_matrix | np.ndarray) -> list[float]:
+    within = mean_distance(controls)
+    return [energy_distance(cells_of(name), controls, within) for name in names]
