@@ -1,5 +1,6 @@
 """The challenge's scores, natively: each season's measures and what they are normalised by."""
 
 from stateshift.evaluation.seasons.score_2025 import Score2025, score_2025
+from stateshift.evaluation.seasons.score_2026 import CELL_EVAL2_NAMES, Score2026, anchors_2026, score_2026
 
-__all__ = ["Score2025", "score_2025"]
+__all__ = ["CELL_EVAL2_NAMES", "Score2025", "Score2026", "anchors_2026", "score_2025", "score_2026"]
