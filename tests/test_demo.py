@@ -61,7 +61,15 @@ def test_the_model_beats_the_mean_and_the_interval_says_so(demo):
 
 
 def test_every_baseline_stands_beside_the_model(demo):
-    assert set(demo.differences["baseline"]) == {"control", "mean", "context_mean", "additive", "ridge", "knn", "transfer"}
+    assert set(demo.differences["baseline"]) == {
+        "control",
+        "mean",
+        "context_mean",
+        "additive",
+        "ridge",
+        "knn",
+        "transfer",
+    }
     said = demo.sentences()
     assert sum(s.startswith(ALL_PAIRS) for s in said) == 6
     ahead = demo.differences[(demo.differences["regime"] == ALL_PAIRS) & (demo.differences["low"] > 0)]

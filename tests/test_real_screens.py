@@ -53,7 +53,16 @@ def test_unseen_genes_and_an_unseen_line_of_norman_and_mcfaline(shared_data, tmp
     assert pairs == {("k562", p) for p in UNSEEN + THEIR_DOUBLES} | {("T98G", gene) for gene in in_t98g}
 
     scores = evaluate(predicted, cells).scores
-    assert set(scores["model"]) == {"state_tiny", "control", "mean", "context_mean", "additive", "ridge", "knn", "transfer"}
+    assert set(scores["model"]) == {
+        "state_tiny",
+        "control",
+        "mean",
+        "context_mean",
+        "additive",
+        "ridge",
+        "knn",
+        "transfer",
+    }
     assert scores.groupby("model").size().unique().tolist() == [16]
     assert np.isfinite(scores[["mae", "pds_l1"]]).all(axis=None)
 

@@ -116,7 +116,15 @@ def test_the_same_folder_gives_the_same_page_and_an_existing_one_is_kept(world, 
 
 
 def test_where_a_network_is_kept_beside_its_backbone_is_told(run, tmp_path):
-    verdict = {"network": 0.5, "backbone": 0.4, "mean": 0.1, "low": 0.0625, "high": 0.14, "pairs": 9, "perturbations": 7}
+    verdict = {
+        "network": 0.5,
+        "backbone": 0.4,
+        "mean": 0.1,
+        "low": 0.0625,
+        "high": 0.14,
+        "pairs": 9,
+        "perturbations": 7,
+    }
     regimes = {"T": {**verdict, "kept": True}, "J": {**verdict, "low": -0.5, "kept": False}}
     (run / "anchored.json").write_text(json.dumps({"step": 20, "regimes": regimes}))
     page = Page(write_report(run, tmp_path / "report.html").read_text())
