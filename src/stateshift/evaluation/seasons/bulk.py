@@ -39,7 +39,10 @@ def _jackknife(
     n, spread = len(totals), 0.0
     if n < 2:
         return 0.0
-    own = np.zeros(n)
+    own, rest = np.zeros(n), total - totals
+    # without a cell that has all counts nothing is left: log(1) − log(1)
+    rest[rest <= 0.0] = 1.0
+    log_rest = np.log(rest)
     for j in range(len(sums)):
         if sums[j] == 0.0:
             continue
@@ -47,9 +50,9 @@ def _jackknife(
             own[cells[at]] += values[at]
         whole, first, second = math.log1p(BULK_TOTAL * sums[j] / total), 0.0, 0.0
         for i in range(n):
-            rest = total - totals[i]
-            # about the whole group's value, or the difference of two large sums would be rounding
-            without = (math.log1p(BULK_TOTAL * (sums[j] - own[i]) / rest) if rest > 0.0 else 0.0) - whole
+            # log1p(a / b) as log(a + b) − log(b), which is done once a cell; about the whole group's value, or the
+            # difference of two large sums would be rounding
+            without = math.log(rest[i] + BULK_TOTAL * (sums[j] - own[i])) - log_rest[i] - whole
             first += without
             second += without * without
         spread += second - first * first / n

@@ -13,7 +13,33 @@ from scipy.sparse import csr_matrix, issparse
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 
 if TYPE_CHECKING:
+    import h5py
     from anndata import AnnData
+
+
+class RowsOnDisk:
+    """Rows of a CSR matrix in an open h5ad, read in runs that lie together.
+
+    Parameters
+    ----------
+    group
+        The h5py group with ``data``, ``indices`` and ``indptr``.
+    n_columns
+        G.
+    """
+
+    def __init__(self, group: h5py.Group, n_columns: int):
+        self.group, self.n_columns, self.starts = group, n_columns, group["indptr"][:]
+
+    def __getitem__(self, rows: np.ndarray) -> csr_matrix:
+        """The rows (n, G) of ascending numbers."""
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
+        values, columns = (
+            np.concatenate([self.group[part][self.starts[r[0]] : self.starts[r[-1] + 1]] for r in runs] or [[]])
+            for part in ("data", "indices")
+        )
+        ends = np.r_[0, np.cumsum(self.starts[rows + 1] - self.starts[rows])]
+        return csr_matrix((values, columns, ends), shape=(len(rows), self.n_columns))
 
 
 @dataclass(frozen=True)
@@ -40,9 +66,7 @@ class Groups:
 
     def take(self, rows: np.ndarray) -> csr_matrix | np.ndarray:
         """The cells (n, G) of some rows."""
-        rows = np.sort(rows)
-        together = len(rows) and rows[-1] - rows[0] + 1 == len(rows)
-        cells = self.X[rows[0] : rows[-1] + 1] if together else self.X[rows]
+        cells = self.X[np.sort(rows)]
         cells = cells.tocsr() if issparse(cells) else np.asarray(cells)
         return cells if self.columns is None else cells[:, self.columns]
 
@@ -86,7 +110,10 @@ def groups_of(adata: AnnData, perturbation: str, genes: Sequence[str], who: str)
     found = adata.obs.groupby(adata.obs[perturbation], observed=True).indices
     same = list(adata.var_names) == list(genes)
     columns = None if same else adata.var_names.get_indexer(genes)
-    return Groups(adata.X, {str(name): np.sort(rows) for name, rows in found.items()}, columns)
+    X = adata.X
+    if adata.isbacked and getattr(X, "format", "") == "csr":
+        X = RowsOnDisk(adata.file["X"], adata.n_vars)
+    return Groups(X, {str(name): np.sort(rows) for name, rows in found.items()}, columns)
 
 
 def both_sides(

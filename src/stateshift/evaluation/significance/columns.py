@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_matrix, issparse
 
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.significance.ranks import sort_columns, tie_sums
+from stateshift.evaluation.significance.ranks import tie_sums
 
 Scale = Literal["log1p", "counts"]
 MILLION = 1e6
@@ -94,7 +95,9 @@ def sorted_columns(cells: csr_matrix | np.ndarray, scale: Scale, who: str) -> Co
     by_gene = stored.tocsc()
     by_gene.sum_duplicates()
     by_gene.eliminate_zeros()
-    sort_columns(by_gene.data, by_gene.indptr)
+    # numpy's sort of a slice is several times as fast as a compiled loop's own
+    for first, last in pairwise(by_gene.indptr.tolist()):
+        by_gene.data[first:last].sort()
     return Columns(by_gene.data, by_gene.indptr, mean, n_cells)
 
 

@@ -1,4 +1,4 @@
-"""The kernels of the rank-sum test: values sorted by gene, and ranks of cells among controls sorted before."""
+"""The kernels of the rank-sum test: ties of sorted controls, and ranks of sorted cells among them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ import math
 
 import numpy as np
 from numba import njit
-
-
-@njit(cache=True, nogil=True)
-def sort_columns(values: np.ndarray, starts: np.ndarray) -> None:
-    """Sort the values of every column in place; column j is ``values[starts[j] : starts[j + 1]]``."""
-    for j in range(len(starts) - 1):
-        values[starts[j] : starts[j + 1]].sort()
 
 
 @njit(cache=True, nogil=True)
@@ -36,6 +29,11 @@ def tie_sums(values: np.ndarray, starts: np.ndarray, n_cells: int) -> np.ndarray
 
 @njit(cache=True, nogil=True)
 def _first_not_below(values: np.ndarray, low: int, high: int, value: float) -> int:
+    step = 1
+    while low + step <= high and values[low + step - 1] < value:
+        low += step
+        step *= 2
+    high = min(high, low + step - 1)
     while low < high:
         middle = (low + high) // 2
         if values[middle] < value:
