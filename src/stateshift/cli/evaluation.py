@@ -28,12 +28,25 @@ def evaluate(
     official: Annotated[
         bool, typer.Option("--official", help="Add cell-eval's DES, PDS, MAE and score (extra `official`).")
     ] = False,
+    responses: Annotated[
+        bool,
+        typer.Option(
+            "--responses", help="Add which genes respond: DES, directions, the 2025 score, without the extra."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing tables.")] = False,
 ) -> None:
     """Score a prediction beside the baselines: Pearson delta, MAE, PDS."""
     from rich.console import Console
 
-    from stateshift.evaluation import coverage_table, interval_sentences, official_table, sentences, summary_table
+    from stateshift.evaluation import (
+        coverage_table,
+        interval_sentences,
+        official_table,
+        responses_table,
+        sentences,
+        summary_table,
+    )
     from stateshift.evaluation import evaluate as score
 
     result = score(
@@ -45,6 +58,7 @@ def evaluate(
         control=control_pert,
         scale=scale,
         official=official,
+        responses=responses,
         overwrite=overwrite,
     )
     console = Console()
@@ -53,6 +67,8 @@ def evaluate(
         console.print(coverage_table(result))
     if official:
         console.print(official_table(result))
+    if responses:
+        console.print(responses_table(result))
     for sentence in (*sentences(result), *interval_sentences(result), *result.notes):
         console.print(sentence, highlight=False, soft_wrap=True)
 

@@ -5,7 +5,7 @@ from stateshift.evaluation.comparison import ExperimentComparison, SweepComparis
 from stateshift.evaluation.coverage import coverage_table, interval_coverage, interval_sentences
 from stateshift.evaluation.evaluator import Evaluation, evaluate
 from stateshift.evaluation.report import write_report
-from stateshift.evaluation.tables import official_table, sentences, summary_table
+from stateshift.evaluation.tables import official_table, responses_table, sentences, summary_table
 
 __all__ = [
     "Ablation",
@@ -21,6 +21,7 @@ __all__ = [
     "interval_coverage",
     "interval_sentences",
     "official_table",
+    "responses_table",
     "sentences",
     "summary_table",
     "write_report",

@@ -59,6 +59,9 @@ class Evaluation:
         Sentences on what was left out and why.
     official
         cell-eval's scores a context (``des``, ``pds``, ``mae``, ``score``), if they were asked for.
+    responses
+        One row a (context, perturbation) with the columns of `stateshift.evaluation.seasons.Score2025`, if they were
+        asked for; ``about["responses"]`` then has their means and the score of each context.
     """
 
     scores: pd.DataFrame
@@ -66,6 +69,7 @@ class Evaluation:
     about: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     official: pd.DataFrame | None = None
+    responses: pd.DataFrame | None = None
 
     @property
     def model(self) -> str:
@@ -78,7 +82,7 @@ class Evaluation:
         return [name for name in self.scores["model"].unique() if name != self.model]
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write ``scores.csv``, ``summary.csv``, ``evaluation.json`` and, where there, ``official.csv``.
+        """Write ``scores.csv``, ``summary.csv``, ``evaluation.json``; where there ``official.csv`` and ``responses.csv``.
 
         Raises
         ------
@@ -88,14 +92,14 @@ class Evaluation:
         folder = Path(folder)
         texts = {"scores.csv": self.scores.to_csv(index=False), "summary.csv": self.summary.to_csv(index=False)}
         texts["evaluation.json"] = json.dumps({**self.about, "notes": self.notes}, indent=2) + "\n"
-        if self.official is not None:
-            texts["official.csv"] = self.official.to_csv(index=False)
+        further = {"official.csv": self.official, "responses.csv": self.responses}
+        texts |= {name: table.to_csv(index=False) for name, table in further.items() if table is not None}
         if folder.is_dir() and overwrite:
             for name, text in texts.items():
                 with written_beside(folder / name, overwrite=True) as part:
                     part.write_text(text)
-            if self.official is None:
-                (folder / "official.csv").unlink(missing_ok=True)
+            for name in set(further) - set(texts):
+                (folder / name).unlink(missing_ok=True)
             return folder
         with written_beside(folder) as part:
             part.mkdir()
@@ -110,7 +114,7 @@ class Evaluation:
         absent = [n for n in ("scores.csv", "summary.csv", "evaluation.json") if not (folder / n).is_file()]
         if absent:
             raise StateshiftError(f"{folder} is no evaluation: it has no {', '.join(absent)}.")
-        official = folder / "official.csv"
+        official, responses = folder / "official.csv", folder / "responses.csv"
         texts = {"context": str, "perturbation": str, "model": str, "route": str, "regime": str}
         try:
             about = json.loads((folder / "evaluation.json").read_text())
@@ -125,6 +129,7 @@ class Evaluation:
                 {key: value for key, value in about.items() if key != "notes"},
                 about.get("notes", []),
                 pd.read_csv(official, dtype=texts) if official.is_file() else None,
+                pd.read_csv(responses, dtype=texts) if responses.is_file() else None,
             )
         except (ValueError, KeyError, AttributeError) as error:
             raise StateshiftError(f"{folder} holds a damaged or older evaluation ({error}): evaluate again.") from error
@@ -140,6 +145,7 @@ def evaluate(
     control: str | None = None,
     scale: str | None = None,
     official: bool = False,
+    responses: bool = False,
     overwrite: bool = False,
 ) -> Evaluation:
     """Score a prediction and its baselines against measured cells.
@@ -169,6 +175,9 @@ def evaluate(
     official
         Also run cell-eval's ``vcc`` profile and its baseline-normalised score (extra ``official``). Its baseline
         is the mean of the truth's own group means, as cell-eval has it: an oracle.
+    responses
+        Also test which genes respond, on both sides against the truth's controls: DES, precision, directions, fold
+        changes, areas, and the 2025 challenge's score, as cell-eval computes them (`response_scores`).
     overwrite
         Replace an evaluation in `output`.
 
@@ -201,7 +210,8 @@ def evaluate(
     if len(covered):
         about["intervals"] = {"level": prediction.level, "by": covered.to_dict("records")}
     table = _official(prediction, true_cells, pairing, notes) if official else None
-    evaluation = Evaluation(scores, summarise(scores), about, notes, table)
+    found = _responses(prediction, true_cells, pairing, about, notes) if responses else None
+    evaluation = Evaluation(scores, summarise(scores), about, notes, table, found)
     if output is not None:
         evaluation.save(output, overwrite)
     return evaluation
@@ -211,6 +221,14 @@ def _official(prediction: Any, truth: Any, pairing: Pairing, notes: list[str]) -
     from stateshift.evaluation.official import official_scores
 
     table, more = official_scores(prediction.cells, truth, pairing)
+    notes += more
+    return table
+
+
+def _responses(prediction: Any, truth: Any, pairing: Pairing, about: dict, notes: list[str]) -> pd.DataFrame:
+    from stateshift.evaluation.responses import response_scores
+
+    table, about["responses"], more = response_scores(prediction.cells, truth, pairing)
     notes += more
     return table
 

@@ -70,9 +70,9 @@ def official_scores(
         if len(perturbations) < 2:
             notes.append(f"{context}: cell-eval's scores need two perturbations; it has one and was left out.")
             continue
-        real = _side(truth, context, perturbations | {truth.control}, truth.control)
+        real = side_of(truth, context, perturbations | {truth.control}, truth.control)
         controls = real[real.obs[TARGET] == CONTROL]
-        cells = _side(predicted, context, perturbations, None)
+        cells = side_of(predicted, context, perturbations, None)
         try:
             tables.append(_one_context(context, _joined(cells, controls), real, threads))
         except (ValueError, KeyError, IndexError) as error:
@@ -82,7 +82,7 @@ def official_scores(
     return pd.concat(tables, ignore_index=True), notes
 
 
-def _side(cells: Cells, context: str, perturbations: set[str], control: str | None) -> AnnData:
+def side_of(cells: Cells, context: str, perturbations: set[str], control: str | None) -> AnnData:
     """A context's cells of some perturbations as cell-eval wants them, the control under the season's name."""
     import anndata as ad
 

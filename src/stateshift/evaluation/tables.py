@@ -122,6 +122,24 @@ def official_table(evaluation: Evaluation) -> Table:
     return table
 
 
+def responses_table(evaluation: Evaluation) -> Table:
+    """Means of what was asked of responding genes, a row a context; an evaluation without them is a caller's error."""
+    from rich.table import Table
+
+    if evaluation.responses is None:
+        raise ValueError("the evaluation holds no scores of responding genes")
+    labels = {
+        "des": "DES ↑", "precision": "precision ↑", "direction_match": "direction ↑", "lfc_spearman": "LFC Spearman ↑",
+        "pr_auc": "PR AUC ↑", "roc_auc": "ROC AUC ↑", "score": "score of 2025 ↑",
+    }  # fmt: skip
+    table = Table("context", title=f"responding genes: {evaluation.model} against the truth's controls")
+    for label in labels.values():
+        table.add_column(label, justify="right")
+    for context, means in evaluation.about["responses"].items():
+        table.add_row(context, *(number(means[name]) for name in labels))
+    return table
+
+
 def sentences(evaluation: Evaluation, context: str = ALL) -> list[str]:
     """One sentence a metric: which baseline is best, and whether the model beats it, by how much with interval."""
     said = []
