@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, issparse
 
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.seasons.energy import energy_distance, mean_distance
-from stateshift.evaluation.seasons.sides import both_sides, opened
+from stateshift.evaluation.seasons.sides import Groups, both_sides, opened
 from stateshift.evaluation.significance import (
     Controls,
     Significance,
@@ -128,7 +128,7 @@ def score_2025(
     means = pd.concat([table.mean(), pd.Series(one_value)])
     # the mean of the groups' means, the controls' counted as one
     constant = np.vstack([real.means, real.control]).mean(axis=0).astype(np.float32)
-    base = _side(lambda name: np.tile(constant, (true.count(name), 1)), names, real_controls, ready, threads)
+    base = _Side(np.tile(constant, (len(names), 1)), real.control, _test_of_constant(constant, true, names, ready))
     baseline = _measures(base, real, targets, names)[list(SCORED)].mean()
     return Score2025(table, means, baseline, baseline_score(means, baseline))
 
@@ -169,6 +169,14 @@ def _side(
 
     test = rank_sum_test(read, names, controls, threads=threads)
     return _Side(means, _mean(control_cells), test)
+
+
+def _test_of_constant(constant: np.ndarray, true: Groups, names: list[str], controls: Controls) -> Significance:
+    """The test of as many equal cells as each perturbation has, once for each number of them."""
+    sizes = [str(true.count(name)) for name in names]
+    form = csr_matrix if issparse(true.take(np.arange(1))) else np.asarray
+    test = rank_sum_test(lambda size: form(np.tile(constant, (int(size), 1))), sorted(set(sizes)), controls)
+    return replace(test.rows(sizes), perturbations=names)
 
 
 def _mean(cells: csr_matrix | np.ndarray) -> np.ndarray:
