@@ -47,7 +47,7 @@ class Candidate:
 
 
 def candidates(models: Sequence[str], features: Sequence[str], seeds: Sequence[int]) -> list[Candidate]:
-    """Every model with every table and seed, the six baselines first; one that looks at no table stands once.
+    """Every model with every table and seed, the baselines first; one that looks at no table stands once.
 
     Parameters
     ----------
