@@ -240,9 +240,12 @@ def _paired_rows(predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _minkowski_distances(true: np.ndarray, row: np.ndarray, columns: list[int], distance: Distance) -> np.ndarray:
-    gap = true - row
-    gap[:, columns] = 0.0
-    return np.abs(gap).sum(axis=1) if distance == "l1" else np.sqrt((gap * gap).sum(axis=1))
+    from scipy.spatial.distance import cdist
+
+    gap = np.abs(true[:, columns] - row[columns])
+    if distance == "l1":
+        return cdist(row[None], true, "cityblock")[0] - gap.sum(axis=1)
+    return np.sqrt(np.maximum(cdist(row[None], true, "sqeuclidean")[0] - (gap * gap).sum(axis=1), 0))
 
 
 def _cosine_distances(true: np.ndarray, squares: np.ndarray, row: np.ndarray, columns: list[int]) -> np.ndarray:

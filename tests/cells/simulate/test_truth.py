@@ -158,3 +158,11 @@ def test_features_tell_the_share_of_activity_that_was_asked_for():
     assert np.mean(told) == pytest.approx(0.4, abs=0.05)
     assert shared.activity.std(axis=0) == pytest.approx(drawn.activity.std(axis=0), rel=0.15)
     assert np.array_equal(shared.features, drawn.features)
+
+
+def test_cells_that_an_older_version_simulated_are_refused_by_what_they_lack():
+    population = draw_population(2, 4, 100, 2, 1_000, 0.3, np.random.default_rng(3))
+    stored = population.to_uns()
+    del stored["pairs"]
+    with pytest.raises(StateshiftError, match="has no pairs: an older version simulated these cells"):
+        type(population).from_uns(stored)

@@ -11,6 +11,8 @@ import pandas as pd
 from scipy.sparse import csr_matrix, vstack
 from scipy.special import log_softmax
 
+from stateshift.errors import StateshiftError, some
+
 PROGRAMS, PROGRAM_SHARE, EFFECT_SIZE = 8, 0.15, 0.6
 FEATURES, FAMILY_SIZE, WITHIN_FAMILY = 64, 8, 0.6
 COMMON, STRENGTH_SPREAD, CONTEXT_SPREAD = 0.6, 0.4, 0.25
@@ -112,6 +114,11 @@ class Population:
     @classmethod
     def from_uns(cls, stored: Mapping[str, Any]) -> Population:
         """What `to_uns` gave and AnnData read back."""
+        absent = [field.name for field in fields(cls) if field.name not in stored]
+        if absent:
+            raise StateshiftError(
+                f'uns["simulation"] has no {some(absent)}: an older version simulated these cells, simulate them anew.'
+            )
         return cls(**{field.name: stored[field.name] for field in fields(cls)})
 
     def log_expression(

@@ -52,14 +52,12 @@ def comparison_rows(scores: pd.DataFrame, ceiling: Callable[[pd.DataFrame], floa
 
 def _over_seeds(scores: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds of every pair, and each seed's own Pearson delta as a list."""
+    scores = scores.assign(fallback=scores["route"] == "fallback")
     grouped = scores.groupby(["model", "features", "regime", *PAIR], sort=False)
-    means = grouped[list(METRICS)].mean()
-    means["fallback"] = grouped["route"].agg(lambda routes: (routes == "fallback").mean())
+    means = grouped[[*METRICS, "fallback"]].mean()
+    of_seeds = scores.set_index(["model", "features", *PAIR, "seed"])["pearson_delta"].unstack("seed")
     return means.reset_index().merge(
-        scores.pivot_table(index=["model", "features", *PAIR], columns="seed", values="pearson_delta", dropna=False)
-        .rename(columns=lambda seed: f"seed {seed}")
-        .reset_index(),
-        on=["model", "features", *PAIR],
+        of_seeds.rename(columns=lambda seed: f"seed {seed}").reset_index(), on=["model", "features", *PAIR]
     )
 
 
