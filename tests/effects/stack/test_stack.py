@@ -46,11 +46,11 @@ def without(train: EffectTable, *pairs: tuple[str, str]) -> EffectTable:
     return train.rows(np.array([pair not in pairs for pair in zip(train.perturbations, train.contexts)]))
 
 
-@pytest.mark.parametrize("new_context", [False, True])
-def test_held_out_rows_are_of_their_regime_to_the_rows_that_are_fitted(new_context):
+@pytest.mark.parametrize(("told", "asked"), [(False, False), (True, False), (False, True)])
+def test_held_out_rows_are_of_their_regime_to_the_rows_that_are_fitted(told, asked):
     train, _ = screen()
-    train.control_means = {"never perturbed": np.zeros(G)} if new_context else {}
-    folds = regime_folds(train)
+    train.control_means = {"never perturbed": np.zeros(G)} if told else {}
+    folds = regime_folds(train, new_context=asked)
     assert set(folds) == {"C", "T", "J"}
     for regime, of in folds.items():
         for fit, held in of:
@@ -58,7 +58,7 @@ def test_held_out_rows_are_of_their_regime_to_the_rows_that_are_fitted(new_conte
             names = [train.perturbations[i] for i in held], [train.contexts[i] for i in held]
             assert set(regimes_of(*names, known)) == {regime}
             if regime == "C":
-                assert set(names[1]).isdisjoint(c for _, c in known) == new_context
+                assert set(names[1]).isdisjoint(c for _, c in known) == (told or asked)
         rows = np.concatenate([held for _, held in of])
         assert sorted(rows) == list(range(len(train)))
 
@@ -224,6 +224,16 @@ def test_a_double_never_measured_is_the_sum_of_its_targets(fitted):
     assert both[0] == pytest.approx(singles, abs=1e-5)
     assert np.array_equal(both[0], both[1])
     assert stack.routes(["T03+T04"], ["x"]) == ["transfer"]
+
+
+def test_routes_of_many_pairs_look_through_the_training_pairs_once(fitted, monkeypatch):
+    train, _, stack = fitted
+    looked = []
+    monkeypatch.setattr("stateshift.effects.stack.fit.regimes_of", lambda *args: looked.append(1) or regimes_of(*args))
+    asked = [*train.perturbations, "T03+T04", "T05+never"]
+    routes = stack.routes(asked, ["new"] * len(asked))
+    assert looked == [1]
+    assert routes == [stack.routes([p], ["new"])[0] for p in asked]
 
 
 def test_one_context_borrows_what_it_cannot_imitate(caplog):

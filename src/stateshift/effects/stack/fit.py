@@ -37,7 +37,8 @@ class HeldOut:
     perturbations, contexts
         N names each.
     true, predicted
-        Effects (N, G) float32, as measured and as the stack had them.
+        Effects (N, G) float32, as measured and as the stack had them; NaN where a row was not measured, or none of those
+        that it was predicted from.
     """
 
     perturbations: list[str]
@@ -139,19 +140,15 @@ class Stack:
         A double that no training row has is reached as the least known of its targets, and never measured.
         """
         known = ("fallback", "features", "transfer", "measured")
-        routes = []
         untrained = self._untrained_doubles(perturbations)
-        for perturbation, context, double in zip(perturbations, contexts, untrained, strict=True):
-            if double:
-                of_targets = [self._route(gene, context) for gene in genes_of(perturbation)]
-                route = min(of_targets, key=known.index)
-                routes.append("transfer" if route == "measured" else route)
-            else:
-                routes.append(self._route(perturbation, context))
-        return routes
+        parts = [genes_of(p) if double else [p] for p, double in zip(perturbations, untrained)]
+        asked = list(dict.fromkeys((p, c) for of, c in zip(parts, contexts, strict=True) for p in of))
+        regimes = self.regimes([p for p, _ in asked], [c for _, c in asked])
+        route = {pair: self._route(pair[0], regime) for pair, regime in zip(asked, regimes)}
+        routes = [min((route[p, c] for p in of), key=known.index) for of, c in zip(parts, contexts)]
+        return ["transfer" if double and r == "measured" else r for r, double in zip(routes, untrained)]
 
-    def _route(self, perturbation: str, context: str) -> str:
-        regime = self.regimes([perturbation], [context])[0]
+    def _route(self, perturbation: str, regime: str) -> str:
         if regime == "measured":
             return "measured"
         used = {name for name, weight in self.weights[regime].items() if weight > 0} - {MAIN}
@@ -219,6 +216,9 @@ def _weigh(
         products.append(Products.of(inputs, space.table.effects[held]))
         kept.append((fit, held, inputs))
     weights = member_weights(products)
+    if not weights.any():
+        logger.info("nothing foretells the held-out rows of regime %s: it is left to the main effect.", regime)
+        weights[0] = 1.0
     predicted = np.zeros((sum(len(held) for _, held, _ in kept), len(train.genes)), dtype=np.float32)
     at = 0
     for fit, held, inputs in kept:
@@ -253,9 +253,9 @@ def _rows(table: EffectTable, rows: np.ndarray) -> EffectTable:
 
 
 def _wide(predicted: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Predictions of the genes that a fold measures as those of all: zero elsewhere."""
+    """Predictions of the genes that a fold measures as those of all: NaN elsewhere."""
     if seen.all():
         return predicted.astype(np.float32)
-    wide = np.zeros((len(predicted), len(seen)), dtype=np.float32)
+    wide = np.full((len(predicted), len(seen)), np.nan, dtype=np.float32)
     wide[:, seen] = predicted
     return wide

@@ -13,20 +13,20 @@ from stateshift.effects.feature_space import INNER_FOLDS, gene_folds
 Fold = tuple[np.ndarray, np.ndarray]
 
 
-def regime_folds(train: EffectTable, seed: int = 0) -> dict[str, list[Fold]]:
+def regime_folds(train: EffectTable, seed: int = 0, new_context: bool = False) -> dict[str, list[Fold]]:
     """Regime → folds: rows to fit on, and rows that are of this regime to a model fitted on those.
 
     ``T`` holds genes out in every context, ``J`` genes in contexts that are out wholly. ``C`` holds contexts out
-    wholly where the table's control means name a context without a row, which is then what is to be predicted; else
-    the pairs that are held out leave their target and their context in other rows. A regime that the rows can't
-    imitate is absent: one context gives neither C nor J, one gene neither T nor J. No row is held out twice in a
-    regime.
+    wholly where a new context is asked for, or the table's control means name one without a row, which is then what
+    is to be predicted; else the pairs that are held out leave their target and their context in other rows. A regime
+    that the rows can't imitate is absent: one context gives neither C nor J, one gene neither T nor J. No row is held
+    out twice in a regime.
     """
     by_gene = gene_folds(train.perturbations, seed)
     by_context = _context_folds(train.contexts, seed)
-    new_contexts = set(train.control_means) - set(train.contexts)
+    new_context = new_context or not set(train.contexts).issuperset(train.control_means)
     folds = {
-        "C": by_context if new_contexts else _pair_folds(train, seed),
+        "C": by_context if new_context else _pair_folds(train, seed),
         "T": by_gene,
         "J": [
             (np.intersect1d(fit_genes, fit_contexts), np.intersect1d(held_genes, held_contexts))
@@ -35,8 +35,19 @@ def regime_folds(train: EffectTable, seed: int = 0) -> dict[str, list[Fold]]:
         ],
     }
     kept = {regime: [(fit, _of_regime(train, fit, held, regime)) for fit, held in of] for regime, of in folds.items()}
-    kept = {regime: [(fit, held) for fit, held in of if len(held) and len(fit)] for regime, of in kept.items()}
+    kept = {regime: _once([(fit, held) for fit, held in of if len(fit)]) for regime, of in kept.items()}
     return {regime: of for regime, of in kept.items() if of}
+
+
+def _once(folds: list[Fold]) -> list[Fold]:
+    """Folds without rows that an earlier one holds: both genes' folds hold a double."""
+    taken, kept = np.array([], dtype=int), []
+    for fit, held in folds:
+        held = np.setdiff1d(held, taken)
+        taken = np.concatenate([taken, held])
+        if len(held):
+            kept.append((fit, held))
+    return kept
 
 
 def _of_regime(train: EffectTable, fit: np.ndarray, held: np.ndarray, regime: str) -> np.ndarray:
