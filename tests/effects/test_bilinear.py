@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.bilinear import fit_bilinear, programs_of, shrinkage
+from stateshift.effects.bilinear import STRENGTHS, fit_bilinear, programs_of, shrinkage
 from stateshift.effects.feature_space import gene_folds
 from stateshift.effects.forest import fit_forest
 from stateshift.feature_table import FeatureTable
@@ -114,3 +114,18 @@ def test_a_forest_is_scikit_learns_on_the_same_directions():
     trees.fit(model.space(names) @ model.axes, scores)
     expected = model.main.of_contexts(["x"]) + trees.predict(model.space(["T004"]) @ model.axes) @ programs
     assert model.predict(["T004"], ["x"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_penalties_that_are_given_stand_beside_one_that_is_chosen():
+    train, features = screen(noise=1.0)
+    model = fit_bilinear(train, features, alpha=123.0, k=2)
+    assert (model.alpha, model.k) == (123.0, 2)
+    assert model.strength in STRENGTHS
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_forest_of_one_program_is_fitted_without_a_warning():
+    train, features = screen(K=1)
+    model = fit_forest(train, features)
+    assert len(model.programs) == 1
+    assert np.corrcoef(model.predict(train.perturbations, train.contexts).ravel(), train.effects.ravel())[0, 1] > 0.7

@@ -101,6 +101,18 @@ def test_the_order_of_the_genes_changes_nothing(singles, features, rng):
     assert one == pytest.approx(other, abs=1e-4)
 
 
+def test_a_double_spelt_both_ways_is_held_out_in_both(singles, rng):
+    # each double does its own thing in both contexts: only one that is also fitted is foretold by the kernel
+    alone = FeatureTable(TARGETS, np.eye(14, dtype=np.float32), {})
+    beyond = 2 * rng.standard_normal((len(ALL), GENES))
+    turned = [("+".join(reversed(p.split("+"))), "y") for p, _ in ALL]
+    effects = np.concatenate([sums(singles, pairs) + beyond for pairs in (ALL, turned)])
+    in_one_order = [(p, c) for c in "xy" for p, _ in ALL]
+    for pairs in ([*ALL, *turned], in_one_order):
+        model = fit_doubles(table(pairs, effects), alone, Known(singles))
+        assert model.interaction is None or model.interaction.space is None
+
+
 def test_genes_that_a_row_did_not_measure_are_not_learned_from(singles, features, rng):
     effects = 0.7 * sums(singles, ALL)
     holes = effects.copy()

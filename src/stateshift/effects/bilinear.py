@@ -88,7 +88,11 @@ def fit_bilinear(
     points = space(names)
     if alpha is None or strength is None or k is None:
         left, singular, _ = np.linalg.svd(points, full_matrices=False)
-        alpha, strength, k = _choose(left * singular, in_row_space(deviations), gene_folds(names, seed))
+        grids = [
+            choices if given is None else (given,)
+            for given, choices in ((alpha, ALPHAS), (strength, STRENGTHS), (k, PROGRAMS))
+        ]
+        alpha, strength, k = _choose(left * singular, in_row_space(deviations), gene_folds(names, seed), *grids)
     scores, programs, squares = programs_of(deviations, k)
     kept = shrinkage(squares, strength)
     left, singular, axes = np.linalg.svd(points, full_matrices=False)
@@ -120,28 +124,35 @@ def shrinkage(squares: np.ndarray, strength: float) -> np.ndarray:
     return squares / (squares + strength * squares.mean()) if len(squares) else squares
 
 
-def _choose(points: np.ndarray, deviations: np.ndarray, folds: list) -> tuple[float, float, int]:
-    """α, strength and K of least squared error over the folds.
+def _choose(
+    points: np.ndarray,
+    deviations: np.ndarray,
+    folds: list,
+    alphas: Sequence[float],
+    strengths: Sequence[float],
+    ks: Sequence[int],
+) -> tuple[float, float, int]:
+    """Of these α, strengths and K those of least squared error over the folds.
 
     Programs are at right angles, so that each adds its own part to the error.
     """
-    errors = np.zeros((len(ALPHAS), len(PROGRAMS), len(STRENGTHS)))
+    errors = np.zeros((len(alphas), len(ks), len(strengths)))
     for fit, held in folds:
         centre, mean = points[fit].mean(axis=0), deviations[fit].mean(axis=0)
-        scores, programs, squares = programs_of(deviations[fit] - mean, PROGRAMS[-1])
+        scores, programs, squares = programs_of(deviations[fit] - mean, max(ks))
         left, singular, axes = np.linalg.svd(points[fit] - centre, full_matrices=False)
         answers, questions = left.T @ scores, (points[held] - centre) @ axes.T
         true = (deviations[held] - mean) @ programs.T
-        for a, alpha in enumerate(ALPHAS):
+        for a, alpha in enumerate(alphas):
             predicted = (questions * (singular / (singular**2 + alpha))) @ answers
             size, agreement = (predicted**2).sum(axis=0), (predicted * true).sum(axis=0)
-            for j, k in enumerate(PROGRAMS):
-                for i, strength in enumerate(STRENGTHS):
+            for j, k in enumerate(ks):
+                for i, strength in enumerate(strengths):
                     kept = shrinkage(squares[:k], strength)
                     errors[a, j, i] += kept**2 @ size[:k] - 2 * kept @ agreement[:k]
     if not len(folds):
-        return ALPHAS[0], STRENGTHS[0], PROGRAMS[0]
+        return alphas[0], strengths[0], ks[0]
     # the error of the mean is the same for all of them, and makes a tie a matter of shares
     total = sum(((deviations[held] - deviations[fit].mean(axis=0)) ** 2).sum() for fit, held in folds)
     a, j, i = np.unravel_index(first_least((errors + total).ravel()), errors.shape)
-    return ALPHAS[a], STRENGTHS[i], PROGRAMS[j]
+    return alphas[a], strengths[i], ks[j]

@@ -15,6 +15,7 @@ import numpy as np
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.feature_space import INNER_FOLDS, FeatureSpace, first_least
 from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.genes.doubles import any_order
 
 if TYPE_CHECKING:
     from stateshift.effects.models import EffectModel
@@ -83,7 +84,7 @@ def fit_doubles(train: EffectTable, features: FeatureTable | None, single: Effec
     The effect of a double is the sum of its targets' effects, a slope on that sum, a slope on the smaller of the two where
     both go the same way, and a kernel ridge of the rest: doubles are alike where their targets are, one by one and as
     pairs. Whether there is any of this, and the kernel's penalty, is what predicts best the doubles that inner folds
-    hold out; with less than two trained doubles, or where nothing helps, the sum alone is left.
+    hold out, in every order of their genes; with less than two trained doubles, or where nothing helps, the sum alone is left.
 
     Parameters
     ----------
@@ -98,7 +99,8 @@ def fit_doubles(train: EffectTable, features: FeatureTable | None, single: Effec
     """
     rows = [i for i, p in enumerate(train.perturbations) if len(genes_of(p)) > 1]
     names = [train.perturbations[i] for i in rows]
-    distinct = sorted(set(names))
+    in_one_order = [any_order(name) for name in names]
+    distinct = sorted(set(in_one_order))
     if len(distinct) < 2:
         return Doubles(single, None)
     singles = effects_of_singles(single, names, [train.contexts[i] for i in rows])
@@ -113,7 +115,7 @@ def fit_doubles(train: EffectTable, features: FeatureTable | None, single: Effec
 
     order = np.random.default_rng(seed).permutation(len(distinct))
     part_of = dict(zip((distinct[i] for i in order), np.arange(len(order)) % INNER_FOLDS))
-    part = np.array([part_of[name] for name in names])
+    part = np.array([part_of[name] for name in in_one_order])
     ways = [
         (with_slopes, alpha) for with_slopes in (False, True) for alpha in (None, *(ALPHAS if K is not None else ()))
     ]

@@ -78,4 +78,5 @@ def fit_forest(train: EffectTable, features: FeatureTable | None, seed: int = 0)
     if not scores.shape[1]:
         return Forest(main, space, axes, None, programs)
     trees = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features="sqrt", random_state=seed)
-    return Forest(main, space, axes, trees.fit(points @ axes, scores), programs)
+    answers = scores if scores.shape[1] > 1 else scores.ravel()
+    return Forest(main, space, axes, trees.fit(points @ axes, answers), programs)
