@@ -62,3 +62,24 @@ def test_a_regime_that_one_context_cannot_imitate_gives_nothing(train):
     assert hold_out("mean", model, one, None, "C") is None
     assert hold_out("mean", model, one, None, "J") is None
     assert len(hold_out("mean", model, one, None, "T").perturbations) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"), [("ridge", ["alpha"]), ("knn", ["k"]), ("bilinear", ["alpha", "strength", "k"])]
+)
+def test_what_a_model_chose_stands_in_the_folds(name, chosen, train, features, monkeypatch):
+    model = EFFECT_MODELS[name](train, features, 0)
+    fit, given = EFFECT_MODELS[name], []
+    monkeypatch.setitem(EFFECT_MODELS, name, lambda *args, **settled: given.append(settled) or fit(*args, **settled))
+    hold_out(name, model, train, features, "T")
+    assert given == 5 * [{key: getattr(model, key) for key in chosen}]
+
+
+def test_transfer_keeps_its_programs_in_the_folds(train, monkeypatch):
+    model = EFFECT_MODELS["transfer"](train, None, 0, programs=2)
+    fit, given = EFFECT_MODELS["transfer"], []
+    monkeypatch.setitem(
+        EFFECT_MODELS, "transfer", lambda *args, **settled: given.append(settled["programs"]) or fit(*args, **settled)
+    )
+    hold_out("transfer", model, train, None, "C")
+    assert given == 5 * [2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+import anndata as ad
 import numpy as np
 import pytest
 import torch
@@ -11,8 +12,9 @@ import torch
 from stateshift.cells import EffectTable, read_all
 from stateshift.effects import fit_stack
 from stateshift.errors import StateshiftError
+from stateshift.prediction import predict
 from stateshift.run import open_run
-from stateshift.training import resume, train
+from stateshift.training import held_back, resume, train
 from stateshift.training.anchored import fit_starts, read_verdicts
 from stateshift.training.data import prepare, training_loader, validation_loaders
 from stateshift.training.start import read_transfer
@@ -55,6 +57,16 @@ def test_training_pairs_start_from_models_that_had_not_seen_them_and_validation_
     expected = stack.predict(starts.validation.perturbations, starts.validation.contexts)
     np.testing.assert_array_equal(starts.validation.effects, expected[:, :5])
     assert starts.regimes == ["T"] * 20
+
+
+def test_a_gene_measured_in_one_training_row_alone_starts_from_no_effect_there(data):
+    data.predicted.effects[1:, 2] = np.nan
+    start = fit_starts(data, data.cells.genes, 0).training
+    row = list(zip(start.perturbations, start.contexts)).index(
+        (data.predicted.perturbations[0], data.predicted.contexts[0])
+    )
+    assert np.isfinite(start.effects).all()
+    assert start.effects[row, 2] == 0
 
 
 def test_before_training_means_move_by_the_backbone_s_effects_exactly(experiment, data):
@@ -119,6 +131,45 @@ def test_a_fine_tuned_network_stays_beside_a_backbone_and_is_judged_again(two_wa
     assert (model["start"], model["encoder"], model["source_widths"]) == ("backbone", "sources", [1, 2])
     assert read_verdicts(second)["T"].pairs == 10
     assert set(read_transfer(second).kept()) >= {"pert_encoder", "basal_encoder", "transformer_backbone", "project_out"}
+
+
+def test_a_fine_tuned_network_is_judged_against_the_backbone_and_not_against_its_source(two_way_screen):
+    toml = two_way_screen()
+    words = [*SMALL, "training.lr=3e-2", "training.max_steps=60", "training.val_every=20"]
+    first = train(toml, words, output_dir=toml.parent, name="first")
+    source = read_verdicts(open_run(first))["T"]
+    assert source.kept
+    words = ["training.max_steps=2", "training.val_every=2", "training.lr=1e-6"]
+    second = train(toml, words, init_from=first, output_dir=toml.parent, name="second")
+    verdict = read_verdicts(open_run(second))["T"]
+    assert verdict.backbone == pytest.approx(source.backbone, abs=1e-3)
+    assert verdict.network == pytest.approx(source.network, abs=0.01)
+    assert verdict.kept
+    made = predict(second, cells=toml.parent / "cells.h5ad", split="val", output=toml.parent / "p.h5ad")
+    obs = ad.read_h5ad(made).obs
+    assert set(obs["route"][~obs["is_control"]]) == {"neural"}
+
+
+def test_seeds_hold_the_same_pairs_back_and_are_an_ensemble(two_way_screen):
+    toml = two_way_screen(val=False)
+    words = [*SMALL, "training.max_steps=2", "training.val_every=2"]
+    runs = [train(toml, [*words, f"seed={s}"], output_dir=toml.parent, name=f"{s}") for s in (0, 1)]
+    splits = [open_run(run).splits() for run in runs]
+    assert splits[0] == splits[1]
+    made = predict(runs, cells=toml.parent / "cells.h5ad", split="test", output=toml.parent / "p.h5ad")
+    assert list(ad.read_h5ad(made).uns["stateshift"]["ensemble"]["runs"]) == ["0", "1"]
+
+
+def test_a_resumed_training_holds_back_what_it_held_back_however_that_was_drawn(two_way_screen, monkeypatch):
+    toml = two_way_screen(val=False)
+    others = {(f"T{i}", c) for i in range(20, 26) for c in "AB"}
+    with monkeypatch.context() as before:
+        before.setattr(held_back, "held_pairs", lambda *_: others)
+        whole = train(toml, [*SMALL, "training.max_steps=10"], output_dir=toml.parent, name="whole")
+        halves = train(toml, [*SMALL, "training.max_steps=5"], output_dir=toml.parent, name="halves")
+    resume(halves, ["training.max_steps=10"])
+    assert metrics(whole) == metrics(halves)
+    assert read_verdicts(open_run(halves))["T"].pairs == 12
 
 
 def test_too_few_genes_to_hold_some_back_ask_for_a_validation_split(two_way_screen):

@@ -14,13 +14,11 @@ from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.models import EFFECT_MODELS, EffectModel
 from stateshift.effects.stack import HeldOut
 from stateshift.effects.stack.folds import regime_folds
+from stateshift.effects.stack.members import KINDS
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.files import written_beside
 from stateshift.progress import track
-
-CHOSEN = ("alpha", "k")
-"""What a model chose by its own inner folds and keeps in ours: choosing anew in each costs the most, and moves little."""
 
 
 def hold_out(
@@ -49,7 +47,9 @@ def hold_out(
     folds = regime_folds(train, seed).get(regime)
     if not folds:
         return None
-    settled: dict[str, Any] = {key: getattr(model, key) for key in CHOSEN if hasattr(model, key)}
+    # choosing anew in each fold costs the most, and moves little
+    chosen = KINDS[name].chosen if name in KINDS else ()
+    settled: dict[str, Any] = {key: getattr(model, key) for key in chosen}
     fit = partial(EFFECT_MODELS[name], **settled)
     rows = np.concatenate([held for _, held in folds])
     predicted = np.full((len(rows), len(train.genes)), np.nan, dtype=np.float32)

@@ -32,8 +32,10 @@ class Products:
 
     @classmethod
     def of(cls, inputs: Sequence[np.ndarray], truth: np.ndarray) -> Products:
-        """Of M inputs (N, G) and the truth (N, G), NaN where it isn't known."""
+        """Of M inputs (N, G) and the truth (N, G); what is NaN in one of them is left out of all."""
         known = ~np.isnan(truth)
+        for x in inputs:
+            known &= ~np.isnan(x)
         truth = np.where(known, truth, 0).astype(np.float64).ravel()
         flat = np.stack([np.where(known, x, 0).astype(np.float64).ravel() for x in inputs])
         return cls(flat @ flat.T, flat @ truth)

@@ -1,0 +1,72 @@
+"""Weights where held-out rows say nothing, or fold by fold not the same genes."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects import fit_stack
+from stateshift.effects.stack.folds import regime_folds
+from stateshift.effects.stack.weights import Products
+from stateshift.feature_table import FeatureTable
+
+
+def test_of_genes_that_one_input_lacks_no_input_is_weighed():
+    rng = np.random.default_rng(0)
+    inputs, truth = rng.normal(size=(3, 5, 6)), rng.normal(size=(5, 6))
+    inputs[1, :, 4], truth[2, 0] = np.nan, np.nan
+    known = ~np.isnan(truth) & (np.arange(6) != 4)
+    products = Products.of(inputs, truth)
+    assert products.of_inputs == pytest.approx(np.array([[a[known] @ b[known] for a in inputs] for b in inputs]))
+    assert products.with_truth == pytest.approx([a[known] @ truth[known] for a in inputs])
+
+
+def test_a_regime_that_nothing_foretells_is_left_to_the_main_effect(caplog):
+    # what a target does in y is the reverse of what it does in x, so other contexts tell less than nothing
+    rng = np.random.default_rng(0)
+    effect = rng.normal(size=(20, 30)).astype(np.float32)
+    names = [f"T{i:02d}" for i in range(20)]
+    table = EffectTable(
+        [f"g{j}" for j in range(30)], names * 2, ["x"] * 20 + ["y"] * 20, np.concatenate([effect, -effect]), None,
+        {c: np.full(30, 9.0) for c in ("x", "y", "new")},
+    )  # fmt: skip
+    with caplog.at_level(logging.INFO):
+        stack = fit_stack(table.rows(np.arange(40) < 39), None)
+    assert "nothing foretells the held-out rows of regime C" in caplog.text
+    assert stack.weights["C"] == {"main": 1.0, "additive": 0.0, "transfer": 0.0}
+    assert np.abs(stack.predict(["T19"], ["y"])).min() > 0
+
+
+def test_a_gene_that_a_fold_does_not_measure_is_not_foretold_there():
+    rng = np.random.default_rng(1)
+    names = [f"T{i:02d}" for i in range(20)]
+    features = FeatureTable(names, rng.normal(size=(20, 3)), {"source": "x"})
+    effects = (1 + features.vectors @ rng.normal(size=(3, 25))).astype(np.float32)
+    effects[1:, 0], effects[0, 0] = np.nan, 50.0
+    table = EffectTable([f"g{j}" for j in range(25)], names, ["x"] * 20, effects, None, {"x": np.full(25, 9.0)})
+    stack = fit_stack(table, features)
+    held = stack.held_out["T"]
+    row = held.perturbations.index("T00")
+    assert np.isnan(held.predicted[row, 0])
+    assert np.isfinite(held.predicted[:, 1:]).all()
+    # had the fold said 0, a fifth of which is 50 off, the weights would be another's
+    without = fit_stack(table.columns(np.arange(25) > 0), features)
+    assert stack.weights["T"] == pytest.approx(without.weights["T"], abs=0.02)
+
+
+def test_a_double_is_held_out_once_in_a_regime():
+    names = [f"T{i:02d}" for i in range(12)]
+    names += [f"{a}+{b}" for a, b in pairwise(names)]
+    pairs = [(p, c) for p in names for c in "xy"]
+    table = EffectTable(
+        ["g"], [p for p, _ in pairs], [c for _, c in pairs], np.ones((len(pairs), 1), np.float32), None, {}
+    )
+    for regime, folds in regime_folds(table).items():
+        rows = np.concatenate([held for _, held in folds])
+        assert len(rows) == len(set(rows.tolist())), regime
+        assert len(rows) == len(pairs), regime
+        assert all(set(fit).isdisjoint(held) for fit, held in folds)
