@@ -19,7 +19,10 @@ def main(
     max_steps: Annotated[int, typer.Option(help="Training steps.")] = 40000,
     output_dir: Annotated[Path, typer.Option(help="Where the run's folder goes.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="The run's folder.")] = None,
-    missing: Annotated[str | None, typer.Option(help="Genes without a vector: error, or drop them by name.")] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(help="Genes without a vector: error, or drop; of a table that is made here also zero or mean."),
+    ] = None,
 ) -> None:
     """Train the state-transition model on precomputed perturbation features."""
     from stateshift.cli.training import train

@@ -144,6 +144,12 @@ def test_a_gene_without_a_protein_is_refused_with_a_near_miss_or_takes_the_fallb
     assert route["NEW1"] == {"neural"}
 
 
+def test_a_trained_gene_in_another_capitalisation_is_not_taken_for_a_new_one(screen):
+    run = trained(screen)
+    with pytest.raises(StateshiftError, match="`g1` is `G1` of .*spelt otherwise"):
+        predicted(run, screen, "g1,NEW1")
+
+
 def test_a_moved_run_predicts_and_embeds_with_the_fasta_that_is_named(screen):
     run = trained(screen)
     before = predicted(run, screen, "G4,NEW1")

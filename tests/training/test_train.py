@@ -238,3 +238,12 @@ def test_without_a_validation_split_a_tenth_of_the_cells_is_kept_out_of_everythi
     assert data.effects.n_cells.tolist() == [22] * 10
     run = train(screen.toml, steps(5), pert_features=screen.table, output_dir=screen.folder, name="r")
     assert open_run(run).splits()["val"]["A549"] == dict.fromkeys(["G1", "G1+G2", "G2", "G3", "G4"], 2)
+
+
+def test_features_that_are_the_same_for_all_genes_are_refused(screen):
+    table = FeatureTable.load(screen.table)
+    same = screen.folder / "same.pt"
+    FeatureTable(table.genes, np.ones_like(table.vectors), {"source": "table"}).save(same)
+    with pytest.raises(StateshiftError, match="features are the same for all"):
+        train(screen.toml, steps(5), pert_features=same, output_dir=screen.folder, name="r")
+    assert not (screen.folder / "r").exists()

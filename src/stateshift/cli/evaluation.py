@@ -37,8 +37,7 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing tables.")] = False,
 ) -> None:
     """Score a prediction beside the baselines: Pearson delta, MAE, PDS."""
-    from rich.console import Console
-
+    from stateshift.cli.console import console_for_tables
     from stateshift.evaluation import (
         coverage_table,
         interval_sentences,
@@ -61,7 +60,7 @@ def evaluate(
         responses=responses,
         overwrite=overwrite,
     )
-    console = Console()
+    console = console_for_tables()
     console.print(summary_table(result))
     if "intervals" in result.about:
         console.print(coverage_table(result))
@@ -95,8 +94,7 @@ def compare(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing CSV file.")] = False,
 ) -> None:
     """Models beside each other: a sweep's runs, or models × features × seeds on one experiment."""
-    from rich.console import Console
-
+    from stateshift.cli.console import console_for_tables
     from stateshift.evaluation import ExperimentComparison, comparison_table
     from stateshift.evaluation import compare as compare_models
 
@@ -111,7 +109,7 @@ def compare(
         output=output,
         overwrite=overwrite,
     )
-    console = Console()
+    console = console_for_tables()
     console.print(comparison_table(comparison))
     for note in comparison.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)

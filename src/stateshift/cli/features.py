@@ -104,8 +104,7 @@ def ablate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """What each source is worth: left out, its genes shuffled, alone; on training targets held out, never on the test split."""
-    from rich.console import Console
-
+    from stateshift.cli.console import console_for_tables
     from stateshift.evaluation import ablate_features, ablation_table
 
     found = ablate_features(
@@ -118,7 +117,7 @@ def ablate(
         output=output,
         overwrite=overwrite,
     )
-    Console().print(ablation_table(found))
+    console_for_tables().print(ablation_table(found))
 
 
 @app.command()

@@ -22,7 +22,12 @@ def predict(
     context: Annotated[
         list[str] | None, typer.Option(help="A cell type to predict in; repeatable; default all with controls.")
     ] = None,
-    model: Annotated[str, typer.Option(help="transition, mean, context_mean, additive, ridge or knn.")] = "transition",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="transition, or an effect model: stack, forest, bilinear, transfer, additive, ridge, knn, context_mean, mean."
+        ),
+    ] = "transition",
     features: Annotated[Path | None, typer.Option(help="Vectors of genes that the run's own table lacks.")] = None,
     fasta: Annotated[Path | None, typer.Option(help="Of esm_state: proteins of genes that no table holds.")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Of esm_state: the ESM2 model, where it was moved.")] = None,

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-WIDEST = 10_000
-"""Columns of a table in a file or a pipe."""
 
 app = typer.Typer(help="Protein embeddings: residues and whole proteins.", no_args_is_help=True)
 
@@ -187,13 +185,10 @@ def _show_rows(columns: tuple[str, ...], rows: list[tuple]) -> None:
 
 
 def _print(table: Table) -> None:
-    """Within the width of a terminal, long cells folded; elsewhere as wide as the table is. Brackets are no markup."""
-    from rich.console import Console
+    """Brackets are no markup."""
+    from stateshift.cli.console import console_for_tables
 
-    console = Console(markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = WIDEST
-    console.print(table)
+    console_for_tables(markup=False, emoji=False).print(table)
 
 
 def _show_table(table: pd.DataFrame) -> None:

@@ -69,7 +69,10 @@ def train(
     control_pert: Annotated[str | None, typer.Option(help="The control's name in it.")] = None,
     cell_type_key: Annotated[str | None, typer.Option(help="The obs column of the cell type.")] = None,
     batch_col: Annotated[str | None, typer.Option(help="The obs column of the batch.")] = None,
-    missing: Annotated[str | None, typer.Option(help="Genes without a vector: error, or drop them by name.")] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(help="Genes without a vector: error, or drop; of a table that is made here also zero or mean."),
+    ] = None,
     init_from: Annotated[
         Path | None, typer.Option(help="A run of ours or of arc-state, or a .ckpt of either, to fine-tune.")
     ] = None,

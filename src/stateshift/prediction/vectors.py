@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stateshift.effects import EffectModel
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.on_the_fly import GeneEmbedder
@@ -50,6 +51,7 @@ def find_vectors(
         elif extra:
             raise StateshiftError(f"{extra}: there is no such feature table.")
     if absent and embedder is not None:
+        _refuse_other_spelling(absent, table, run.path)
         made, why = embedder.embed(absent)
         return _joined(table, made), why
     return table, dict.fromkeys(absent, "")
@@ -74,6 +76,14 @@ def find_embedder(
     return embedder
 
 
+def _refuse_other_spelling(genes: Sequence[str], table: FeatureTable, run: Path) -> None:
+    """A StateshiftError for a trained gene in another capitalisation: proteins would be found for it, as for a new gene."""
+    known = {gene.casefold(): gene for gene in table.genes}
+    twins = [f"`{gene}` is `{known[gene.casefold()]}`" for gene in genes if gene.casefold() in known]
+    if twins:
+        raise StateshiftError(f"{some(twins)} of {run}, spelt otherwise: name genes as the run does.")
+
+
 def _joined(table: FeatureTable, more: FeatureTable) -> FeatureTable:
     """Both tables' genes, where the second has any."""
     if not len(more):
@@ -86,6 +96,23 @@ def _require_same_vectors(table: FeatureTable, more: FeatureTable, path: Path) -
     common = [g for g in table.genes if g in more]
     if common and not np.allclose(table.subset(common).vectors, more.subset(common).vectors, rtol=1e-3, atol=1e-4):
         raise StateshiftError(f"{path} holds other vectors than the run for the same genes: it is from another model.")
+
+
+def known_effects(
+    model: EffectModel, pairs: Sequence[tuple[str, str]], fallback: set[str], mean: np.ndarray
+) -> np.ndarray:
+    """A model's effects (R, G) of (context, perturbation) pairs; of perturbations in `fallback` those of `mean` (R, G)."""
+    effects, known = mean.copy(), [i for i, (_, p) in enumerate(pairs) if p not in fallback]
+    if known:
+        effects[known] = model.predict([pairs[i][1] for i in known], [pairs[i][0] for i in known])
+    return effects
+
+
+def known_routes(model: EffectModel, pairs: Sequence[tuple[str, str]], fallback: set[str]) -> list[str]:
+    """A model's route of each (context, perturbation); ``fallback`` for perturbations that are."""
+    known = [(c, p) for c, p in pairs if p not in fallback]
+    routes = iter(model.routes([p for _, p in known], [c for c, _ in known]))
+    return ["fallback" if p in fallback else next(routes) for _, p in pairs]
 
 
 def apply_policy(

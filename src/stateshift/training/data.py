@@ -129,6 +129,11 @@ def prepare(
     if not (split == "val").any():
         split[(some_pairs if whole_pairs else some_cells)(cells, split, seed)] = "val"
     genes = sorted({g for p in used for g in genes_of(p)})
+    if len(genes) > 1 and not np.ptp(table.subset(genes).vectors, axis=0).any():
+        raise StateshiftError(
+            f"{experiment.path}: the perturbation features are the same for all {len(genes):,} genes, so that nothing could "
+            "tell them apart: choose another table."
+        )
     filled = [g for g in genes if g in table.provenance.get("missing_policy", {})]
     if filled:
         logger.warning("no vector of their own, filled in when the table was made: %s", some(filled, 20))

@@ -153,9 +153,9 @@ def ablation_table(ablation: Ablation) -> Table:
         caption="gain: of all sources over all but this one; of its genes: over all with its genes shuffled [95 % paired "
         "bootstrap over targets]",
     )
-    table.add_column("source", overflow="fold")
+    table.add_column("source", overflow="fold", min_width=12)
     for heading in ("coverage", "without", "gain", "shuffled", "gain of its genes", "alone"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap="gain" not in heading)
     for row in ablation.rows.to_dict("records"):
         gains = [
             f"{row[name]:+.3f} [{row[f'{name}_low']:+.3f}, {row[f'{name}_high']:+.3f}]"

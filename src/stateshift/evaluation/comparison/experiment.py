@@ -194,9 +194,9 @@ def experiment_table(comparison: ExperimentComparison) -> Table:
         "perturbations]; harm: pairs worse than it; gap: share of the way from the context mean to a second experiment "
         f"of the same size. {_legend(comparison.rows)}",
     )
-    table.add_column("model, features", overflow="fold")
+    table.add_column("model, features", overflow="fold", min_width=16)
     for heading in ("Pearson Δ ↑", "vs best", "harm ↓", "gap ↑", "MAE ↓", "PDS ↑"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=heading != "vs best")
     for regime, of_regime in comparison.rows.groupby("regime", sort=False):
         table.add_row(f"{regime} ({of_regime['pairs'].max():,} pairs)", style="bold")
         for row in of_regime.to_dict("records"):

@@ -1,0 +1,21 @@
+"""A console that gives tables the room they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDEST = 10_000
+"""Columns of a log or a pipe, which have no edge to keep to."""
+
+
+def console_for_tables(**options: bool) -> Console:
+    """Within the width of a terminal; elsewhere as wide as a table is."""
+    from rich.console import Console
+
+    console = Console(**options)
+    if not console.is_terminal:
+        console.width = WIDEST
+    return console
