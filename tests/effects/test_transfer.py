@@ -121,6 +121,27 @@ def test_noise_is_read_from_errors_else_from_reliability_else_from_cells():
     assert row_noise(plain) == pytest.approx([5.0, 4.0])
 
 
+def test_pairs_of_contexts_that_contradict_each_other_blow_no_weight_up():
+    # x is as y by some targets and as z by others, while y and z have nothing in common by a third lot
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(30):
+        for name, contexts in (("a", "xy"), ("b", "xz")):
+            effect = rng.normal(size=200)
+            rows += [(f"{name}{i}", c, effect + 0.3 * rng.normal(size=200)) for c in contexts]
+        rows += [(f"d{i}", c, rng.normal(size=200)) for c in "yz"]
+    train = table(rows, standard_error=np.full((180, 200), 0.3, dtype=np.float32))
+    model = fit_transfer(train)
+    spread = np.sqrt(np.diag(model.alike.covariance))
+    correlation = model.alike.covariance / np.outer(spread, spread)
+    assert np.linalg.eigvalsh(correlation).min() > -1e-9
+    # what each pair says of itself is kept as far as the others let it
+    assert correlation == pytest.approx(np.array([[1, 0.7, 0.7], [0.7, 1, 0], [0.7, 0, 1]]), abs=0.15)
+    assert np.abs(model._weights([model.rows["a0"]], ["z"]).toarray()).max() < 1.5
+    predicted = model.predict([f"a{i}" for i in range(30)], ["z"] * 30)
+    assert np.sqrt((predicted**2).mean()) < np.sqrt((train.effects**2).mean())
+
+
 def test_a_gene_is_transferred_from_the_contexts_that_measure_it():
     train = screen(contexts="xyz")
     train.effects[train.perturbations.index("T05"), 4] = np.nan

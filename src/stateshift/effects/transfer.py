@@ -247,7 +247,8 @@ def _covariance(
 ) -> np.ndarray:
     """Covariance (C, C) of a target's deviations in two contexts, from the targets that both measured.
 
-    A pair that shares none is as alike as the others are. Not above what either context varies by itself.
+    A pair that shares none is as alike as the others are. Not above what either context varies by itself, and no
+    weighted sum of contexts varies less than nothing: pairs are of different targets, and need not agree.
     """
     total, counted = np.zeros((C, C)), np.zeros((C, C))
     known = np.nan_to_num(deviations)
@@ -265,7 +266,17 @@ def _covariance(
     weight = counted[shared].sum()
     correlation[counted == 0] = (correlation[shared] @ counted[shared]) / weight if weight else 1.0
     np.fill_diagonal(correlation, 1.0)
-    return correlation * bound
+    return _possible(correlation) * bound
+
+
+def _possible(correlation: np.ndarray) -> np.ndarray:
+    """Correlations (C, C) without directions of negative variance, which each of them by itself may leave."""
+    values, vectors = np.linalg.eigh(correlation)
+    if values[0] >= 0:
+        return correlation
+    clipped = (vectors * np.maximum(values, 0)) @ vectors.T
+    spread = np.sqrt(np.diag(clipped))
+    return clipped / np.outer(spread, spread)
 
 
 def _weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:
