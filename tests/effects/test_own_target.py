@@ -41,6 +41,30 @@ def test_a_gene_seen_in_another_context_keeps_its_own_share():
     assert effects[0, 1] == pytest.approx(-0.1 * 4)
 
 
+def test_a_gene_next_to_silent_where_it_was_perturbed_has_the_share_of_the_others():
+    train = knock_downs()
+    train.control_means["x"][1] = 0.06
+    train.effects[train.perturbations.index("B"), 1] = 0.05  # noise, as a share 1.8
+    own = fit_own_target(
+        train.rows(np.array([pair != ("B", "y") for pair in zip(train.perturbations, train.contexts)]))
+    )
+    effects = np.zeros((1, 5), dtype=np.float32)
+    own.put(effects, ["B"], ["y"])
+    assert own.share
+    assert effects[0, 1] == pytest.approx(-0.8 * 4)
+
+
+def test_rows_tell_of_a_genes_share_by_how_much_of_it_is_expressed_there():
+    train = knock_downs()
+    train.control_means["x"][1], train.control_means["y"][1] = 0.1, 4.0
+    b = train.perturbations.index("B")
+    train.effects[b, 1], train.effects[b + 1, 1] = 0.1, -3.2
+    own = fit_own_target(train)
+    effects = np.zeros((1, 5), dtype=np.float32)
+    own.put(effects, ["B"], ["never seen"])
+    assert effects[0, 1] == pytest.approx((0.1 - 3.2) / (0.1 + 4) * (0.1 + 4) / 2)
+
+
 def test_an_activation_is_told_as_an_effect_and_no_share():
     train = knock_downs()
     for i, p in enumerate(train.perturbations):

@@ -13,6 +13,8 @@ from stateshift.feature_table import genes_of
 
 LEAST_EXPRESSED = 0.05
 """Control mean under which a share of it can't be measured."""
+WELL_EXPRESSED = 0.25
+"""Mean of a gene's control means from which on its own share is told apart from noise."""
 
 
 @dataclass
@@ -27,8 +29,12 @@ class OwnTarget:
         Context → mean of its control cells (G,), and their mean under the empty name; empty where unknown.
     share
         Whether the numbers are shares of the control mean that are left (a knock-down), or effects (an activation).
-    of_gene, of_context, overall
-        Medians over the training rows of that gene, of that context, of all; None where no row shows its own target.
+    of_gene
+        Median effect over the training rows of that gene; or the share left of the sum of its control means, of a gene
+        expressed well enough (`WELL_EXPRESSED`): one row of a gene next to silent is mostly noise, which a context that
+        expresses it would multiply.
+    of_context, overall
+        Medians over the training rows of that context, of all; None where no row shows its own target.
     """
 
     column: dict[str, int]
@@ -56,7 +62,7 @@ class OwnTarget:
 
 
 def fit_own_target(train: EffectTable) -> OwnTarget:
-    """Medians over the training rows, of the share that is left or of the effect: of what they tell better."""
+    """What the training rows tell of their own targets, by the share that is left or the effect: what fits them better."""
     column = {gene: j for j, gene in enumerate(train.genes)}
     means = dict(train.control_means)
     if means:
@@ -80,11 +86,18 @@ def fit_own_target(train: EffectTable) -> OwnTarget:
     else:
         kept, values = measured, effects
     values, contexts, genes = values[kept], contexts[kept], genes[kept]
+    of_gene = {}
+    for gene in np.unique(genes):
+        here = genes == gene
+        if not share:
+            of_gene[str(gene)] = float(np.median(values[here]))
+        elif controls[kept][here].mean() >= WELL_EXPRESSED:
+            of_gene[str(gene)] = 1 + float(effects[kept][here].sum() / controls[kept][here].sum())
     return OwnTarget(
         column,
         means,
         share,
-        {str(g): float(np.median(values[genes == g])) for g in np.unique(genes)},
+        of_gene,
         {str(c): float(np.median(values[contexts == c])) for c in np.unique(contexts)},
         float(np.median(values)) if len(values) else None,
     )
