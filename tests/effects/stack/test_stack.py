@@ -14,7 +14,7 @@ from stateshift.effects import fit_effect_models, fit_stack
 from stateshift.effects.stack.folds import regime_folds
 from stateshift.effects.stack.members import parts_of
 from stateshift.effects.stack.row_space import RowSpace
-from stateshift.effects.stack.weights import Products, member_weights, non_negative
+from stateshift.effects.stack.weights import Products, bounded, member_weights
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 
@@ -99,7 +99,7 @@ def test_weights_are_non_negative_least_squares():
     inputs = rng.normal(size=(4, 30, 7))
     truth = 0.8 * inputs[0] + 0.5 * inputs[2] - 0.3 * inputs[3] + 0.1 * rng.normal(size=(30, 7))
     expected, _ = nnls(inputs.reshape(4, -1).T, truth.ravel())
-    assert non_negative(Products.of(inputs, truth), range(4)) == pytest.approx(expected, abs=1e-6)
+    assert bounded(Products.of(inputs, truth), range(4)) == pytest.approx(expected, abs=1e-6)
     assert expected[3] == 0
 
 
@@ -119,7 +119,7 @@ def test_a_member_that_helps_on_no_other_fold_leaves():
     for k in range(5):
         main, noise = rng.normal(size=(2, 6, 4))
         folds.append(Products.of([main, noise], main + 0.9 * noise * (1 if k == 0 else -0.2)))
-    assert non_negative(sum(folds[1:], folds[0]), [0, 1])[1] >= 0
+    assert bounded(sum(folds[1:], folds[0]), [0, 1])[1] >= 0
     assert member_weights(folds)[1] == 0
 
 

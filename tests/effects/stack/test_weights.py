@@ -11,7 +11,7 @@ import pytest
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects import fit_stack
 from stateshift.effects.stack.folds import regime_folds
-from stateshift.effects.stack.weights import Products
+from stateshift.effects.stack.weights import MOST, Products, member_weights
 from stateshift.feature_table import FeatureTable
 
 
@@ -70,3 +70,12 @@ def test_a_double_is_held_out_once_in_a_regime():
         assert len(rows) == len(set(rows.tolist())), regime
         assert len(rows) == len(pairs), regime
         assert all(set(fit).isdisjoint(held) for fit, held in folds)
+
+
+def test_a_member_that_shrank_to_next_to_nothing_is_not_blown_up():
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=(2, 30, 8))
+    folds = [Products.of([rng.normal(size=t.shape), 1e-4 * t], t) for t in truth]
+    weights = member_weights(folds)
+    assert weights[1] <= MOST
+    assert abs(weights[1] * 1e-4) < 1e-3

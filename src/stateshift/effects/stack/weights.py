@@ -11,6 +11,8 @@ NEGLIGIBLE = 1e-10
 """Share of the products' trace that is added to its diagonal: two members that are one share the weight."""
 ROUNDING = 1e-6
 """An input this much smaller than the largest is the rounding of float32."""
+MOST = 4.0
+"""The largest weight: what a member shrank to next to nothing is not blown up again."""
 WORTH = 1e-2
 """The share of what the stack explains that a member has to add to stay."""
 
@@ -72,7 +74,7 @@ def member_weights(folds: Sequence[Products]) -> np.ndarray:
                 break
             explained = max(explained, without[best])
             kept.pop(1 + best)
-    return non_negative(sum(folds[1:], folds[0]), kept)
+    return bounded(sum(folds[1:], folds[0]), kept)
 
 
 def _explained_elsewhere(folds: Sequence[Products], kept: Sequence[int]) -> float:
@@ -81,13 +83,16 @@ def _explained_elsewhere(folds: Sequence[Products], kept: Sequence[int]) -> floa
     explained = 0.0
     for fold in folds:
         others = Products(total.of_inputs - fold.of_inputs, total.with_truth - fold.with_truth)
-        explained += fold.explained(non_negative(others, kept))
+        explained += fold.explained(bounded(others, kept))
     return explained
 
 
-def non_negative(products: Products, kept: Sequence[int]) -> np.ndarray:
-    """Weights (M,) ≥ 0 of least squared error (Lawson & Hanson 1974, ch. 23) of the inputs that are kept; else zero."""
-    from scipy.optimize import nnls
+def bounded(products: Products, kept: Sequence[int]) -> np.ndarray:
+    """Weights (M,) from 0 to `MOST` of least squared error, of the inputs that are kept; else zero.
+
+    By bounded least squares (Stark & Parker, Comput. Stat. 10, 129, 1995).
+    """
+    from scipy.optimize import lsq_linear
 
     size = np.sqrt(np.maximum(np.diag(products.of_inputs), 0))
     used = [m for m in kept if size[m] > ROUNDING * max(size.max(initial=0.0), 1e-300)]
@@ -96,5 +101,6 @@ def non_negative(products: Products, kept: Sequence[int]) -> np.ndarray:
         scale = size[used]
         gram = products.of_inputs[np.ix_(used, used)] / np.outer(scale, scale)
         root = np.linalg.cholesky(gram + NEGLIGIBLE * len(used) * np.eye(len(used)))
-        weights[used] = nnls(root.T, np.linalg.solve(root, products.with_truth[used] / scale))[0] / scale
+        truth = np.linalg.solve(root, products.with_truth[used] / scale)
+        weights[used] = lsq_linear(root.T, truth, (0, MOST * scale), "bvls").x / scale
     return weights
