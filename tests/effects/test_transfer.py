@@ -7,7 +7,7 @@ import pytest
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.main_effects import fit_main_effects
-from stateshift.effects.transfer import fit_transfer, row_noise
+from stateshift.effects.transfer import _within, fit_transfer, row_noise
 
 
 def table(rows: list[tuple[str, str, list[float]]], **others) -> EffectTable:
@@ -140,6 +140,30 @@ def test_pairs_of_contexts_that_contradict_each_other_blow_no_weight_up():
     assert np.abs(model._weights([model.rows["a0"]], ["z"]).toarray()).max() < 1.5
     predicted = model.predict([f"a{i}" for i in range(30)], ["z"] * 30)
     assert np.sqrt((predicted**2).mean()) < np.sqrt((train.effects**2).mean())
+
+
+def test_controls_that_differ_more_than_the_effects_do_blow_no_weight_up():
+    train = screen(contexts="vxyz", noise=0.05)
+    rng = np.random.default_rng(6)
+    train.control_means = {c: rng.normal(size=30).astype(np.float32) for c in "vwxyz"}
+    model = fit_transfer(train)
+    spread = np.sqrt(np.diag(model.alike.covariance))
+    assert (model.alike.covariance / np.outer(spread, spread)).min() > 0.99  # every target does the same in all of them
+    weights = model._weights([model.rows["T03"]], ["w"]).toarray()[0, model.rows["T03"]]
+    assert np.abs(weights).max() < 1.5
+    truth = train.effects[np.array(train.contexts) == "x"] - model.main.of_contexts(["x"])
+    told = model.predict(list(model.rows), ["w"] * 40) - model.main.of_contexts(["w"])
+    assert np.abs(told - truth).mean() < 0.1 * np.abs(truth).mean()
+
+
+def test_correlations_that_contexts_can_have_with_a_new_one_are_taken_as_they_are():
+    correlation = np.array([[1, 0.5, 0.4], [0.5, 1, 0.6], [0.4, 0.6, 1]])
+    asked = np.array([0.8, 0.5, 0.2])
+    assert asked @ np.linalg.solve(correlation, asked) < 1
+    assert _within(correlation, asked, 0.5) == pytest.approx(asked)
+    drawn = _within(correlation, np.array([1.0, 0.5, 0.0]), 0.5)
+    assert drawn @ np.linalg.solve(correlation, drawn) == pytest.approx(1, abs=1e-4)
+    assert drawn[0] > drawn[1] > drawn[2]
 
 
 def test_a_gene_is_transferred_from_the_contexts_that_measure_it():

@@ -173,7 +173,7 @@ class Alike:
         if context in self.others and self.controls is not None and C > 1:
             nearness = 1 + np.array([_cosine(self.others[context], known) for known in self.controls])
             nearness /= max(nearness.mean(), 1e-12)
-        return np.clip(between * nearness, 0, 1) * spread * spread.mean()
+        return _within(correlation, np.clip(between * nearness, 0, 1), between) * spread * spread.mean()
 
 
 def fit_transfer(
@@ -277,6 +277,23 @@ def _possible(correlation: np.ndarray) -> np.ndarray:
     clipped = (vectors * np.maximum(values, 0)) @ vectors.T
     spread = np.sqrt(np.diag(clipped))
     return clipped / np.outer(spread, spread)
+
+
+def _within(correlation: np.ndarray, asked: np.ndarray, between: float) -> np.ndarray:
+    """The correlations (C,) asked for of a new context, as far as those of the others (C, C) let one have them.
+
+    A context that varies as much as they do can't be told by them more than wholly: r R⁻¹ r ≤ 1. Where it would be, r
+    is drawn to the correlations of their sum, of the same mean.
+    """
+    C = len(asked)
+    among = correlation + 1e-6 * np.eye(C)
+    of_sum = among.mean(axis=0)
+    of_sum *= max(between, 0) / of_sum.mean()
+    step = asked - of_sum
+    told = np.linalg.solve(among, np.column_stack([step, of_sum]))
+    (size, half), left = step @ told, 1 - of_sum @ told[:, 1]
+    reached = np.sqrt(max(half**2 + size * left, 0)) - half
+    return of_sum + step * min(1.0, reached / max(size, 1e-300))
 
 
 def _weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:
