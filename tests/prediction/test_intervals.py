@@ -35,14 +35,14 @@ def made():
     return table, features
 
 
-def intervals_of(made, name, pairs, train_rows, validation=None, routes=None):
+def intervals_of(made, name, pairs, train_rows, validation=None, routes=None, fallback=()):
     table, features = made
     train = table.rows(train_rows)
     models = fit_effect_models(train, features, ["mean", name])
     support = find_support(pairs, train, features, set())
     routes = routes or models[name].routes([p for _, p in pairs], [c for c, _ in pairs])
     calibrator = Calibrator(models, train, features, 0, validation)
-    return find_intervals(calibrator, name, pairs, routes, support), models[name], support
+    return find_intervals(calibrator, name, pairs, routes, support, fallback=fallback), models[name], support
 
 
 def test_new_targets_are_covered_and_a_model_that_knows_more_is_narrower(made):
@@ -134,11 +134,98 @@ def test_a_network_that_nothing_was_checked_on_is_told_of(made, caplog):
     assert "no validation pair says whether they hold" in caplog.text
 
 
-def test_a_fallback_has_the_intervals_of_the_mean(made):
+def test_a_fallback_has_the_intervals_of_the_mean_and_a_model_s_own_route_of_that_name_the_model_s(made):
     table, _ = made
     train = np.array([int(p[1:]) < 45 for p in table.perturbations])
-    found, _, _ = intervals_of(made, "ridge", [("a", "T50")], train, routes=["fallback"])
-    np.testing.assert_array_equal(found.half_widths, found.of_mean)
+    asked = [("a", "T50")], train
+    by_mean, _, _ = intervals_of(made, "ridge", *asked, routes=["fallback"], fallback={"T50"})
+    np.testing.assert_array_equal(by_mean.half_widths, by_mean.of_mean)
+    by_ridge, _, _ = intervals_of(made, "ridge", *asked, routes=["fallback"])
+    usual, _, _ = intervals_of(made, "ridge", *asked)
+    np.testing.assert_array_equal(by_ridge.half_widths, usual.half_widths)
+
+
+@pytest.fixture(scope="module")
+def moving():
+    """Thirty targets in six contexts that each move by much of their own; the sixth is new. Table, features, its effects."""
+    rng = np.random.default_rng(0)
+    targets = [f"T{i}" for i in range(30)]
+    features = FeatureTable(targets, rng.standard_normal((30, 4)).astype(np.float32))
+    scale = [0.5, 0.5, 0.15]
+    effects = sum(s * rng.standard_normal(n) for s, n in zip(scale, [(30, 1, G), (1, 6, G), (30, 6, G)]))
+    pairs = [(i, c) for i in range(30) for c in range(5)]
+    rows = np.array([effects[i, c] for i, c in pairs], np.float32)
+    table = EffectTable(
+        [f"g{i}" for i in range(G)], [targets[i] for i, _ in pairs], ["abcde"[c] for _, c in pairs], rows,
+        np.full(150, 100), {c: rng.standard_normal(G) + 5 for c in "abcde"}, np.full(rows.shape, 0.05, np.float32),
+    )  # fmt: skip
+    return table, features, effects[:, 5]
+
+
+@pytest.mark.parametrize("name", ["stack", "transfer"])
+def test_a_context_that_training_never_told_of_is_covered(moving, name):
+    table, features, true = moving
+    pairs = [("f", t) for t in features.genes]
+    found, model, _ = intervals_of((table, features), name, pairs, np.ones(150, bool))
+    assert (found.calibration["C"]["unit"], found.calibration["C"]["units"]) == ("context", 5)
+    missed = np.abs(model.predict(features.genes, ["f"] * 30) - true)
+    assert 0.84 < (missed <= found.half_widths).mean() < 0.98
+
+
+def test_a_pair_of_a_known_context_is_still_calibrated_on_pairs(moving):
+    table, features, _ = moving
+    train = np.array([(p, c) != ("T3", "a") for p, c in zip(table.perturbations, table.contexts)])
+    here, model, _ = intervals_of((table, features), "stack", [("a", "T3")], train)
+    there, _, _ = intervals_of((table, features), "stack", [("f", "T3")], train)
+    assert (here.calibration["C"]["unit"], here.calibration["C"]["rows"]) == ("target", len(model.held_out["C"].true))
+    assert there.half_widths.mean() > 1.5 * here.half_widths.mean()
+
+
+def test_contexts_that_differ_too_much_are_as_wide_as_their_largest_error_and_told_of(made, caplog):
+    table, features = made
+    strong = table.rows(np.array([c != "c" for c in table.contexts]))
+    strong.effects = strong.effects * np.where(np.array(strong.contexts) == "b", 8, 1)[:, None].astype(np.float32)
+    found, _, support = intervals_of(
+        (strong, features), "mean", [("c", "T3"), ("a", "T50")], np.array([p != "T50" for p in strong.perturbations])
+    )
+    assert support.regimes == ["C", "T"]
+    told = found.calibration["C"]
+    assert (told["regime"], told["unit"], told["units"], told["largest"]) == ("C", "context", 2, True)
+    assert "the half-widths are the largest error" in caplog.text
+    of_new_context, of_new_target = found.half_widths.mean(axis=1)
+    assert of_new_context > 1.5 * of_new_target
+
+
+def test_a_known_target_s_distance_of_zero_narrows_nothing(made):
+    rng = np.random.default_rng(0)
+    targets = [f"T{i}" for i in range(120)]
+    vectors = rng.standard_normal((120, 3)).astype(np.float32)
+    vectors[:40] *= 3
+    effects = 0.5 * rng.standard_normal((120, G)) * np.linalg.norm(vectors, axis=1, keepdims=True)
+    one = EffectTable(
+        [f"g{i}" for i in range(G)], targets, ["a"] * 120, effects.astype(np.float32), np.full(120, 50), {}
+    )
+    features = FeatureTable(targets, vectors)
+    pairs = [("b", t) for t in targets]
+    found, model, _ = intervals_of((one, features), "ridge", pairs, np.ones(120, bool))
+    assert (found.calibration["C"]["regime"], found.calibration["C"]["pair_part"]) == ("T", "")
+    missed = np.abs(model.predict(targets, ["b"] * 120) - effects)
+    assert 0.87 < (missed <= found.half_widths).mean() < 0.97
+
+
+def test_a_double_of_new_targets_is_as_wide_as_both_together(made):
+    table, _ = made
+    train = np.array([int(p[1:]) < 45 and c != "c" for p, c in zip(table.perturbations, table.contexts)])
+    asked = ["T50", "T51", "T50+T51", "T1", "T2", "T1+T2"]
+    known, model, support = intervals_of(made, "stack", [("a", p) for p in asked], train)
+    assert support.regimes == ["T", "T", "T", "measured", "measured", "T"]
+    squares = known.half_widths**2
+    np.testing.assert_allclose(squares[2], squares[0] + squares[1], rtol=1e-5)
+    np.testing.assert_allclose(squares[5], np.maximum(squares[3] + squares[4], squares[0]), rtol=0.2)
+    new, _, support = intervals_of(made, "stack", [("c", p) for p in asked], train)
+    assert support.regimes == ["J", "J", "J", "C", "C", "J"]
+    np.testing.assert_allclose(new.half_widths[2], new.half_widths[0] + new.half_widths[1], rtol=1e-5)
+    assert (new.of_mean[2] > 1.9 * new.of_mean[0]).all()
 
 
 @pytest.fixture

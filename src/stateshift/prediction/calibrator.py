@@ -25,6 +25,7 @@ from stateshift.effects.conformal import (
 )
 from stateshift.feature_table import FeatureTable
 from stateshift.genes.doubles import any_order
+from stateshift.prediction.anchored import Backbone
 from stateshift.run import RunDirectory
 
 STANDS_IN = {"measured": ("C", "T"), "C": ("C", "T"), "T": ("T",), "J": ("J", "T", "C")}
@@ -76,14 +77,19 @@ class Calibrator:
         self, model: str, regime: str, new_context: bool
     ) -> tuple[Calibration, dict[str, Any]] | None:
         for imitated in STANDS_IN[regime]:
-            held = hold_out(model, self.models[model], self.train, self.features, imitated, self.seed)
+            held = hold_out(model, self.models[model], self.train, self.features, imitated, self.seed, new_context)
             if held is None:
                 continue
-            pairs = {} if model == "mean" or imitated == "C" else {"nearest": self._nearest(held.perturbations)}
+            # a known target lies at 0 from itself, which says nothing of rows whose target was held out
+            of_new = model != "mean" and imitated != "C" and regime not in ("measured", "C")
+            pairs = {"nearest": self._nearest(held.perturbations)} if of_new else {}
             unit, units = _units(held, imitated, new_context)
             found = calibrate(held.true - held.predicted, units, pairs, seed=self.seed)
-            if np.isfinite(found.quantile):
-                return found, self._told(found, f"held-out training rows of {model}", imitated, unit)
+            if np.isfinite(found.largest):
+                enough = np.isfinite(found.quantile)
+                found = found if enough else replace(found, quantile=found.largest)
+                told = self._told(found, f"held-out training rows of {model}", imitated, unit)
+                return found, told if enough else {**told, "largest": True}
         return None
 
     def _by_validation(self, regime: str, new_context: bool) -> tuple[Calibration, dict[str, Any]] | None:
@@ -156,17 +162,19 @@ class Calibrator:
 
 
 def stored_validation(
-    members: Sequence[RunDirectory], genes: Sequence[str]
+    members: Sequence[RunDirectory], genes: Sequence[str], backbones: Sequence[Backbone | None] = ()
 ) -> tuple[HeldOut | None, np.ndarray | None]:
-    """Validation pairs as the runs' networks predict them, averaged, and how far members lie apart, (N,).
+    """Validation pairs as the runs predict them, averaged, and how far members lie apart, (N,).
 
-    None where a run recorded none, or for other genes than are predicted; no distance of a single run.
+    That is by their networks, and by a backbone where one of `backbones`, each a run's, stands alone. None where a
+    run recorded none, or for other genes than are predicted; no distance of a single run.
     """
     found = [load_held_out(run.validation_file) for run in members if run.validation_file.is_file()]
     names = [(held.perturbations, held.contexts, of) for held, of in found]
     if len(found) < len(members) or any(name != names[0] for name in names) or names[0][2] != list(genes):
         return None, None
-    made = np.stack([held.predicted for held, _ in found])
+    backbones = backbones or [None] * len(members)
+    made = np.stack([h.predicted if b is None else b.of_validation(h) for (h, _), b in zip(found, backbones)])
     apart = made.std(axis=0, ddof=1).mean(axis=1) if len(members) > 1 else None
     return replace(found[0][0], predicted=made.mean(axis=0)), apart
 

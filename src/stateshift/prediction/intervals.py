@@ -6,7 +6,7 @@ Shapes: R predicted pairs, G genes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 from stateshift.cells import Cells, EffectTable
 from stateshift.effects.conformal import LEVEL
 from stateshift.errors import some
+from stateshift.feature_table import genes_of
 from stateshift.genes.doubles import any_order
 from stateshift.prediction.calibrator import Calibrator
-from stateshift.prediction.support import Support
+from stateshift.prediction.support import Support, find_support
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Intervals:
         Regime → what it was calibrated on: ``by``, ``regime`` (that was imitated), ``rows``, ``units`` and what a ``unit``
         is, ``pair_part`` (or ""), ``quantile`` (`stateshift.effects.conformal.Calibration`); of a network that was checked on
         too few validation pairs to calibrate on, ``widened``, the factor that they asked for, and ``validation_pairs``.
+        ``largest`` where the units differ so much that only the largest error of all is a half-width.
     """
 
     half_widths: np.ndarray
@@ -57,13 +59,17 @@ def find_intervals(
     routes: Sequence[str],
     support: Support,
     members: np.ndarray | None = None,
+    fallback: Collection[str] = (),
 ) -> Intervals:
     """Half-widths for every pair, and of the mean baseline beside them.
 
     Of a ``measured`` pair, which has the measurement for its prediction, the half-width is that of another measurement
-    of as many cells: 1.645 · √2 standard errors. A ``fallback`` is the mean baseline's prediction and has its
-    intervals. Every other pair has those of its regime; where a model that doesn't look a measurement up predicts a
-    measured pair, those of the mildest regime, which are wide enough.
+    of as many cells: 1.645 · √2 standard errors. Every other pair has those of its regime and of the model that
+    predicted it; where one that doesn't look a measurement up predicts a measured pair, those of the mildest regime.
+
+    A double that no training row has is missed by what each of its targets is missed by: its half-width is no less
+    than the root of the sum of their squares, each in its own regime, and in a new context, where all are missed
+    together, than their sum.
 
     Parameters
     ----------
@@ -77,32 +83,79 @@ def find_intervals(
         Of each.
     members
         (R,): how far an ensemble's members lie apart, mean over genes.
+    fallback
+        Perturbations without a vector, which the mean baseline predicts.
     """
+    by_mean = [p in fallback for _, p in pairs]
+    made = _by_regime(calibrator, model, pairs, routes, support, members, by_mean)
+    _widen_untrained_doubles(made, calibrator, model, pairs, routes, members, by_mean)
+    _say(made, support)
+    return made
+
+
+def _by_regime(
+    calibrator: Calibrator,
+    model: str,
+    pairs: Sequence[tuple[str, str]],
+    routes: Sequence[str],
+    support: Support,
+    members: np.ndarray | None,
+    by_mean: Sequence[bool],
+) -> Intervals:
+    """Half-widths of the pairs, each by its regime alone; `by_mean` says which the mean baseline predicts."""
     train = calibrator.train
     shape = len(pairs), len(train.genes)
     made = Intervals(np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32))
-    groups: dict[tuple[str, str, bool], list[int]] = {}
-    for i, ((context, _), route, regime) in enumerate(zip(pairs, routes, support.regimes)):
-        groups.setdefault((regime, route, context not in set(train.contexts)), []).append(i)
+    groups: dict[tuple[bool, str, str, bool], list[int]] = {}
+    for i, ((context, _), *of) in enumerate(zip(pairs, by_mean, support.regimes, routes)):
+        groups.setdefault((*of, context not in set(train.contexts)), []).append(i)
     values = {"nearest": support.nearest, "members": members}
-    for (regime, route, new_context), rows in groups.items():
+    for (of_mean, regime, route, new_context), rows in sorted(groups.items()):
         here = {name: of[rows] for name, of in values.items() if of is not None}
-        of_mean = calibrator("mean", regime, new_context)
-        if of_mean is not None:
-            made.of_mean[rows] = of_mean[0].half_widths(here, len(rows))
+        baseline = calibrator("mean", regime, new_context)
+        if baseline is not None:
+            made.of_mean[rows] = baseline[0].half_widths(here, len(rows))
         if route == "measured":
             made.half_widths[rows] = _of_measured(train, [pairs[i] for i in rows])
             made.calibration[regime] = {"by": "standard errors of the measurement", "regime": regime}
             continue
-        name = "mean" if route == "fallback" else model
-        found = calibrator(name, regime, new_context, network=route == "neural")
+        found = baseline if of_mean else calibrator(model, regime, new_context, network=route == "neural")
         if found is None:
             continue
         made.half_widths[rows] = found[0].half_widths(here, len(rows))
-        if route != "fallback" or regime not in made.calibration:
+        if not of_mean or regime not in made.calibration:
             made.calibration[regime] = {**found[1], "network": route == "neural"}
-    _say(made, support)
     return made
+
+
+def _widen_untrained_doubles(
+    made: Intervals,
+    calibrator: Calibrator,
+    model: str,
+    pairs: Sequence[tuple[str, str]],
+    routes: Sequence[str],
+    members: np.ndarray | None,
+    by_mean: Sequence[bool],
+) -> None:
+    """Widen the doubles that no training row has to what their targets leave open."""
+    train = calibrator.train
+    trained = {any_order(p) for p in train.perturbations}
+    doubles = [i for i, (_, p) in enumerate(pairs) if len(genes_of(p)) > 1 and any_order(p) not in trained]
+    if not doubles:
+        return
+    of = np.array([i for i in doubles for _ in genes_of(pairs[i][1])])
+    targets = [(pairs[i][0], gene) for i in doubles for gene in genes_of(pairs[i][1])]
+    support = find_support(targets, train, calibrator.features, set(calibrator.features.missing(g for _, g in targets)))
+    own = calibrator.models[model].routes([g for _, g in targets], [c for c, _ in targets])
+    of_targets = [routes[i] if routes[i] == "neural" or by_mean[i] else route for i, route in zip(of, own)]
+    apart = None if members is None else members[of]
+    single = _by_regime(calibrator, model, targets, of_targets, support, apart, [by_mean[i] for i in of])
+    for i in doubles:
+        together = pairs[i][0] not in set(train.contexts)
+        for widths, parts in ((made.half_widths, single.half_widths), (made.of_mean, single.of_mean)):
+            here = parts[of == i]
+            total = here.sum(axis=0) if together else np.sqrt((here**2).sum(axis=0))
+            widths[i] = np.fmax(widths[i], total)
 
 
 def widened_by_few_controls(
@@ -156,7 +209,15 @@ def _say(made: Intervals, support: Support) -> None:
                 "says whether they hold for it: declare a validation split of new targets or contexts",
                 regime,
             )
-        if told.get("units", ENOUGH) < ENOUGH:
+        if told.get("largest"):
+            logger.warning(
+                "the %d %ss that the intervals of regime %s rest on differ so much that no quantile of their errors holds "
+                "nine in ten of one that is left out: the half-widths are the largest error, and may be too narrow still",
+                told["units"],
+                told["unit"],
+                regime,
+            )
+        elif told.get("units", ENOUGH) < ENOUGH:
             logger.warning(
                 "the intervals of regime %s rest on %d %ss: that they hold %.0f %% is a rough estimate",
                 regime,

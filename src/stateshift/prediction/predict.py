@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import pandas as pd
 
 from stateshift import __version__
 from stateshift.cells import Cells, EffectTable
-from stateshift.effects import BASELINES, EFFECT_MODELS, NEED_FEATURES, EffectModel, fit_effect_models
+from stateshift.effects import BASELINES, EFFECT_MODELS, EffectModel, fit_effect_models
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
@@ -34,7 +35,7 @@ from stateshift.prediction.requests import (
     split_pairs,
 )
 from stateshift.prediction.support import find_support
-from stateshift.prediction.vectors import apply_policy, find_embedder, find_vectors
+from stateshift.prediction.vectors import apply_policy, find_embedder, find_vectors, known_effects, known_routes
 from stateshift.progress import track
 from stateshift.run import RunDirectory
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+BLIND = ("control", "mean", "context_mean")
+"""Effect models that look at no perturbation, and so predict those without a vector like any other."""
 MODELS = ("transition", *(name for name in EFFECT_MODELS if name != "control"))
 
 
@@ -214,13 +217,14 @@ def _predict(
     else:
         train = EffectTable.load(directory.effects_file)
         refuse_unmodelled(output.genes, by, train, directory)
+        train = _told_of_contexts(train, output, pairs)
         names = [*BASELINES, *({model} - {"transition", *BASELINES})]
         effect_models = fit_effect_models(train, table, names, seed=directory.config()["seed"])
         effects = _baseline_effects(effect_models, pairs, fallback, output)
     support = find_support(pairs, train, table, fallback)
     if model == "transition":
         backbones = [
-            find_backbone(m, table, pairs, _lowest(pairs, output))
+            find_backbone(m, table, pairs, fallback, effects["mean"], _lowest(pairs, output))
             if config_of(m, table.width).start == "backbone"
             else None
             for m in members
@@ -241,10 +245,7 @@ def _predict(
     else:
         moved = (Predicted(shifted(population, r, effect)) for r, effect in zip(requests, effects[model]))
         predicted = track(moved, f"predicting with {model}", len(requests))
-        routes = [
-            "fallback" if r.perturbation in fallback else effect_models[model].routes([r.perturbation], [r.context])[0]
-            for r in requests
-        ]
+        routes = known_routes(effect_models[model], pairs, fallback)
     adata, made = assemble(population, requests, predicted, routes, support)
     adata.var["modelled_by"] = pd.Categorical(by)
     about = {
@@ -268,10 +269,12 @@ def _predict(
         about["ensemble"] = {"spread": predicted.spread}
     if train is not None:
         backbone = model if model != "transition" else "stack" if "stack" in effect_models else "ridge"
-        validation, apart = stored_validation(members, output.genes) if model == "transition" else (None, None)
+        validation, apart = None, None
+        if model == "transition":
+            validation, apart = stored_validation(members, output.genes, backbones)
         calibrator = Calibrator(effect_models, train, table, seed, validation, apart)
         spread = predicted.spread.mean(axis=1) if len(members) > 1 else None
-        intervals = find_intervals(calibrator, backbone, pairs, routes, support, spread)
+        intervals = find_intervals(calibrator, backbone, pairs, routes, support, spread, fallback)
         widened_by_few_controls(intervals, output, pairs, train)
         add_intervals(adata, pairs, support, made, intervals, output.genes)
     return adata
@@ -287,20 +290,25 @@ def _baseline_effects(
 ) -> dict[str, np.ndarray]:
     """Every effect model's effects (R, G) for the pairs, as a population can show them: never below no expression.
 
-    Where a gene has no vector, models that need one give the mean effect.
+    Where a gene has no vector, models that look at the perturbation give the mean effect.
     """
-    contexts, perturbations = [c for c, _ in pairs], [p for _, p in pairs]
-    known = np.flatnonzero([p not in fallback for p in perturbations])
+    mean = models["mean"].predict([p for _, p in pairs], [c for c, _ in pairs])
     lowest = _lowest(pairs, cells)
-    effects = {}
-    for name, model in models.items():
-        if name in NEED_FEATURES and len(known) < len(pairs):
-            effect = models["mean"].predict(perturbations, contexts)
-            effect[known] = model.predict([perturbations[i] for i in known], [contexts[i] for i in known])
-        else:
-            effect = model.predict(perturbations, contexts)
-        effects[name] = np.maximum(effect, lowest)
-    return effects
+    of_none: set[str] = set()
+    return {
+        name: np.maximum(known_effects(model, pairs, of_none if name in BLIND else fallback, mean), lowest)
+        for name, model in models.items()
+    }
+
+
+def _told_of_contexts(train: EffectTable, cells: Cells, pairs: list[tuple[str, str]]) -> EffectTable:
+    """The training effects with the control means of the contexts that only the cells bring.
+
+    So effect models know, as of a context of the training files that no row is of, which contexts it is like, and
+    that whole contexts are what they have to hold out.
+    """
+    new = dict.fromkeys(c for c, _ in pairs if c not in train.control_means)
+    return replace(train, control_means=train.control_means | {c: _control_mean(cells, c) for c in new})
 
 
 def _lowest(pairs: list[tuple[str, str]], cells: Cells) -> np.ndarray | float:

@@ -37,6 +37,8 @@ class Calibration:
         Of errors divided by their scale: a half-width is scale times this.
     units, rows
         Units that are exchangeable, and rows, behind it.
+    largest
+        Of errors divided by their scale: what holds every held-out row.
     pair_part
         The name of what scales a whole pair, by ``(value / typical) ** slope``; None where nothing earned its place.
     slope, typical
@@ -47,6 +49,7 @@ class Calibration:
     quantile: float
     units: int
     rows: int
+    largest: float = float("inf")
     pair_part: str | None = None
     slope: float = 0.0
     typical: float = 1.0
@@ -119,10 +122,10 @@ def calibrate(
     whole, others = _spreads(errors, unit)
     scores = np.abs(errors) / others[unit]
     at = coverage_level(scores, unit, level, seed)
-    quantile = float("inf")
-    if at is not None:
-        quantile = float(np.quantile(scores[~np.isnan(scores)], at, method="inverted_cdf"))
-    return Calibration(whole, quantile, int(unit.max()) + 1, len(errors), name, slope, typical)
+    known = scores[~np.isnan(scores)]
+    quantile = float("inf") if at is None else float(np.quantile(known, at, method="inverted_cdf"))
+    largest = float(np.nanmax(np.abs(errors) / whole)) if len(known) else float("inf")
+    return Calibration(whole, quantile, int(unit.max()) + 1, len(errors), largest, name, slope, typical)
 
 
 def coverage_level(scores: np.ndarray, units: np.ndarray, level: float = LEVEL, seed: int = 0) -> float | None:
