@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from stateshift.effects.conformal import load_held_out
 from stateshift.errors import StateshiftError
+from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict
+from stateshift.prediction.anchored import find_backbone
+from stateshift.prediction.calibrator import stored_validation
 from stateshift.run import open_run
 from stateshift.training import train
 from stateshift.transition import TransitionModel
@@ -80,6 +84,27 @@ def test_where_the_network_is_kept_it_predicts(run):
 def test_measured_pairs_are_the_backbone_s_whatever_is_kept(run):
     keep(run, True)
     assert set(predicted(run, "measured", split=None, perturb="T20").obs["route"]) == {"measured", "control"}
+
+
+def test_a_double_with_an_unknown_gene_falls_back_to_the_mean(run):
+    keep(run, True)
+    adata = predicted(run, "unknown", split=None, perturb=["T0+T1", "T0+T99"], missing="fallback")
+    routes = adata.obs[~adata.obs.is_control].groupby("target_gene", observed=True)["route"].first()
+    assert routes.to_dict() == {"T0+T1": "neural", "T0+T99": "fallback"}
+
+
+def test_validation_pairs_are_the_network_s_where_it_is_kept_and_else_the_stack_s(run):
+    opened = open_run(run)
+    held, genes = load_held_out(opened.validation_file)
+    table = FeatureTable.load(opened.features_file)
+    found = {}
+    for kept in (True, False):
+        keep(run, kept)
+        backbone = find_backbone(opened, table, [("A", "T20")], set(), np.zeros((1, len(genes))), -np.inf)
+        found[kept] = stored_validation([opened, opened], genes, [backbone] * 2)[0].predicted
+    np.testing.assert_array_equal(found[True], held.predicted)
+    np.testing.assert_array_equal(found[False], backbone.stack.predict(held.perturbations, held.contexts))
+    assert not np.array_equal(found[True], found[False])
 
 
 def test_a_moved_run_predicts_the_same(run):

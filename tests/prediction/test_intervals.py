@@ -217,7 +217,7 @@ def test_a_double_of_new_targets_is_as_wide_as_both_together(made):
     table, _ = made
     train = np.array([int(p[1:]) < 45 and c != "c" for p, c in zip(table.perturbations, table.contexts)])
     asked = ["T50", "T51", "T50+T51", "T1", "T2", "T1+T2"]
-    known, model, support = intervals_of(made, "stack", [("a", p) for p in asked], train)
+    known, _, support = intervals_of(made, "stack", [("a", p) for p in asked], train)
     assert support.regimes == ["T", "T", "T", "measured", "measured", "T"]
     squares = known.half_widths**2
     np.testing.assert_allclose(squares[2], squares[0] + squares[1], rtol=1e-5)

@@ -1,3 +1,5 @@
+import importlib
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -128,6 +130,36 @@ def test_policies_for_a_gene_without_a_vector_are_the_users_word(ask):
     effects = adata.uns["stateshift"]["baselines"]["effects"]
     np.testing.assert_array_equal(effects["ridge"][1], effects["mean"][1])
     assert not effects["control"].any()
+
+
+@pytest.mark.parametrize("model", ["additive", "stack"])
+def test_a_fallback_is_the_mean_whatever_the_model_and_doubles_of_unknown_genes_too(ask, model):
+    adata = ask(perturb=["G1", "G9", "G1+G9"], missing="fallback", contexts=["K562"], model=model)
+    told = adata.uns["stateshift"]["intervals"]
+    routes = adata.obs[~adata.obs.is_control].groupby("target_gene", observed=True)["route"].first()
+    assert (routes["G9"], routes["G1+G9"]) == ("fallback", "fallback")
+    control = adata[adata.obs.is_control].X.mean(axis=0).A1
+    mean = adata.uns["stateshift"]["baselines"]["effects"]["mean"]
+    for name, row in (("G9", 1), ("G1+G9", 2)):
+        moved = adata[adata.obs.target_gene == name].X.mean(axis=0).A1
+        np.testing.assert_allclose(moved, np.maximum(control + mean[row], 0), atol=1e-5)
+        np.testing.assert_array_equal(told["half_widths"][row], told["of_mean"][row])
+
+
+def test_effect_models_are_told_of_a_context_that_only_the_cells_bring(ask, screen, monkeypatch):
+    module = importlib.import_module("stateshift.prediction.predict")
+
+    cells = ad.read_h5ad(screen.cells)
+    cells.obs["cell_type"] = cells.obs["cell_type"].cat.rename_categories({"T98G": "never seen"})
+    cells.write_h5ad(screen.folder / "new.h5ad")
+    known, fit = [], module.fit_effect_models
+    monkeypatch.setattr(module, "fit_effect_models", lambda train, *a, **k: known.append(train) or fit(train, *a, **k))
+    adata = ask(cells=screen.folder / "new.h5ad", perturb=["G1"], contexts=["never seen"], model="transfer")
+    control = adata[adata.obs.is_control].X.mean(axis=0).A1
+    np.testing.assert_allclose(known[0].control_means["never seen"], control, atol=1e-5)
+    assert adata.uns["stateshift"]["intervals"]["calibration"]["C"]["unit"] == "context"
+    ask(perturb=["G1"], contexts=["T98G"], model="transfer")
+    assert set(known[1].control_means) == {"A549", "K562", "T98G"}
 
 
 def test_a_one_hot_vector_says_nothing_of_a_gene_never_perturbed(screen, tmp_path):
