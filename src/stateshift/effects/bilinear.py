@@ -63,6 +63,7 @@ def fit_bilinear(
     alpha: float | None = None,
     strength: float | None = None,
     k: int | None = None,
+    main: MainEffects | None = None,
 ) -> Bilinear:
     """Y ≈ X W B in closed form, with a ridge penalty on either side.
 
@@ -74,14 +75,15 @@ def fit_bilinear(
     (the linear model of Ahlmann-Eltze et al., Nature Methods 2025, its embedding of genes being the programs), so
     that a program counts s²/(s² + μ): weak ones, which are mostly noise, are drawn to zero. α, K and μ have the
     smallest squared error over inner folds that leave genes out (`gene_folds`); μ is ``strength`` times the mean s²
-    of the programs. What is unmeasured counts as the main effect. Penalties that are given are taken as they are.
+    of the programs. What is unmeasured counts as the main effect. Penalties, and the rows' `main`
+    effects, are taken as they are where given.
 
     Raises
     ------
     StateshiftError
         Features are missing for a training perturbation; genes are named.
     """
-    main = fit_main_effects(train)
+    main = main or fit_main_effects(train)
     names, deviations = target_deviations(main)
     deviations = np.nan_to_num(deviations)
     space = FeatureSpace.of(features, names, "bilinear")

@@ -56,10 +56,12 @@ class Forest:
         return ["features"] * len(perturbations)
 
 
-def fit_forest(train: EffectTable, features: FeatureTable | None, seed: int = 0) -> Forest:
+def fit_forest(
+    train: EffectTable, features: FeatureTable | None, seed: int = 0, main: MainEffects | None = None
+) -> Forest:
     """`TREES` trees (Breiman, Machine Learning 45, 5, 2001) from leading directions of features to leading programs.
 
-    What is unmeasured counts as the main effect.
+    What is unmeasured counts as the main effect; the rows' `main` effects, where given, are taken as they are.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def fit_forest(train: EffectTable, features: FeatureTable | None, seed: int = 0)
     """
     from sklearn.ensemble import RandomForestRegressor
 
-    main = fit_main_effects(train)
+    main = main or fit_main_effects(train)
     names, deviations = target_deviations(main)
     space = FeatureSpace.of(features, names, "forest")
     scores, programs, _ = programs_of(np.nan_to_num(deviations), PROGRAMS)

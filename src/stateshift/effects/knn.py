@@ -55,15 +55,23 @@ class Knn:
         return ["features" if row.any() else "fallback" for row in weights]
 
 
-def fit_knn(train: EffectTable, features: FeatureTable | None, seed: int = 0, k: int | None = None) -> Knn:
+def fit_knn(
+    train: EffectTable,
+    features: FeatureTable | None,
+    seed: int = 0,
+    k: int | None = None,
+    main: MainEffects | None = None,
+) -> Knn:
     """Neighbours among the training perturbations; their number by inner folds that leave genes out, unless it is given.
+
+    The rows' `main` effects, where given, are taken as they are.
 
     Raises
     ------
     StateshiftError
         Features are missing for a training perturbation; its genes are named.
     """
-    main = fit_main_effects(train)
+    main = main or fit_main_effects(train)
     names, deviations = target_deviations(main)
     space = FeatureSpace.of(features, names, "knn")
     points = space(names)

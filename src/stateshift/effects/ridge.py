@@ -57,13 +57,19 @@ class Ridge:
         return ["features"] * len(perturbations)
 
 
-def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0, alpha: float | None = None) -> Ridge:
+def fit_ridge(
+    train: EffectTable,
+    features: FeatureTable | None,
+    seed: int = 0,
+    alpha: float | None = None,
+    main: MainEffects | None = None,
+) -> Ridge:
     """Ridge of the targets' main effects on their standardised features, each target counted once.
 
     The penalty has the smallest squared error over inner folds of the training rows that leave
     genes out (`gene_folds`); a strong penalty ends at the context main effect. A gene is fitted on the targets that
     measure it, exactly: one small system for all genes that the same targets measure. An `alpha` that is given is
-    taken as it is.
+    taken as it is, and so are the rows' `main` effects.
 
     Raises
     ------
@@ -72,7 +78,7 @@ def fit_ridge(train: EffectTable, features: FeatureTable | None, seed: int = 0, 
     """
     from sklearn.linear_model import Ridge as RidgeRegression
 
-    main = fit_main_effects(train)
+    main = main or fit_main_effects(train)
     names, deviations = target_deviations(main)
     space = FeatureSpace.of(features, names, "ridge")
     points = space(names)

@@ -104,9 +104,11 @@ def fit_context_mean(train: EffectTable, features: FeatureTable | None = None, s
     return Mean(overall, {c: np.where(np.isnan(mean), overall, mean) for c, mean in means.items()})
 
 
-def fit_additive(train: EffectTable, features: FeatureTable | None = None, seed: int = 0) -> Additive:
-    """Two-way main effects, by least squares over the training rows."""
-    return Additive(fit_main_effects(train))
+def fit_additive(
+    train: EffectTable, features: FeatureTable | None = None, seed: int = 0, main: MainEffects | None = None
+) -> Additive:
+    """Two-way main effects, by least squares over the training rows; `main`, where given, are these."""
+    return Additive(main or fit_main_effects(train))
 
 
 def _mean_over_perturbations(train: EffectTable) -> np.ndarray:

@@ -92,7 +92,7 @@ class Transfer:
 
     def by_others(self) -> tuple[np.ndarray, csr_matrix]:
         """The training rows whose target has others, and the weights of those."""
-        rows = {i: np.setdiff1d(of, [i]) for of in self.rows.values() if len(of) > 1 for i in of}
+        rows = {i: of[of != i] for of in self.rows.values() if len(of) > 1 for i in of}
         asked = np.array(sorted(rows), dtype=int)
         return asked, self._weights([rows[i] for i in asked], [self.alike.names[c] for c in self.contexts[asked]])
 
@@ -182,6 +182,7 @@ def fit_transfer(
     seed: int = 0,
     controls: dict[str, np.ndarray] | None = None,
     programs: int | None = None,
+    main: MainEffects | None = None,
 ) -> Transfer:
     """How alike contexts are by shared targets, how reliable rows are, and what a target's other rows tell of each.
 
@@ -200,8 +201,10 @@ def fit_transfer(
         Control means where `train` has none.
     programs
         How many; None leaves it to the rows.
+    main
+        Main effects of these rows; None fits them.
     """
-    main = fit_main_effects(train)
+    main = main or fit_main_effects(train)
     names, code = np.unique(np.array(train.contexts, dtype=str), return_inverse=True)
     rows: dict[str, list[int]] = {}
     for i, perturbation in enumerate(train.perturbations):

@@ -96,8 +96,8 @@ def _refitted(stack: Stack, part: EffectTable, features: FeatureTable | None, se
     members = {name: member for name, member in stack.members.items() if stack.weights["C"].get(name)}
     if "transfer" in members:
         members["transfer"] = replace(members["transfer"], chosen=members["transfer"].chosen | {"controls": own})
-    fitted = {name: member.fit(space.table, seed) for name, member in members.items()}
     main = fit_main_effects(space.table)
+    fitted = {name: member.fit(space.table, main, seed) for name, member in members.items()}
     return Stack(stack.weights, {}, part, space, main, members, fitted, fit_own_target(part))
 
 

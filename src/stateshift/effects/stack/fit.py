@@ -184,9 +184,9 @@ def fit_stack(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
         There is no row, or a training perturbation has no features.
     """
     space, members = RowSpace.of(set_apart(train)), members_of(features, train.control_means)
-    models = {}
+    main, models = fit_main_effects(space.table), {}
     for name, member in track(list(members.items()), "fitting the stack's members"):
-        models[name] = member.fit(space.table, seed)
+        models[name] = member.fit(space.table, main, seed)
         member.settle(models[name])
     weights, held_out = {}, {}
     for regime, folds in regime_folds(train, seed).items():
@@ -194,8 +194,7 @@ def fit_stack(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
     weights = _borrowed(weights, list(members))
     for regime, of in weights.items():
         logger.info("stack, %s: %s.", regime, ", ".join(f"{name} {w:.2f}" for name, w in of.items() if w > 0))
-    main, own = fit_main_effects(space.table), fit_own_target(train)
-    stack = Stack(weights, held_out, train, space, main, members, models, own)
+    stack = Stack(weights, held_out, train, space, main, members, models, fit_own_target(train))
     stack.doubles = fit_doubles(train, features, stack, seed)
     return stack
 
@@ -210,8 +209,9 @@ def _weigh(
         seen = inner.measured.any(axis=0)
         inner = inner.columns(seen)
         pairs = [train.perturbations[i] for i in held], [train.contexts[i] for i in held]
-        main = fit_main_effects(inner).of_contexts(pairs[1])
-        inputs = [main, *(m.deviations(m.fit(inner, seed), main, *pairs) for m in members.values())]
+        fitted = fit_main_effects(inner)
+        main = fitted.of_contexts(pairs[1])
+        inputs = [main, *(m.deviations(m.fit(inner, fitted, seed), main, *pairs) for m in members.values())]
         inputs = [_wide(x, seen) for x in inputs]
         products.append(Products.of(inputs, space.table.effects[held]))
         kept.append((fit, held, inputs))

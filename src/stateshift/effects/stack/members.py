@@ -12,6 +12,7 @@ from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.bilinear import fit_bilinear
 from stateshift.effects.forest import fit_forest
 from stateshift.effects.knn import fit_knn
+from stateshift.effects.main_effects import MainEffects
 from stateshift.effects.ridge import fit_ridge
 from stateshift.effects.simple import fit_additive
 from stateshift.effects.transfer import fit_transfer
@@ -25,7 +26,7 @@ class Kind:
     Parameters
     ----------
     fit
-        As in `EFFECT_MODELS`.
+        As in `EFFECT_MODELS`, with the rows' main effects.
     chosen
         What the model chose for itself on all rows, by attribute and parameter; it stands in the folds too.
     features
@@ -69,9 +70,9 @@ class Member:
     features: FeatureTable | None
     chosen: dict[str, Any]
 
-    def fit(self, train: EffectTable, seed: int) -> Any:
-        """Fit on these rows, with what is settled."""
-        return self.kind.fit(train, self.features, seed, **self.chosen)
+    def fit(self, train: EffectTable, main: MainEffects, seed: int) -> Any:
+        """Fit on these rows and their main effects, with what is settled."""
+        return self.kind.fit(train, self.features, seed, **self.chosen, main=main)
 
     def settle(self, model: Any) -> None:
         """Keep what a model fitted on all rows chose."""
