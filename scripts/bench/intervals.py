@@ -1,6 +1,7 @@
 """Coverage and width of the 90 % intervals: a simulated screen in every regime, and a real screen's cell types in turn.
 
 The simulated screen:                python scripts/bench/intervals.py screen --targets 100 --seeds 3
+Contexts with effects of their own:  python scripts/bench/intervals.py contexts --seeds 5
 Kang's PBMC (ctrl / stim, one-hot):  python scripts/bench/intervals.py cell-types kang_ifnb.h5ad \\
     --perturbation group_id --cell-type cluster_id --control ctrl
 Rows are held out of the effects, and an effect model fitted on the others predicts them with its intervals, as
@@ -55,6 +56,44 @@ def screen(
                 for regime, row in measure(table, features, held, model, seed).items():
                     found.setdefault((regime, model), []).append(row)
     print_table({("a quarter of the genes, a context", *key): rows for key, rows in sorted(found.items())})
+
+
+@app.command()
+def contexts(
+    targets: Annotated[int, typer.Option(help="Perturbed genes.")] = 30,
+    genes: Annotated[int, typer.Option(help="Genes measured.")] = 100,
+    seeds: Annotated[int, typer.Option(help="Simulations.")] = 5,
+    models: Annotated[str, typer.Option(help="Effect models.")] = "transfer,stack",
+) -> None:
+    """A sixth context that moves all effects its own way: told of by the training files or `predict --cells`, or not.
+
+    It isn't told to the backbone of an anchored run where only the prediction's cells bring it.
+    """
+    import numpy as np
+
+    from stateshift.cells import EffectTable
+    from stateshift.feature_table import FeatureTable
+
+    found: dict[tuple[str, str, str], list] = {}
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        names = [f"T{i}" for i in range(targets)]
+        features = FeatureTable(names, rng.standard_normal((targets, 4)).astype(np.float32))
+        sizes = {(targets, 1, genes): 0.5, (1, 6, genes): 0.5, (targets, 6, genes): 0.15}
+        effects = sum(size * rng.standard_normal(shape) for shape, size in sizes.items()).reshape(-1, genes)
+        effects = (effects + 0.05 * rng.standard_normal(effects.shape)).astype(np.float32)
+        rows = [(p, c) for p in names for c in "abcdef"]
+        controls = {c: (5 + rng.standard_normal(genes)).astype(np.float32) for c in "abcdef"}
+        for told, known in (("told of", "abcdef"), ("not told of", "abcde")):
+            table = EffectTable(
+                [f"g{i}" for i in range(genes)], [p for p, _ in rows], [c for _, c in rows], effects,
+                np.full(len(rows), 100), {c: controls[c] for c in known}, np.full(effects.shape, 0.05, np.float32),
+            )  # fmt: skip
+            held = np.array([c == "f" for _, c in rows])
+            for model in models.split(","):
+                row = measure(table, features, held, model, seed)["C"]
+                found.setdefault((f"a context {told}", "C", model), []).append(row)
+    print_table(found)
 
 
 @app.command("cell-types")
