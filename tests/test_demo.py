@@ -71,7 +71,7 @@ def test_every_baseline_stands_beside_the_model(demo):
         "transfer",
     }
     said = demo.sentences()
-    assert sum(s.startswith(ALL_PAIRS) for s in said) == 6
+    assert sum(s.startswith(ALL_PAIRS) for s in said) == 7
     ahead = demo.differences[(demo.differences["regime"] == ALL_PAIRS) & (demo.differences["low"] > 0)]
     assert sum("ahead of" in s for s in said if s.startswith(ALL_PAIRS)) == len(ahead)
 

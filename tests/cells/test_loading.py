@@ -210,7 +210,7 @@ def test_the_order_of_datasets_is_that_of_the_toml_in_every_process(screen, cell
     lines = "".join(f'{n} = "{screen.folder}/{n}.h5ad"\n' for n in names)
     screen.toml.write_text(f"[datasets]\n{lines}[training]\n" + "".join(f'{n} = "train"\n' for n in names))
     code = f"from stateshift.cells import read_experiment; print(list(read_experiment({str(screen.toml)!r}).datasets))"
-    for seed in ("1", "2", "3"):
+    for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True
         )
