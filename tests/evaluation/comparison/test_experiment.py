@@ -131,6 +131,16 @@ def test_a_killed_comparison_goes_on_and_ends_as_one_never_killed(start, screen,
     assert (found.folder / "comparison.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_run_killed_between_its_first_best_and_last_weights_is_trained_anew(start, screen):
+    found = start(*SMALL, models="ridge")
+    run = found.folder / "runs" / "test" / "state_tiny,features,seed=0"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "best.ckpt").write_bytes(b"of a process that was killed")
+    found = start(*SMALL, models="state_tiny")
+    assert "state_tiny" in set(found.rows["model"])
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+
+
 def test_another_command_in_the_folder_adds_rows_and_keeps_the_others(start):
     start(models="ridge")
     found = start(models="forest")

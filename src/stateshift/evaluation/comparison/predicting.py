@@ -114,7 +114,7 @@ class Predictor:
             if not progress_of(run, training_settings(run.config()))[1]:
                 resume(run.path)
             return run
-        if run.path.exists() and not run.best.is_file():  # killed before its first checkpoint: nothing to go on with
+        if run.path.exists():  # killed before its first checkpoint: nothing to go on with
             shutil.rmtree(run.path)
         words = [*self.overrides, f"model={candidate.model}", f"seed={candidate.seed}"]
         train(
