@@ -114,7 +114,9 @@ def screen(tmp_path: Path) -> Screen:
     return made
 
 
-def make_two_way_screen(folder: Path, *, told: bool = True, n_targets: int = 30, val: bool = True) -> Path:
+def make_two_way_screen(
+    folder: Path, *, told: bool = True, n_targets: int = 30, val: bool = True, n_val: int = 10
+) -> Path:
     """Two contexts × targets × 16 cells, features of two sources; the experiment TOML.
 
     A target moves four genes up or down, the other way round in the second context, so that what contexts share tells
@@ -154,7 +156,7 @@ def make_two_way_screen(folder: Path, *, told: bool = True, n_targets: int = 30,
     toml = folder / "made.toml"
     split = '[training]\nmade = "train"\n'
     for context in ("A", "B"):
-        declared = f"val = {targets[:10]}\n" if val else ""
+        declared = f"val = {targets[:10] + targets[12 : n_val + 2]}\n" if val else ""
         split += f'[fewshot."made.{context}"]\n{declared}test = {targets[10:12]}\n'
     toml.write_text(f'[datasets]\nmade = "cells.h5ad"\n{split}[features]\ntable = "features.pt"\n')
     return toml

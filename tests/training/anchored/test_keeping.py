@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_1samp
+from scipy.stats import sem, ttest_1samp
 
 from stateshift.errors import StateshiftError
 from stateshift.metrics import paired_bootstrap
@@ -22,16 +22,35 @@ SMALL = [
 GENES = [f"G{i}" for i in range(12)]
 
 
-def test_of_one_step_the_interval_is_student_s():
+def test_of_one_step_of_normal_gains_the_interval_is_student_s():
     rng = np.random.default_rng(0)
-    backbone = rng.random(12)
-    network = backbone + 0.1 + 0.02 * rng.standard_normal(12)
-    verdict = verdicts({0: backbone, 50: network}, GENES, ["T"] * 12, 50)["T"]
+    backbone = rng.random(40)
+    network = backbone + 0.1 + 0.02 * rng.standard_normal(40)
+    verdict = verdicts({0: backbone, 50: network}, [f"G{i}" for i in range(40)], ["T"] * 40, 50)["T"]
     expected = ttest_1samp(network - backbone, 0).confidence_interval()
     assert verdict.kept
     assert verdict.mean == pytest.approx((network - backbone).mean())
-    assert (verdict.low, verdict.high) == pytest.approx((expected.low, expected.high), abs=0.002)
+    assert (verdict.low, verdict.high) == pytest.approx((expected.low, expected.high), abs=0.001)
     assert verdict.network == pytest.approx(network.mean())
+
+
+def test_each_draw_is_measured_by_its_own_standard_error():
+    rng = np.random.default_rng(0)
+    gains = 0.2 - 0.1 * rng.exponential(size=(2, 12))
+    verdict = verdicts({0: np.zeros(12), 1: gains[0], 2: gains[1]}, GENES, ["T"] * 12, 1)["T"]
+    tops = []
+    for _ in range(4000):
+        drawn = gains[:, rng.integers(12, size=12)]
+        tops.append(((drawn.mean(axis=1) - gains.mean(axis=1)) / sem(drawn, axis=1)).max())
+    assert verdict.low == pytest.approx(gains[0].mean() - sem(gains[0]) * np.quantile(tops, 0.975), abs=0.01)
+
+
+def test_pairs_of_a_perturbation_count_as_one():
+    gains = np.random.default_rng(0).standard_normal(12)
+    once = verdicts({0: np.zeros(12), 50: gains}, GENES, ["C"] * 12, 50)["C"]
+    twice = verdicts({0: np.zeros(24), 50: np.tile(gains, 2)}, GENES * 2, ["C"] * 24, 50)["C"]
+    assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
+    assert (twice.pairs, twice.perturbations) == (24, 12)
 
 
 def test_each_regime_is_judged_by_itself():
@@ -55,6 +74,27 @@ def test_the_gain_of_a_step_that_was_chosen_for_it_does_not_count():
     assert kept <= 3
 
 
+@pytest.mark.parametrize("law", ["exponential", "lognormal"])
+def test_noise_of_few_great_losses_is_not_kept(law):
+    """With eight pairs, most samples of it lack the losses, and look like a gain."""
+    kept, genes = 0, GENES[:8]
+    for seed in range(40):
+        noise = getattr(np.random.default_rng(seed), law)(size=(10, 8))
+        scores = {0: np.zeros(8)} | dict(enumerate((1 if law == "exponential" else np.exp(0.5)) - noise, start=1))
+        best = max(scores, key=lambda step: scores[step].mean())
+        kept += verdicts(scores, genes, ["T"] * 8, best)["T"].kept
+    assert kept <= 3
+
+
+def test_a_gain_of_one_deviation_is_found_with_25_perturbations():
+    kept = 0
+    for seed in range(20):
+        gains = 1 + np.random.default_rng(seed).standard_normal((10, 25))
+        scores = {0: np.zeros(25)} | dict(enumerate(gains, start=1))
+        kept += verdicts(scores, [f"G{i}" for i in range(25)], ["T"] * 25, 1 + gains.mean(axis=1).argmax())["T"].kept
+    assert kept >= 19
+
+
 def test_too_few_perturbations_keep_nothing():
     verdict = verdicts({0: np.zeros(4), 50: np.ones(4)}, GENES[:4], ["T"] * 4, 50)["T"]
     assert verdict.mean == 1
@@ -63,6 +103,13 @@ def test_too_few_perturbations_keep_nothing():
 
 def test_a_network_whose_best_step_is_the_backbone_is_not_kept():
     assert not verdicts({0: np.zeros(12), 50: np.ones(12)}, GENES, ["T"] * 12, 0)["T"].kept
+
+
+def test_a_network_that_was_trained_before_is_judged_against_the_backbone_and_may_be_kept_as_it_came():
+    trained, backbone = np.linspace(0.7, 0.9, 12), np.full(12, 0.3)
+    verdict = verdicts({0: trained, 50: trained - 0.1}, GENES, ["T"] * 12, 0, backbone=backbone)["T"]
+    assert verdict.kept
+    assert (verdict.network, verdict.backbone, verdict.mean) == pytest.approx((0.8, 0.3, 0.5))
 
 
 def test_measured_pairs_have_no_verdict():
@@ -91,10 +138,10 @@ def test_a_damaged_record_is_told_of(tmp_path):
 
 @pytest.mark.parametrize("told", [True, False])
 def test_a_truth_that_turns_with_the_context_is_the_network_s_where_features_tell_it(two_way_screen, told):
-    toml = two_way_screen(told=told)
+    toml = two_way_screen(told=told, n_targets=50, n_val=25)
     run = train(toml, SMALL, output_dir=toml.parent, name="run")
     verdict = read_verdicts(RunDirectory(run))["T"]
-    assert verdict.pairs == 20
+    assert verdict.pairs == 50
     assert verdict.kept == told
     if told:
         assert verdict.network > 0.9 > verdict.backbone + 0.5

@@ -20,6 +20,8 @@ RECORD = "anchored.json"
 """Of a run: where its network is kept, and by what."""
 
 DRAWS = 2000
+LEAST_ERROR = 0.1
+"""Of a draw, as a share of the sample's: a draw that holds one perturbation alone has none."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +55,37 @@ class Verdict:
 
 
 def verdicts(
-    scores: Mapping[int, np.ndarray], perturbations: Sequence[str], regimes: Sequence[str], chosen: int, seed: int = 0
+    scores: Mapping[int, np.ndarray],
+    perturbations: Sequence[str],
+    regimes: Sequence[str],
+    chosen: int,
+    seed: int = 0,
+    backbone: np.ndarray | None = None,
 ) -> dict[str, Verdict]:
     """Judge a network on pairs that neither it nor its backbone was fitted on.
 
     The step was chosen on these same pairs, so its gain is too good, and its own interval too. The lower end here
-    therefore holds for all steps at once (Romano & Wolf, Econometrica 73, 1237, 2005): with the mean gain m(s) of step s, its
-    bootstrap draws m*(s) over whole perturbations and their standard deviation σ(s),
+    therefore holds for all steps at once (Romano & Wolf, Econometrica 73, 1237, 2005): with the mean gain m(s) of step s and
+    its standard error σ(s), and the same of each bootstrap draw over whole perturbations, m*(s) and σ*(s),
 
-        low = m(s) − σ(s) · q,  q the 97.5 % quantile of max over s of (m*(s) − m(s)) / σ(s)
+        low = m(s) − σ(s) · q,  q the 97.5 % quantile of max over s of (m*(s) − m(s)) / σ*(s)
 
-    A network is kept in a regime if that is above zero; never if the chosen step is 0, the backbone itself.
+    Each draw is measured by its own error (the bootstrap-t: Efron & Tibshirani 1993, section 12.5), since few losses far
+    out make the gains of a sample that lacks them look both good and sure. A network is kept in a regime if that
+    is above zero, which the backbone itself never is.
 
     Parameters
     ----------
     scores
-        Step → Pearson delta of each pair (R,); step 0 is the backbone.
+        Step → Pearson delta of each pair (R,).
     perturbations, regimes
         Of the R pairs.
     chosen
         The step whose weights are the best.
     seed
         Of the draws.
+    backbone
+        Its Pearson delta of each pair (R,); by default that of step 0, where a new network adds nothing to it.
 
     Returns
     -------
@@ -85,44 +96,49 @@ def verdicts(
     --------
     >>> genes, better = list("ABCDEFGH"), np.linspace(0.1, 0.2, 8)
     >>> print(verdicts({0: np.full(8, 0.3), 100: 0.3 + better}, genes, ["T"] * 8, 100)["T"])
-    Pearson delta 0.450, backbone 0.300; difference +0.150 [+0.123, +0.180] over 8 perturbations
+    Pearson delta 0.450, backbone 0.300; difference +0.150 [+0.121, +0.180] over 8 perturbations
     """
     steps = sorted(scores)
     values = np.stack([scores[step] for step in steps])
+    of_backbone = scores[0] if backbone is None else backbone
+    there = np.isfinite(values).all(axis=0) & np.isfinite(of_backbone)
     found = {}
     for regime in sorted(set(regimes) - {"measured"}):
-        at = np.array([r == regime for r in regimes]) & np.isfinite(values).all(axis=0)
-        gains, groups = values[:, at] - values[0, at], np.array(perturbations, dtype=str)[at]
+        at = np.array([r == regime for r in regimes]) & there
+        gains, groups = values[:, at] - of_backbone[at], np.array(perturbations, dtype=str)[at]
         low, high = (ends[steps.index(chosen)] for ends in _simultaneous(gains, groups, seed))
-        network, backbone = (float(values[steps.index(step), at].mean()) for step in (chosen, 0))
-        mean = network - backbone
+        network, start = float(scores[chosen][at].mean()), float(of_backbone[at].mean())
         found[regime] = Verdict(
-            network, backbone, mean, float(low), float(high), int(at.sum()), len(set(groups)), bool(chosen and low > 0)
+            network, start, network - start, float(low), float(high), int(at.sum()), len(set(groups)), bool(low > 0)
         )
     return found
 
 
 def _simultaneous(gains: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of an interval of each step's mean gain (N,), of gains (N, R): 95 % for all steps at once; NaN of too few groups.
-
-    A bootstrap of few is too narrow: its quantiles are those of Student's t in place of the normal's, and its
-    deviation that of n − 1 (Hesterberg, The American Statistician 69, 371, 2015).
-    """
-    from scipy.stats import norm, t
-
+    """Ends of an interval of each step's mean gain (N,), of gains (N, R): 95 % for all steps at once; NaN of too few groups."""
     names, group = np.unique(groups, return_inverse=True)
     if len(names) < FEWEST_GROUPS:
         return (np.full(len(gains), np.nan),) * 2
-    member = np.eye(len(names))[group]
+    member, mean = np.eye(len(names))[group], gains.mean(axis=1)
+    sums, sizes = (gains - mean[:, None]) @ member, member.sum(axis=0)
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
-    means = (drawn @ (gains @ member).T) / (drawn @ member.sum(axis=0))[:, None]
-    deviation = means - gains.mean(axis=1)
-    spread = deviation.std(axis=0)
-    studentised = np.divide(deviation, spread, out=np.zeros_like(deviation), where=spread > 1e-12)
-    ends = np.array([np.quantile(studentised.min(axis=1), 0.025), np.quantile(studentised.max(axis=1), 0.975)])
-    n = len(names)
-    least, most = t.ppf(norm.cdf(ends), n - 1) * np.sqrt(n / (n - 1))
-    return gains.mean(axis=1) - spread * most, gains.mean(axis=1) - spread * least
+    error = _mean_and_error(np.ones((1, len(names))), sums, sizes)[1][0]
+    deviation, of_draw = _mean_and_error(drawn, sums, sizes)
+    of_draw = np.maximum(of_draw, LEAST_ERROR * error)
+    studentised = np.divide(deviation, of_draw, out=np.zeros_like(deviation), where=error > 1e-12)
+    least, most = np.quantile(studentised.min(axis=1), 0.025), np.quantile(studentised.max(axis=1), 0.975)
+    return mean - error * most, mean - error * least
+
+
+def _mean_and_error(times: np.ndarray, sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means (D, N) of draws that hold each group so many times (D, K), and the standard errors of these ratios.
+
+    Of a mean of groups with sums S and sizes n, error² = Σ (S − mean · n)² / (Σ n)² (Cochran 1977, section 9A).
+    """
+    size = (times @ sizes)[:, None]
+    means = times @ sums.T / size
+    squares = times @ (sums**2).T - 2 * means * (times @ (sums * sizes).T) + means**2 * (times @ sizes**2)[:, None]
+    return means, np.sqrt(np.maximum(squares, 0)) / size
 
 
 class KeepRule:
@@ -134,18 +150,26 @@ class KeepRule:
         The run directory.
     perturbations, regimes
         Of the validation pairs, in the order of the scores.
-    seed
-        As `verdicts` takes it.
+    seed, backbone
+        As `verdicts` takes them.
     """
 
-    def __init__(self, run: RunDirectory, perturbations: Sequence[str], regimes: Sequence[str], seed: int):
+    def __init__(
+        self,
+        run: RunDirectory,
+        perturbations: Sequence[str],
+        regimes: Sequence[str],
+        seed: int,
+        backbone: np.ndarray | None = None,
+    ):
         self.run, self.perturbations, self.regimes, self.seed = run, list(perturbations), list(regimes), seed
+        self.backbone = backbone
         self.scores: dict[int, np.ndarray] = {}
 
     def add(self, step: int, scores: np.ndarray, best_step: int) -> None:
         """Take a validation's scores (R,), and write the verdict on what was best so far."""
         self.scores[step] = scores
-        found = verdicts(self.scores, self.perturbations, self.regimes, best_step, self.seed)
+        found = verdicts(self.scores, self.perturbations, self.regimes, best_step, self.seed, self.backbone)
         stored = {"step": best_step, "regimes": {regime: asdict(verdict) for regime, verdict in found.items()}}
         self.run.write_text(RECORD, json.dumps(stored, indent=1) + "\n")
 
