@@ -14,7 +14,7 @@ from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_e
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.training.anchored import Starts
-from stateshift.training.held_back import some_cells, some_pairs
+from stateshift.training.held_back import Pair, some_cells, some_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ def prepare(
     missing: str | None = None,
     seed: int = 0,
     whole_pairs: bool = False,
+    held: set[Pair] | None = None,
 ) -> TrainingData:
     """Join cells and splits with the features of every perturbed gene and the training cells' effects.
 
@@ -108,6 +109,8 @@ def prepare(
         Draws the cells kept back for validation where no split is declared for it.
     whole_pairs
         Keep back whole pairs there, in place of a part of each pair's cells.
+    held
+        The whole pairs, as an earlier preparation of the same run chose them; by default they are drawn.
     """
     used = sorted(set(cells.obs["perturbation"][np.isin(split, ("train", "val", "test"))]))
     policy = missing or experiment.features.get("missing", "error")
@@ -127,7 +130,7 @@ def prepare(
         if not (split == "train").any():
             raise StateshiftError(f"{experiment.path}: no training perturbation has a feature vector.")
     if not (split == "val").any():
-        split[(some_pairs if whole_pairs else some_cells)(cells, split, seed)] = "val"
+        split[some_pairs(cells, split, held) if whole_pairs else some_cells(cells, split, seed)] = "val"
     genes = sorted({g for p in used for g in genes_of(p)})
     if len(genes) > 1 and not np.ptp(table.subset(genes).vectors, axis=0).any():
         raise StateshiftError(

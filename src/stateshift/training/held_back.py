@@ -42,12 +42,12 @@ def some_cells(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate(kept)
 
 
-def some_pairs(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
-    """Rows of whole training pairs, new in the way that most test pairs are; `held_pairs` says which."""
+def some_pairs(cells: Cells, split: np.ndarray, held: set[Pair] | None = None) -> np.ndarray:
+    """Rows of whole training pairs, new in the way that most test pairs are: those given, else those of `held_pairs`."""
     obs = cells.obs
     of_split = {which: obs[(split == which) & ~cells.is_control] for which in ("train", "test")}
     train, test = ({*zip(of["perturbation"], of["context"])} for of in of_split.values())
-    held = held_pairs(train, test, seed)
+    held = held_pairs(train, test) if held is None else held
     logger.info(
         "no validation split: %d of %d training pairs are held back from the network and its backbone, to choose the "
         "checkpoint and whether the network is kept", len(held), len(train),
@@ -56,11 +56,12 @@ def some_pairs(cells: Cells, split: np.ndarray, seed: int) -> np.ndarray:
     return np.flatnonzero(of_held & (split == "train"))
 
 
-def held_pairs(train: set[Pair], test: set[Pair], seed: int) -> set[Pair]:
+def held_pairs(train: set[Pair], test: set[Pair]) -> set[Pair]:
     """(perturbation, context) of training pairs that are held back.
 
     A share of the genes with all their perturbations, in every context; where most test pairs are known perturbations in
-    new contexts, each such perturbation in one of its contexts alone.
+    new contexts, each such perturbation in one of its contexts alone. They are the same for every seed of a training, so
+    that runs of several are trained on the same pairs and make an ensemble.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def held_pairs(train: set[Pair], test: set[Pair], seed: int) -> set[Pair]:
             f"model.start=backbone is kept where it helps on pairs that were held back, and {len(genes)} training genes are "
             f"too few to hold some back ({FEWEST_GENES} at least): declare a validation split, as [fewshot] val = […]."
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     chosen = set(rng.permutation(genes)[: max(FEWEST_GENES // 2, round(HELD_GENES * len(genes)))].tolist())
     held = sorted((p, c) for p, c in train if not chosen.isdisjoint(genes_of(p)))
     asked = sorted(test)

@@ -122,7 +122,7 @@ def _training_sets(found: ExperimentCheck, config: dict[str, Any]) -> int:
         train_pairs, test_pairs = (
             {(p, c) for c, of in found.counts[split].items() for p in of} for split in ("train", "test")
         )
-        held = held_pairs(train_pairs, test_pairs, config["seed"])
+        held = held_pairs(train_pairs, test_pairs)
         sizes = np.where([pair in held for pair in zip(train["perturbation"], train["context"])], 0, sizes)
     else:
         sizes = sizes - np.where(sizes >= FEWEST_TO_KEEP_BACK, np.maximum(1, np.rint(KEPT_BACK * sizes)), 0).astype(int)

@@ -175,7 +175,8 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     read, cells, split = read_all(
         run.experiment_file, beside_only=True, storage=storage_of(config), every_gene=shape.predicts_every_gene
     )
-    data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", **_kept_back(config))
+    held = {(p, context) for context, of in run.splits().get("val", {}).items() for p in of}
+    data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", held=held, **_kept_back(config))
     if cells.genes != run.genes() or (cells.every_gene and cells.every_gene.genes != run.every_gene()):
         raise StateshiftError(
             f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt and every_gene.txt."

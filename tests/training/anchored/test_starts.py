@@ -134,8 +134,9 @@ def test_a_fine_tuned_network_stays_beside_a_backbone_and_is_judged_again(two_wa
 
 
 def test_a_fine_tuned_network_is_judged_against_the_backbone_and_not_against_its_source(two_way_screen):
-    toml = two_way_screen()
-    words = [*SMALL, "training.lr=3e-2", "training.max_steps=60", "training.val_every=20"]
+    toml = two_way_screen(n_targets=50, n_val=25)
+    shape = ["model.hidden=32", "model.ffn=32", "model.source_dropout=0"]
+    words = [*SMALL, *shape, "training.lr=3e-3", "training.max_steps=100", "training.val_every=50"]
     first = train(toml, words, output_dir=toml.parent, name="first")
     source = read_verdicts(open_run(first))["T"]
     assert source.kept

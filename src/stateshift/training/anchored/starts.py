@@ -45,6 +45,14 @@ class Starts:
         known = dict(zip(zip(self.validation.perturbations, self.validation.contexts), self.regimes))
         return [known[pair] for pair in zip(pairs.perturbations, pairs.contexts)]
 
+    def effects_of(self, pairs: EffectTable) -> np.ndarray:
+        """The backbone's effects (R, G) on validation pairs in another order, as cells can show them."""
+        row = {pair: r for r, pair in enumerate(zip(self.validation.perturbations, self.validation.contexts))}
+        effects = self.validation.effects[[row[pair] for pair in zip(pairs.perturbations, pairs.contexts)]]
+        if pairs.scale == "embedding":
+            return effects
+        return np.maximum(effects, -np.stack([pairs.control_means[c] for c in pairs.contexts]))
+
 
 def fit_starts(data: TrainingData, genes: Sequence[str], seed: int) -> Starts:
     """Fit the backbone on training effects, and predict the training and the validation pairs.

@@ -54,7 +54,10 @@ def fit(
         validator = Validator(*validation_loaders(config, data), measured)
         keep = None
         if data.starts is not None:
-            keep = KeepRule(run, measured.perturbations, data.starts.regimes_of(measured), config["seed"])
+            # the first step of a fine-tuning is its source's network, and that of any other the backbone
+            backbone = validator.score(data.starts.effects_of(measured)) if "init_from" in config else None
+            regimes = data.starts.regimes_of(measured)
+            keep = KeepRule(run, measured.perturbations, regimes, config["seed"], backbone)
         recorder = RunRecorder(run, validator, settings, average, keep)
         trainer.callbacks.extend([RandomState(), *([average] if average else []), recorder])
         module.model.transformer_backbone.checkpointing = settings.gradient_checkpointing

@@ -81,9 +81,15 @@ class Validator:
         shift_RG /= n_cells_R[:, None]
         self.shifts = shift_RG
         means = {name: total / n_sets for name, total in sums.items()}
-        moved = np.ptp(self.measured.effects, axis=1) > 0
-        self.scores[moved] = np.nan_to_num(pearson_delta(shift_RG[moved], self.measured.effects[moved]))
+        self.scores = self.score(shift_RG)
+        moved = np.isfinite(self.scores)
         return {**means, "val_pearson_delta": float(self.scores[moved].mean()) if moved.any() else float("nan")}
+
+    def score(self, effects: np.ndarray) -> np.ndarray:
+        """Pearson delta (R,) of effects (R, G) of the validation groups; NaN for one that is measured not to move."""
+        moved, scores = np.ptp(self.measured.effects, axis=1) > 0, np.full(len(effects), np.nan)
+        scores[moved] = np.nan_to_num(pearson_delta(effects[moved], self.measured.effects[moved]))
+        return scores
 
 
 def save_validation(run: RunDirectory, validator: Validator) -> None:
