@@ -43,3 +43,22 @@ def test_a_table_that_can_not_be_read_comes_with_the_other_problems(experiment, 
     assert len(said) == 2
     assert "K563" in said[0]
     assert "features.pt" in said[1]
+
+
+FROM_PROTEINS = TABLES.replace('table = "features.pt"', 'source = "esm2"\nfasta = "human.fasta"')
+
+
+def test_genes_without_a_protein_in_the_fasta_that_esm2_is_to_read_are_refused_before_training(
+    experiment, problems, tmp_path
+):
+    (tmp_path / "human.fasta").write_text(">a GN=G1\nMKV\n>b GN=G3\nMKL\n")
+    said = problems(experiment(FROM_PROTEINS))
+    assert [s.partition(":")[0] for s in said] == ["train", "test"]
+    assert "2 of 3 perturbations have no protein in human.fasta (G2): name a FASTA that holds them" in said[0]
+    found = check_experiment(experiment(FROM_PROTEINS + 'missing = "drop"\n'))
+    assert found.uncovered == ["G2"]
+    assert found.coverage[0].uncovered == ["G1+G2", "G2"]
+
+
+def test_a_fasta_that_is_not_there_comes_with_the_check(experiment, problems):
+    assert any("human.fasta" in sentence for sentence in problems(experiment(FROM_PROTEINS)))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
+from stateshift.cells.experiment import Experiment
 from stateshift.errors import some
-from stateshift.feature_table import FeatureTable
+from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.genes import GeneNames, proteins_of_genes
+from stateshift.proteins.fasta import read_fasta
 
 
 @dataclass(frozen=True)
@@ -20,34 +25,57 @@ class SplitCoverage:
     missing_genes: list[str]
 
 
-def coverage_by_split(groups: pd.DataFrame, table: FeatureTable) -> list[SplitCoverage]:
+def covered_genes(experiment: Experiment, table: FeatureTable | None, genes: Collection[str]) -> set[str] | None:
+    """Which genes will have a vector: those of the table, or those with a protein in the FASTA that ESM2 is to read.
+
+    None where the features are made of something else, which tells as they are made.
+
+    Raises
+    ------
+    StateshiftError
+        The FASTA or the table of aliases can't be read.
+    """
+    if table is not None:
+        return set(table.genes)
+    declared = experiment.features
+    if declared.get("source") != "esm2" or "fasta" not in declared:
+        return None
+    fasta = experiment.resolve(declared["fasta"])
+    names = GeneNames.from_hgnc(experiment.resolve(declared["aliases"])) if "aliases" in declared else None
+    return set(proteins_of_genes(genes, read_fasta(fasta, unique=True), str(fasta), names).found)
+
+
+def coverage_by_split(groups: pd.DataFrame, covered: Collection[str]) -> list[SplitCoverage]:
     """Coverage of the perturbations of train, val and test, those without cells left out.
 
     Parameters
     ----------
     groups
         As `stateshift.cells.splits.split_groups` gives them.
-    table
-        The feature table.
+    covered
+        The genes that have a vector, as `covered_genes` tells.
     """
     found = []
     for split in ("train", "val", "test"):
         names = sorted(groups.loc[groups["split"] == split, "perturbation"].unique())
-        lacking = [name for name in names if table.missing([name])]
+        absent = {name: [gene for gene in genes_of(name) if gene not in covered] for name in names}
+        lacking = [name for name in names if absent[name]]
         if names:
-            covered = sorted(set(names) - set(lacking))
-            found.append(SplitCoverage(split, covered, lacking, table.missing(lacking)))
+            missing = sorted({gene for name in lacking for gene in absent[name]})
+            found.append(SplitCoverage(split, [name for name in names if not absent[name]], lacking, missing))
     return found
 
 
-def coverage_problems(coverage: list[SplitCoverage], policy: str) -> list[str]:
-    """What training would refuse: perturbations without a vector, unless they are dropped by name."""
-    if policy == "drop":
+def coverage_problems(coverage: list[SplitCoverage], policy: str, fasta: Path | None = None) -> list[str]:
+    """What training would refuse: perturbations without a vector, or without a protein, unless a policy is named."""
+    if policy != "error":
         return []
+    lack, way = "feature vector", "make a table that holds them (create_esm_pert_features)"
+    if fasta is not None:
+        lack, way = f"protein in {fasta.name}", "name a FASTA that holds them, or [features] aliases = HGNC's table"
     return [
-        f"{c.split}: {len(c.uncovered):,} of {len(c.covered) + len(c.uncovered):,} perturbations have no feature vector "
-        f"({some(c.missing_genes, 20)}): make a table that holds them (create_esm_pert_features), or leave them out by "
-        'name with [features] missing = "drop".'
+        f"{c.split}: {len(c.uncovered):,} of {len(c.covered) + len(c.uncovered):,} perturbations have no {lack} "
+        f'({some(c.missing_genes, 20)}): {way}, or leave them out by name with [features] missing = "drop".'
         for c in coverage
         if c.uncovered
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stateshift.cells.checks.coverage import SplitCoverage, coverage_by_split, coverage_problems
+from stateshift.cells.checks.coverage import SplitCoverage, coverage_by_split, coverage_problems, covered_genes
 from stateshift.cells.checks.labels import look_at_labels
 from stateshift.cells.checks.leakage import chosen_on_all_cells, leak_notes
 from stateshift.cells.every_gene import differences, looked_at, scale_of_X, survey_every_gene
@@ -48,9 +48,9 @@ class ExperimentCheck:
     genes
         Genes perturbed anywhere, doubles split.
     uncovered
-        Perturbed genes without a feature vector; None where no table is named.
+        Perturbed genes without a feature vector, or a protein to make it of; None where that isn't known yet.
     coverage
-        Perturbations with and without a vector, by split; empty where no table is named.
+        Perturbations with and without one, by split; empty where that isn't known yet.
     features
         The feature table's genes and width; None where no table is named.
     notes
@@ -124,14 +124,18 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
     cells = survey.labels()
     scale, more = _look_at_values(survey, experiment)
     problems += more
-    table, coverage = None, []
+    table, known, coverage = None, None, []
     try:
         table = _table(experiment)
+        if not problems:
+            perturbed = [p for p in cells.obs["perturbation"].unique() if p != cells.control]
+            known = covered_genes(experiment, table, sorted({g for p in perturbed for g in genes_of(p)}))
     except StateshiftError as error:
         problems.append(str(error))
-    if table is not None and not problems:
-        coverage = coverage_by_split(split_groups(cells, split), table)
-        problems += coverage_problems(coverage, experiment.features.get("missing", "error"))
+    if known is not None:
+        coverage = coverage_by_split(split_groups(cells, split), known)
+        fasta = None if table is not None else experiment.resolve(experiment.features["fasta"])
+        problems += coverage_problems(coverage, experiment.features.get("missing", "error"), fasta)
     if not problems:
         problems = _nothing_to_keep_back(split_groups(cells, split))
     if problems:
@@ -148,7 +152,7 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         split_counts(cells, split),
         split_groups(cells, split),
         genes,
-        None if table is None else table.missing(genes),
+        None if known is None else sorted(set(genes) - known),
         coverage,
         None if table is None else (len(table), table.width),
         [
