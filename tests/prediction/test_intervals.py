@@ -279,6 +279,18 @@ def test_twelve_control_cells_work_and_widen_the_interval(predicted, screen, cel
     np.testing.assert_allclose(after**2 - before**2, 1.645**2 * variance * (1 / 12 - 1 / 24), rtol=1e-3, atol=1e-6)
 
 
+def test_one_control_cell_gives_no_interval_and_says_so(predicted, screen, caplog):
+    cells = ad.read_h5ad(screen.cells)
+    controls = np.flatnonzero((cells.obs.cell_type == "T98G") & (cells.obs.target_gene == "non-targeting"))
+    one = np.ones(cells.n_obs, dtype=bool)
+    one[controls[1:]] = False
+    cells[one].write_h5ad(screen.folder / "one.h5ad")
+    alone = predicted(perturb=["G4"], contexts=["T98G"], cells=screen.folder / "one.h5ad")
+    assert "T98G has one control cell" in caplog.text
+    assert np.isnan(alone.uns["stateshift"]["intervals"]["half_widths"]).all()
+    assert alone.obs["interval"].isna().all()
+
+
 def test_validation_of_other_genes_is_not_used(tmp_path):
     from stateshift.effects.conformal import save_held_out
     from stateshift.run import RunDirectory

@@ -164,7 +164,8 @@ def widened_by_few_controls(
     """Add to the half-widths what few control cells of a context leave open, and say so.
 
     A measured effect is taken against the mean of its context's controls. With n of them, fewer than the m that training
-    effects were typically measured against, that mean is less sure by v · (1/n − 1/m), v the controls' variance.
+    effects were typically measured against, that mean is less sure by v · (1/n − 1/m), v the controls' variance. One
+    cell has none: the half-widths become NaN.
     """
     usual = float(np.median(train.n_controls)) if train.n_controls is not None and len(train) else np.inf
     context = cells.obs["context"].to_numpy()
@@ -174,9 +175,13 @@ def widened_by_few_controls(
         if len(controls) >= FEW_CONTROLS or beyond <= 0:
             continue
         rows = [i for i, (c, _) in enumerate(pairs) if c == name]
-        open_ = NORMAL**2 * beyond * cells.X.dense(controls).var(axis=0, ddof=1 if len(controls) > 1 else 0)
+        alone = len(controls) == 1
+        open_ = np.nan if alone else NORMAL**2 * beyond * cells.X.dense(controls).var(axis=0, ddof=1)
         for widths in (intervals.half_widths, intervals.of_mean):
             widths[rows] = np.sqrt(widths[rows] ** 2 + open_)
+        if alone:
+            logger.warning("%s has one control cell, which doesn't tell how far their mean is off: no intervals", name)
+            continue
         logger.warning(
             "%s has %d control cells: no more are predicted of a perturbation, and the intervals are wider by the noise of "
             "a mean of so few",
