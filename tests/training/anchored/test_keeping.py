@@ -145,3 +145,16 @@ def test_a_truth_that_turns_with_the_context_is_the_network_s_where_features_tel
     assert verdict.kept == told
     if told:
         assert verdict.network > 0.9 > verdict.backbone + 0.5
+
+
+def test_too_few_perturbations_are_said_and_stored_without_nan(tmp_path):
+    run = RunDirectory(tmp_path)
+    rule = KeepRule(run, ["A", "B"], ["T", "T"], seed=0)
+    rule.add(0, np.array([0.1, 0.2]), 0)
+    rule.add(5, np.array([0.3, 0.5]), 5)
+    assert "NaN" not in (tmp_path / "anchored.json").read_text()
+    verdict = read_verdicts(run)["T"]
+    assert np.isnan(verdict.low)
+    assert not verdict.kept
+    assert str(verdict).endswith("over 2 perturbations, fewer than the 5 that can be judged")
+    assert "nan" not in str(verdict)

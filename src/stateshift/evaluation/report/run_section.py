@@ -112,7 +112,7 @@ def _kept(run: Path) -> list[str]:
     rows = [
         (
             f"{regime}: {REGIMES[regime]}", f"{v.network:.3f}", f"{v.backbone:.3f}", f"{v.mean:+.3f}",
-            f"{v.low:+.3f} to {v.high:+.3f}", v.perturbations, "network" if v.kept else "backbone",
+            f"{v.low:+.3f} to {v.high:+.3f}" if v.interval else "too few to judge", v.perturbations, "network" if v.kept else "backbone",
         )
         for regime, v in found.items()
     ]  # fmt: skip

@@ -50,8 +50,17 @@ class Verdict:
     kept: bool
 
     def __str__(self) -> str:
-        what = f"Pearson delta {self.network:.3f}, backbone {self.backbone:.3f}; difference {self.mean:+.3f} "
-        return f"{what}[{self.low:+.3f}, {self.high:+.3f}] over {self.perturbations} perturbations"
+        what = f"Pearson delta {self.network:.3f}, backbone {self.backbone:.3f}; difference {self.mean:+.3f}"
+        return f"{what}{self.interval and f' {self.interval}'} over {self.perturbations} perturbations{self._too_few}"
+
+    @property
+    def interval(self) -> str:
+        """``[low, high]``; empty of too few perturbations."""
+        return "" if self.low != self.low else f"[{self.low:+.3f}, {self.high:+.3f}]"
+
+    @property
+    def _too_few(self) -> str:
+        return "" if self.interval else f", fewer than the {FEWEST_GROUPS} that can be judged"
 
 
 def verdicts(
@@ -170,7 +179,8 @@ class KeepRule:
         """Take a validation's scores (R,), and write the verdict on what was best so far."""
         self.scores[step] = scores
         found = verdicts(self.scores, self.perturbations, self.regimes, best_step, self.seed, self.backbone)
-        stored = {"step": best_step, "regimes": {regime: asdict(verdict) for regime, verdict in found.items()}}
+        regimes = {regime: _without_nan(asdict(verdict)) for regime, verdict in found.items()}
+        stored = {"step": best_step, "regimes": regimes}
         self.run.write_text(RECORD, json.dumps(stored, indent=1) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
@@ -192,12 +202,19 @@ def read_verdicts(run: RunDirectory) -> dict[str, Verdict]:
     """
     path = run.path / RECORD
     try:
-        return {regime: Verdict(**stored) for regime, stored in json.loads(path.read_text())["regimes"].items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        regimes = json.loads(path.read_text())["regimes"]
+        nan = float("nan")
+        return {r: Verdict(**{k: nan if v is None else v for k, v in of.items()}) for r, of in regimes.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StateshiftError(
             f"{path}, which says where the network is kept beside its backbone, is missing or damaged: copy the run anew, "
             "or train again."
         ) from error
+
+
+def _without_nan(stored: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: null stands for it."""
+    return {name: None if value != value else value for name, value in stored.items()}
 
 
 def log_verdicts(found: Mapping[str, Verdict]) -> None:
