@@ -9,6 +9,9 @@ import anndata as ad
 import numpy as np
 import pytest
 
+from stateshift.errors import StateshiftError
+from stateshift.training import train as train_experiment
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAST = [
     "model.hidden=16",
@@ -107,6 +110,7 @@ def test_the_feature_script_makes_a_table(in_folder):
 
 @pytest.mark.parametrize("kind", ["truncated", "not HDF5", "NaN", "negative", "no controls"])
 def test_bad_cells_are_one_sentence_and_leave_nothing(in_folder, kind):
+    # one of them as a command, the others by the function that it calls
     screen, adata = in_folder, ad.read_h5ad(in_folder.cells)
     if kind == "truncated":
         screen.cells.write_bytes(screen.cells.read_bytes()[:5000])
@@ -119,7 +123,13 @@ def test_bad_cells_are_one_sentence_and_leave_nothing(in_folder, kind):
         X[3, 3] = np.nan if kind == "NaN" else -1.0
         adata.X = X
         adata.write_h5ad(screen.cells)
-    said = refused(train(screen))
+    if kind == "truncated":
+        said = refused(train(screen))
+        refused(command("check", screen.toml))
+    else:
+        with pytest.raises(StateshiftError) as refusal:
+            train_experiment(screen.toml, FAST, pert_features=screen.table)
+        said = str(refusal.value)
     assert "cells.h5ad" in said
     expected = {
         "truncated": "can't be read as an AnnData file",
@@ -130,8 +140,6 @@ def test_bad_cells_are_one_sentence_and_leave_nothing(in_folder, kind):
     }[kind]
     assert expected in said
     assert not (screen.folder / "runs").exists()
-    if kind == "truncated":
-        refused(command("check", screen.toml))
 
 
 def test_an_unknown_model_is_refused_with_a_suggestion(in_folder):
