@@ -31,13 +31,13 @@ def main() -> None:
     logging.getLogger("stateshift").setLevel(logging.INFO)
     kept = args.folder / "input.pt"
     if not kept.exists():
-        data, encoder = DataSettings(fasta=str(args.fasta), names="gene"), EncoderSettings(checkpoint=args.checkpoint)
+        data, encoder = DataSettings(fasta=str(args.fasta), names="gene", transductive=True), EncoderSettings(checkpoint=args.checkpoint)
         input_table(Settings(data=data, encoder=encoder)).save(kept)
     table = FeatureTable.load(kept)
     start = time.perf_counter()
     print("\n".join(described(make_codes(table))), f"\n{time.perf_counter() - start:.1f} s")
     chosen = np.random.default_rng(0).permutation(len(table))[: args.genes]
-    settings = Settings(name=f"genes_{args.genes}", output_dir=str(args.folder))
+    settings = Settings(name=f"genes_{args.genes}", output_dir=str(args.folder), data=DataSettings(transductive=True))
     settings.training.epochs = args.epochs
     start = time.perf_counter()
     trained = train_on(settings, table.subset([table.genes[i] for i in sorted(chosen)]))

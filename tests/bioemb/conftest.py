@@ -37,7 +37,8 @@ def overrides(tmp_path) -> Callable[..., list[str]]:
 
     def make(name: str = "run", *others: str) -> list[str]:
         quick = ["training.epochs=4", "training.measure_every=2", "model.bottleneck=6", "codes.k=4"]
-        return [f"data.table={tmp_path / 't.pt'}", f"output_dir={tmp_path}", f"name={name}", *quick, *others]
+        fitted = () if any(o.startswith("data.held_out") for o in others) else ("data.transductive=true",)
+        return [f"data.table={tmp_path / 't.pt'}", f"output_dir={tmp_path}", f"name={name}", *quick, *fitted, *others]
 
     return make
 

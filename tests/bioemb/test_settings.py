@@ -7,20 +7,22 @@ import pytest
 from stateshift.bioemb.settings import presets_dir, read_settings
 from stateshift.errors import InputProblems, StateshiftError
 
+ALL = ["data.transductive=true"]
+
 
 def test_presets_are_read_by_name_and_by_path():
     assert {file.stem for file in presets_dir().glob("*.yaml")} == {"genes", "proteins", "bbbp"}
     assert (
-        read_settings("genes")
-        == read_settings("configs/bioemb/genes.yaml")
-        == read_settings(presets_dir() / "genes.yaml")
+        read_settings("genes", ALL)
+        == read_settings("configs/bioemb/genes.yaml", ALL)
+        == read_settings(presets_dir() / "genes.yaml", ALL)
     )
-    assert read_settings("proteins").model.bottleneck == 32
-    assert read_settings("bbbp").downstream.label_column == "p_np"
+    assert read_settings("proteins", ALL).model.bottleneck == 32
+    assert read_settings("bbbp", ALL).downstream.label_column == "p_np"
 
 
 def test_overrides_come_after_the_file_with_their_types():
-    settings = read_settings("genes", ["training.epochs=3", "data.table=a.pt", "training.learning_rate=1e-3"])
+    settings = read_settings("genes", ["training.epochs=3", "data.table=a.pt", "training.learning_rate=1e-3", *ALL])
     assert (settings.training.epochs, settings.data.table, settings.training.learning_rate) == (3, "a.pt", 1e-3)
 
 
@@ -50,7 +52,15 @@ def test_all_problems_are_told_at_once_with_near_misses(write):
 )
 def test_values_that_can_not_train_are_refused(override, said):
     with pytest.raises(InputProblems, match=said):
-        read_settings("genes", [override])
+        read_settings("genes", [override, *ALL])
+
+
+@pytest.mark.parametrize("both", [[], ["data.transductive=true", "data.held_out=genes.txt"]])
+def test_what_is_fitted_has_to_be_said_once(both):
+    with pytest.raises(
+        InputProblems, match=r"either which genes.*data\.held_out=EXPERIMENT\.toml.*data\.transductive=true"
+    ):
+        read_settings("genes", both)
 
 
 def test_an_unknown_config_and_a_word_without_a_value_are_refused(write):

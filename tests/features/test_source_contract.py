@@ -28,7 +28,13 @@ def bioemb_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bioemb")
     vectors = np.random.default_rng(1).standard_normal((20, 6))
     FeatureTable([f"GENE{i}" for i in range(20)], vectors, {"source": "made"}).save(folder / "t.pt")
-    quick = [f"data.table={folder / 't.pt'}", "training.epochs=1", "model.bottleneck=3", "codes.k=4"]
+    quick = [
+        f"data.table={folder / 't.pt'}",
+        "data.transductive=true",
+        "training.epochs=1",
+        "model.bottleneck=3",
+        "codes.k=4",
+    ]
     return train_bioemb("genes", [*quick, f"output_dir={folder}", "name=run"]).folder
 
 

@@ -36,7 +36,10 @@ class DataSettings:
     name_column, smiles_column
         Of ``molecules``; by default a molecule is named by its SMILES.
     held_out
-        A list of names that neither codes nor training see; they are embedded all the same. None: all are fitted.
+        What neither codes nor training see, though it is embedded all the same: a list of names, or an experiment's
+        TOML, which holds out the genes that it perturbs and never trains on.
+    transductive
+        Instead: all are fitted. One of the two has to be said.
     """
 
     table: str | None = None
@@ -46,6 +49,7 @@ class DataSettings:
     name_column: str | None = None
     smiles_column: str = "smiles"
     held_out: str | None = None
+    transductive: bool = False
 
 
 @dataclass
@@ -228,6 +232,11 @@ def _set(group: Any, key: str, value: Any, full: str) -> list[str]:
 def _values(settings: Settings) -> list[str]:
     """What is wrong with values of the right type."""
     problems = []
+    if settings.data.transductive == (settings.data.held_out is not None):
+        problems.append(
+            "say either which genes codes and training may not see, data.held_out=EXPERIMENT.toml or a list, or that all are "
+            "fitted, data.transductive=true."
+        )
     for full, choices in CHOICES.items():
         group, key = full.split(".")
         value = getattr(getattr(settings, group), key)

@@ -81,7 +81,7 @@ class TrainedBioEmb:
             "source": "bioemb",
             "run": self.folder.name,
             "model_sha256": sha256(self.folder / "model.pt"),
-            "fit": "transductive" if fitted.issuperset(self.table.genes) else "training genes only",
+            "fit": "transductive" if self.settings.data.transductive else "training genes only",
             "fitted_genes": len(fitted),
             "not_fitted": unseen,
             "bottleneck": self.model.shape.bottleneck,

@@ -16,7 +16,7 @@ from stateshift.cells.pseudobulk import (
     write_effects,
 )
 from stateshift.cells.regimes import REGIMES, regime_counts, regimes_of
-from stateshift.cells.splits import assign_splits, seen_elsewhere, split_counts
+from stateshift.cells.splits import assign_splits, held_out_genes, seen_elsewhere, split_counts
 
 __all__ = [
     "REGIMES",
@@ -33,6 +33,7 @@ __all__ = [
     "estimate_effects",
     "estimate_effects_file",
     "find_columns",
+    "held_out_genes",
     "load_cells",
     "perturbed_genes",
     "read_all",

@@ -15,7 +15,18 @@ from stateshift.proteins.esm2.models import check_layer
 
 TABLES = ("datasets", "training", "zeroshot", "fewshot", "columns", "features", "run")
 COLUMN_KEYS = ("perturbation", "cell_type", "batch", "control", "scale", "embedding", "genes")
-FEATURE_KEYS = ("source", "table", "fasta", "checkpoint", "layer", "pooling", "aliases", "missing")
+FEATURE_KEYS = (
+    "source",
+    "table",
+    "lookup",
+    "transductive",
+    "fasta",
+    "checkpoint",
+    "layer",
+    "pooling",
+    "aliases",
+    "missing",
+)
 RUN_KEYS = ("model", "overrides", "name", "output_dir")
 SPLITS = ("train", "val", "test")
 
@@ -217,6 +228,9 @@ def _unknown_keys(raw: dict[str, Any]) -> list[str]:
             elif key == "layer":
                 if not isinstance(value, int) or isinstance(value, bool):
                     problems.append(f"[features] layer = {value!r}: a whole number is needed, as in  layer = -1.")
+            elif key == "transductive":
+                if not isinstance(value, bool):
+                    problems.append(f"[features] transductive = {value!r}: true or false is needed.")
             elif not isinstance(value, str):
                 problems.append(f'[{table}] {key} = {value}: a text is needed, as in  {key} = "…".')
     features = raw.get("features", {})

@@ -8,7 +8,9 @@ import pandas as pd
 from stateshift.cells.experiment import Experiment
 from stateshift.cells.labels import single_name
 from stateshift.cells.population import Cells
+from stateshift.cells.survey import survey_files
 from stateshift.errors import InputProblems, some, suggestion
+from stateshift.feature_table import genes_of
 from stateshift.genes.doubles import NO_SEPARATORS, any_order, as_spelt, misspelt_doubles
 
 FEWEST_TO_KEEP_BACK = 4
@@ -37,6 +39,27 @@ def assign_splits(experiment: Experiment, cells: Cells) -> np.ndarray:
     if problems:
         raise InputProblems(str(experiment.path), problems)
     return split
+
+
+def held_out_genes(experiment: Experiment) -> list[str]:
+    """Genes that the experiment's files perturb and its training never does, doubles split, sorted.
+
+    A gene of a test perturbation that trains in another cell type or in a double is none of them. Labels are read, no
+    matrix is.
+
+    Raises
+    ------
+    InputProblems
+        The files can't be read, or the splits contradict them; all at once.
+    """
+    survey = survey_files(experiment)
+    if survey.problems:
+        raise InputProblems(str(experiment.path), survey.problems)
+    cells = survey.labels()
+    trains = assign_splits(experiment, cells) == "train"
+    perturbation = cells.obs["perturbation"].to_numpy()
+    trained = {gene for p in set(perturbation[trains]) for gene in genes_of(p)}
+    return sorted({gene for p in set(perturbation) - {cells.control} for gene in genes_of(p)} - trained)
 
 
 def find_splits(experiment: Experiment, cells: Cells) -> tuple[np.ndarray, list[str]]:

@@ -41,6 +41,9 @@ def create(
         Path | None, typer.Option(help="A csv to write: each gene's protein, or why it has none.")
     ] = None,
     missing: Annotated[str, typer.Option(help="Genes without a vector: error, zero, mean or drop.")] = "error",
+    transductive: Annotated[
+        bool, typer.Option("--transductive", help="bioemb: fit all genes, those too that --from-toml holds out.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Make the table of perturbation features (ESM2: by default the mean over the protein's residues)."""
@@ -59,6 +62,7 @@ def create(
         aliases=aliases,
         coverage=coverage,
         missing=missing,
+        transductive=transductive,
         output=output,
         overwrite=overwrite,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift import __version__
+from stateshift.cells import perturbed_genes, read_experiment
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.directions import WIDTH
@@ -35,6 +36,7 @@ def create_features(
     aliases: Path | None = None,
     coverage: Path | None = None,
     missing: str = "error",
+    transductive: bool = False,
     output: Path,
     overwrite: bool = False,
 ) -> FeatureTable:
@@ -60,7 +62,8 @@ def create_features(
     lookup
         What a source reads: an existing table (.pt, .csv, .tsv, .npz, .h5ad) for ``table``, a GMT for ``gene_sets``,
         an edge list for ``network``, cells for ``expression``, effects for ``screen``, models by accession or a table of gene and file
-        for ``structure``, a FASTA of homologs for ``rag_esm``, a run of ``stateshift bioemb train`` for ``bioemb``.
+        for ``structure``, a FASTA of homologs for ``rag_esm``, a table to fine-tune or a run of ``stateshift bioemb train``
+        for ``bioemb``.
     width
         The most columns of the sources that reduce (`REDUCE`).
     aliases
@@ -72,6 +75,8 @@ def create_features(
     missing
         ``error``, or what a gene without a vector gets: ``zero``, ``mean`` (of the genes that have one)
         or ``drop`` (left out); recorded gene by gene in the provenance.
+    transductive
+        For ``bioemb``: fit on the vectors of all genes, not of those alone that `from_toml` doesn't hold out.
     output
         The ``.pt`` file; ``output.json`` beside it holds the provenance.
     overwrite
@@ -103,6 +108,8 @@ def create_features(
     feature_source(source)
     if source == "esm2":
         check_options(layer, pooling, checkpoint)
+    if transductive and source != "bioemb":
+        raise StateshiftError(f"--transductive is said of what is fitted here, --source bioemb; `{source}` isn't.")
     genes = _wanted_genes(from_toml, gene_list)
     if output.exists() and not overwrite:
         return _kept(output, genes)
@@ -118,6 +125,8 @@ def create_features(
         aliases=Path(aliases) if aliases else None,
         coverage=Path(coverage) if coverage else None,
         missing=missing,
+        experiment=read_experiment(from_toml) if from_toml else None,
+        transductive=transductive,
     )
     table = build_features(request, source)
     table.save(output, overwrite=overwrite)
@@ -187,8 +196,6 @@ def _wanted_genes(from_toml: Path | None, gene_list: Path | None) -> list[str]:
     if gene_list is not None:
         genes, where = read_gene_list(gene_list), Path(gene_list).name
     else:
-        from stateshift.cells import perturbed_genes
-
         genes, where = perturbed_genes(Path(from_toml)), Path(from_toml).name
         if not genes:
             raise StateshiftError(f"{from_toml}: its datasets hold no perturbed genes.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stateshift.cells import Experiment
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import WIDTH
@@ -62,6 +63,10 @@ class FeatureRequest:
         Where a source that looks genes up writes what it found for each.
     missing
         What becomes of genes without a vector, one of `POLICIES`.
+    experiment
+        Where the genes come from, if from one: a source that is fitted leaves the genes out that it holds out.
+    transductive
+        Whether such a source is fitted on all genes instead.
     """
 
     genes: list[str]
@@ -75,6 +80,8 @@ class FeatureRequest:
     width: int = WIDTH
     coverage: Path | None = None
     missing: str = "error"
+    experiment: Experiment | None = None
+    transductive: bool = False
 
     def file(self, what: str) -> Path:
         """The file named by ``lookup``.

@@ -185,18 +185,21 @@ def made_features(experiment: Experiment, genes: list[str], output: Path, policy
     from stateshift.features import FeatureRequest, build_features, resume_file
 
     declared = experiment.features
-    checkpoint, fasta, aliases = (declared.get(key) for key in ("checkpoint", "fasta", "aliases"))
+    checkpoint, fasta, lookup, aliases = (declared.get(key) for key in ("checkpoint", "fasta", "lookup", "aliases"))
     if checkpoint is not None and experiment.resolve(checkpoint).exists():
         checkpoint = str(experiment.resolve(checkpoint))
     request = FeatureRequest(
         genes,
         output,
         fasta=experiment.resolve(fasta) if fasta else None,
+        lookup=experiment.resolve(lookup) if lookup else None,
         aliases=experiment.resolve(aliases) if aliases else None,
         checkpoint=checkpoint,
         layer=declared.get("layer", -1),
         pooling=declared.get("pooling", "mean"),
         missing=policy,
+        experiment=experiment,
+        transductive=declared.get("transductive", False),
     )
     built = build_features(request, declared.get("source", "esm2"))
     resume_file(request.output).unlink(missing_ok=True)

@@ -45,7 +45,7 @@ def words(tmp_path, write) -> list[str]:
     """A csv as BBBP's, and overrides that name it."""
     rows = "".join(f"m{i},{i % 2},{smiles}\n" for i, smiles in enumerate(SMILES))
     path = write("b.csv", "name,p_np,smiles\n" + rows)
-    quick = ["training.epochs=2", "model.bottleneck=4", "codes.k=4", "mlm.epochs=2"]
+    quick = ["data.transductive=true", "training.epochs=2", "model.bottleneck=4", "codes.k=4", "mlm.epochs=2"]
     return [f"data.molecules={path}", f"output_dir={tmp_path}", *quick]
 
 

@@ -32,7 +32,8 @@ def proteins(write) -> dict[str, str]:
 
 @pytest.fixture
 def words(tmp_path) -> list[str]:
-    return [f"data.fasta={tmp_path / 'p.fasta'}", f"output_dir={tmp_path}", "mlm.epochs=2", "mlm.batch_size=8"]
+    quick = ["data.transductive=true", "mlm.epochs=2", "mlm.batch_size=8"]
+    return [f"data.fasta={tmp_path / 'p.fasta'}", f"output_dir={tmp_path}", *quick]
 
 
 def test_vectors_are_those_of_the_encoder_by_gene_or_by_record(proteins, words):
@@ -93,4 +94,4 @@ def test_tokens_are_masked_replaced_and_kept_in_the_published_shares():
 
 def test_a_table_is_nothing_to_mask(tmp_path):
     with pytest.raises(StateshiftError, match=r"name data\.fasta or data\.molecules, no data\.table"):
-        train_mlm("genes", [f"data.table={tmp_path / 't.pt'}"])
+        train_mlm("genes", [f"data.table={tmp_path / 't.pt'}", "data.transductive=true"])

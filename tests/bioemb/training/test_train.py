@@ -164,7 +164,7 @@ def test_a_model_file_of_python_objects_is_not_unpickled(overrides):
 
 def test_what_to_train_on_has_to_be_named_once(overrides, tmp_path):
     with pytest.raises(StateshiftError, match=r"one of data\.table, data\.fasta and data\.molecules"):
-        train_bioemb("genes", [f"output_dir={tmp_path}"])
+        train_bioemb("genes", [f"output_dir={tmp_path}", "data.transductive=true"])
     with pytest.raises(StateshiftError, match="Name either a config to train from"):
         train_bioemb()
     with pytest.raises(StateshiftError, match="leave out seed=1"):

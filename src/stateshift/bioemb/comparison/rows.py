@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb
-from stateshift.bioemb.training.train import train_bioemb, train_with_held_out
+from stateshift.bioemb.training.train import open_or_resume, train_with_held_out
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 
@@ -82,7 +82,7 @@ def _random_codes(trained: TrainedBioEmb, output: Path) -> TrainedBioEmb:
     """The same training on codes dealt to genes at random; one that is there already is read."""
     folder = output / "random_codes"
     if folder.is_dir():
-        return open_bioemb(folder) if (folder / "features.pt").is_file() else train_bioemb(resume=folder)
+        return open_or_resume(folder)
     codes = replace(trained.settings.codes, shuffled=True)
     settings = replace(trained.settings, name="random_codes", output_dir=str(output), codes=codes)
     settings.downstream = type(settings.downstream)()

@@ -59,7 +59,7 @@ def train_mlm(config: str | Path, overrides: Sequence[str] = (), *, trust_remote
     logger.info("%s.", told(texts))
     encoder = load_encoder(texts.kind, settings, trainable=True, trust_remote_code=trust_remote_code)
     seen = FeatureTable(list(texts.of), np.zeros((len(texts.of), 1)))
-    learned = [texts.of[name] for name in fitted_genes(seen, settings.data.held_out)]
+    learned = [texts.of[name] for name in fitted_genes(seen, settings.data)]
     folder = new_folder(settings.folder)
     write_config(settings, folder)
     torch.manual_seed(settings.seed)

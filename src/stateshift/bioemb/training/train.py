@@ -12,12 +12,13 @@ import torch
 from stateshift.bioemb.codes import Codes, build_trie, described, make_codes
 from stateshift.bioemb.encoders import input_table
 from stateshift.bioemb.model import BioEmb, Shape
-from stateshift.bioemb.settings import Settings, read_settings
+from stateshift.bioemb.settings import DataSettings, Settings, read_settings
 from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb, read_config, save_model, write_config
 from stateshift.bioemb.training.module import CodeModule, entity_loader
 from stateshift.bioemb.training.recorder import Recorder
 from stateshift.bioemb.training.trainer import make_trainer, quiet_lightning
 from stateshift.bioemb.training.watch import downstream_watch
+from stateshift.cells import held_out_genes, read_experiment
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
@@ -71,7 +72,7 @@ def train_on(settings: Settings, table: FeatureTable) -> TrainedBioEmb:
     StateshiftError
         As `train_bioemb`.
     """
-    kept = set(fitted_genes(table, settings.data.held_out))
+    kept = set(fitted_genes(table, settings.data))
     return train_with_held_out(settings, table, set(table.genes) - kept)
 
 
@@ -91,23 +92,32 @@ def train_with_held_out(settings: Settings, table: FeatureTable, held_out: Colle
     return _fit(folder, settings, table, codes, checkpoint=None)
 
 
-def fitted_genes(table: FeatureTable, held_out: str | None) -> list[str]:
-    """The genes of a table that may be fitted: all but those of a list.
+def fitted_genes(table: FeatureTable, data: DataSettings) -> list[str]:
+    """The genes of a table that may be fitted: all, or all but those that a list or an experiment holds out.
 
     Raises
     ------
     StateshiftError
-        The list names none of the table's genes.
+        What is held out can't be read, or is none of the table's.
     """
-    if held_out is None:
+    if data.transductive:
         return table.genes
-    _, names = read_names(held_out)
-    kept_away = set(names)
-    if kept_away.isdisjoint(table.genes):
-        first = next(iter(names), "")
-        raise StateshiftError(f"data.held_out={held_out} names no gene of the table{suggestion(first, table.genes)}.")
-    logger.info("%d genes are held out from codes and training.", len(kept_away & set(table.genes)))
-    return [gene for gene in table.genes if gene not in kept_away]
+    if Path(data.held_out).suffix == ".toml":
+        names = held_out_genes(read_experiment(data.held_out))
+    else:
+        _, names = read_names(data.held_out)
+    held_out = set(names)
+    if held_out and held_out.isdisjoint(table.genes):
+        raise StateshiftError(
+            f"data.held_out={data.held_out} names no gene of the table{suggestion(names[0], table.genes)}."
+        )
+    logger.info("%d genes are held out from codes and training.", len(held_out & set(table.genes)))
+    return [gene for gene in table.genes if gene not in held_out]
+
+
+def open_or_resume(folder: Path) -> TrainedBioEmb:
+    """A run that has ended, or that is brought to its end here."""
+    return open_bioemb(folder) if (folder / "features.pt").is_file() else train_bioemb(resume=folder)
 
 
 def _resumed(folder: Path) -> TrainedBioEmb:
