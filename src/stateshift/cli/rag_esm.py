@@ -52,13 +52,14 @@ def homologs(
     top_k: Annotated[int, typer.Option(help="Homologs a protein.")] = 1,
 ) -> None:
     """The homologs of proteins, as contexts for sampling; never a protein itself or its twin."""
+    from stateshift.errors import some
     from stateshift.rag_esm.homologs.retrieval import write_homologs
 
     found = write_homologs(fasta, database, output, by=by, top_k=top_k)
     lonely = [name for name, hits in found.items() if not hits]
     typer.echo(f"{output}: {sum(map(len, found.values())):,} homologs of {len(found) - len(lonely):,} proteins.")
     if lonely:
-        typer.echo(f"Without a homolog: {', '.join(lonely)}")
+        typer.echo(f"{len(lonely):,} without a homolog are left out: {some(lonely, 10)}.")
 
 
 @app.command()

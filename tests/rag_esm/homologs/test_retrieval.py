@@ -32,6 +32,47 @@ def test_the_family_is_found_and_neither_the_protein_itself_nor_its_twin(databas
     assert [h.name for h in found["p30"]] == ["p31", "p32"]
 
 
+@HAS_MMSEQS
+def test_the_score_of_mmseqs_is_identity_over_the_shorter_length(database):
+    (hit,) = find_homologs({"p00": database["p00"]}, database, by="mmseqs", top_k=1)["p00"]
+    assert hit.score == pytest.approx(identity(database["p00"], hit.sequence), abs=0.03)
+    assert hit.score > 0.5
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """An ``mmseqs`` that does what the shell lines given to it say."""
+
+    def put(lines: str) -> None:
+        program = tmp_path / "bin" / "mmseqs"
+        program.parent.mkdir()
+        program.write_text(f"#!/bin/sh\n{lines}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+
+    return put
+
+
+def test_hits_of_mmseqs_go_by_identity_over_the_shorter_length_under_their_own_names(stand_in):
+    queries = {"a|b c": "MKVLAGWERT"}
+    database = {"a|b c": "MKVLAGWERT", "short hit": "MKVLAGWERTSPQAG", "long hit": "MKVLAGWERS"}
+    stand_in(
+        'test "$1 $8" = "easy-search query,target,nident,qlen,tlen" && test "$(grep -c "^>[0-2]$" "$3")" = 3 || exit 2\n'
+        'printf "0\\t0\\t10\\t10\\t10\\n0\\t1\\t4\\t10\\t15\\n0\\t2\\t9\\t10\\t10\\n" > "$4"'
+    )
+    found = find_homologs(queries, database, by="mmseqs")
+    assert [(h.name, h.score) for h in found["a|b c"]] == [("long hit", 0.9), ("short hit", 0.4)]
+
+
+def test_what_mmseqs_fails_with_is_said_and_so_is_its_absence(stand_in, monkeypatch, tmp_path, database):
+    stand_in("echo 'Input q.fasta is too small' >&2; exit 1")
+    with pytest.raises(StateshiftError, match=r"MMseqs2 failed: Input q\.fasta is too small"):
+        find_homologs({"p00": "MK"}, database, by="mmseqs")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StateshiftError, match="MMseqs2 is not installed .* use --by alignment, or install it"):
+        find_homologs({"p00": "MK"}, database, by="mmseqs")
+
+
 def test_a_stranger_has_no_homolog_by_alignment(database):
     assert find_homologs({"w": "W" * 40}, database) == {"w": []}
 

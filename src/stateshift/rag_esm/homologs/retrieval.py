@@ -49,7 +49,8 @@ def find_homologs(
         Name → sequence.
     by
         ``alignment``: the 50 that share the most 3-mers, weighted by their rarity, ranked by identity of a
-        global alignment, at 20 % or more; ``mmseqs``: MMseqs2's ``easy-search``, which has to be installed;
+        global alignment, at 20 % or more; ``mmseqs``: hits of MMseqs2's ``easy-search``, which has to be
+        installed, ranked by identical residues over the shorter length;
         ``embedding``: cosine of mean ESM2 embeddings.
     top_k
         Most homologs a query.
@@ -142,7 +143,10 @@ def _by_embedding(
 def _by_mmseqs(queries: Mapping[str, str], database: Mapping[str, str]) -> dict[str, list[Homolog]]:
     program = shutil.which("mmseqs")
     if program is None:
-        raise StateshiftError("MMseqs2 is not installed (no `mmseqs` on the path): use --by alignment, or install it.")
+        raise StateshiftError(
+            "MMseqs2 is not installed (no `mmseqs` on the path): use --by alignment, or install it (Debian's package "
+            "mmseqs2, conda's bioconda::mmseqs2)."
+        )
     found: dict[str, list[Homolog]] = {query: [] for query in queries}
     names, targets = list(queries), list(database)
     with tempfile.TemporaryDirectory() as folder:
@@ -150,21 +154,14 @@ def _by_mmseqs(queries: Mapping[str, str], database: Mapping[str, str]) -> dict[
         # numbers for names: MMseqs2 cuts headers at blanks and pipes
         for file, table, order in (("q.fasta", queries, names), ("t.fasta", database, targets)):
             (place / file).write_text("".join(f">{i}\n{table[name]}\n" for i, name in enumerate(order)))
-        words = [
-            program,
-            "easy-search",
-            "q.fasta",
-            "t.fasta",
-            "hits.tsv",
-            "tmp",
-            "--format-output",
-            "query,target,fident",
-        ]
+        words = [program, "easy-search", "q.fasta", "t.fasta", "hits.tsv", "tmp"]
+        # -a: without the whole alignment MMseqs2 counts no identical residues
+        words += ["-a", "--format-output", "query,target,nident,qlen,tlen"]
         done = subprocess.run([*words, "-v", "1"], cwd=place, capture_output=True, text=True)
         if done.returncode:
             raise StateshiftError(f"MMseqs2 failed: {(done.stderr or done.stdout).strip()[-300:]}")
         for line in (place / "hits.tsv").read_text().splitlines():
-            query, target, score = line.split("\t")
-            name = targets[int(target)]
-            found[names[int(query)]].append(Homolog(name, database[name], float(score)))
+            query, target, identical, *lengths = map(int, line.split("\t"))
+            name = targets[target]
+            found[names[query]].append(Homolog(name, database[name], identical / min(lengths)))
     return {query: sorted(hits, key=lambda h: -h.score) for query, hits in found.items()}
