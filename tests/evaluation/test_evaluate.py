@@ -120,7 +120,9 @@ def test_scores_written_and_read_again_are_the_same(world, tmp_path):
     with pytest.raises(StateshiftError, match="exists already"):
         evaluate(predicted, truth, output=tmp_path / "scores")
     evaluate(predicted, truth, output=tmp_path / "scores", overwrite=True)
-    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == ["evaluation.json", "scores.csv", "summary.csv"]
+    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == [
+        "evaluation.json", "flags.csv", "scores.csv", "summary.csv"
+    ]
 
 
 def test_the_same_evaluation_twice_gives_the_same_numbers(world):

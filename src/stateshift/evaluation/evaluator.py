@@ -12,6 +12,8 @@ import pandas as pd
 import stateshift
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.coverage import interval_coverage
+from stateshift.evaluation.flags import COLUMNS as FLAG_COLUMNS
+from stateshift.evaluation.flags import find_flags, flags_frame
 from stateshift.evaluation.inputs import genes_and_context, read_prediction, read_truth
 from stateshift.evaluation.pairing import ORACLE, Pairing, match_doubles, pair_up
 from stateshift.evaluation.scores import score_models, summarise
@@ -62,6 +64,8 @@ class Evaluation:
     responses
         One row a (context, perturbation) with the columns of `stateshift.evaluation.seasons.Score2025`, if they were
         asked for; ``about["responses"]`` then has their means and the score of each context.
+    flags
+        What the scores don't say (`stateshift.evaluation.flags.find_flags`): one row a finding, empty where all is well.
     """
 
     scores: pd.DataFrame
@@ -70,6 +74,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     official: pd.DataFrame | None = None
     responses: pd.DataFrame | None = None
+    flags: pd.DataFrame = field(default_factory=lambda: flags_frame([]))
 
     @property
     def model(self) -> str:
@@ -82,7 +87,7 @@ class Evaluation:
         return [name for name in self.scores["model"].unique() if name != self.model]
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Write ``scores.csv``, ``summary.csv``, ``evaluation.json``; where there ``official.csv`` and ``responses.csv``.
+        """Write ``scores.csv``, ``summary.csv``, ``flags.csv``, ``evaluation.json``; where there ``official.csv``, ``responses.csv``.
 
         Raises
         ------
@@ -91,6 +96,7 @@ class Evaluation:
         """
         folder = Path(folder)
         texts = {"scores.csv": self.scores.to_csv(index=False), "summary.csv": self.summary.to_csv(index=False)}
+        texts["flags.csv"] = self.flags.to_csv(index=False)
         texts["evaluation.json"] = json.dumps({**self.about, "notes": self.notes}, indent=2) + "\n"
         further = {"official.csv": self.official, "responses.csv": self.responses}
         texts |= {name: table.to_csv(index=False) for name, table in further.items() if table is not None}
@@ -130,6 +136,7 @@ class Evaluation:
                 about.get("notes", []),
                 pd.read_csv(official, dtype=texts) if official.is_file() else None,
                 pd.read_csv(responses, dtype=texts) if responses.is_file() else None,
+                _read_flags(folder / "flags.csv"),
             )
         except (ValueError, KeyError, AttributeError) as error:
             raise StateshiftError(f"{folder} holds a damaged or older evaluation ({error}): evaluate again.") from error
@@ -211,10 +218,19 @@ def evaluate(
         about["intervals"] = {"level": prediction.level, "by": covered.to_dict("records")}
     table = _official(prediction, true_cells, pairing, notes) if official else None
     found = _responses(prediction, true_cells, pairing, about, notes) if responses else None
-    evaluation = Evaluation(scores, summarise(scores), about, notes, table, found)
+    flags = find_flags(prediction, true_cells, pairing)
+    evaluation = Evaluation(scores, summarise(scores), about, notes, table, found, flags)
     if output is not None:
         evaluation.save(output, overwrite)
     return evaluation
+
+
+def _read_flags(path: Path) -> pd.DataFrame:
+    """The flags; none where an earlier version wrote the folder."""
+    if not path.is_file():
+        return flags_frame([])
+    texts = dict.fromkeys(("name", "kind", "model", "context", "perturbation", "meaning"), str)
+    return pd.read_csv(path, dtype=texts, keep_default_na=False)[FLAG_COLUMNS]
 
 
 def _official(prediction: Any, truth: Any, pairing: Pairing, notes: list[str]) -> pd.DataFrame:

@@ -209,22 +209,3 @@ def _intervals(about: Mapping[str, Any], where: str, genes: list[str]) -> tuple[
         )
     by_pair = {name: dict(zip(pairs, of[:, position])) for name, of in arrays.items()}
     return by_pair, dict(zip(pairs, np.asarray(stored["regime"]).astype(str).tolist())), float(stored["level"])
-
-
-def group_means(cells: Cells, groups: pd.Series) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Mean expression of groups of cells.
-
-    Parameters
-    ----------
-    groups
-        A label for each of the n cells.
-
-    Returns
-    -------
-    tuple
-        The K labels sorted, their means (K, G) float64, their numbers of cells (K,).
-    """
-    codes, labels = pd.factorize(groups.to_numpy(), sort=True)
-    counts = np.bincount(codes, minlength=len(labels))
-    means = np.stack([cells.X.mean(codes == k) for k in range(len(labels))])
-    return [str(label) for label in labels], means, counts

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from stateshift.cells import Cells
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
-from stateshift.evaluation.inputs import Prediction, group_means
+from stateshift.evaluation.halves import Groups, group_cells
+from stateshift.evaluation.inputs import Prediction
 from stateshift.genes.doubles import any_order, misspelt_doubles
 
 ORACLE = "mean of the truth (oracle)"
-SEPARATOR = "\x1f"
+Controls = Literal["truth", "prediction"]
+"""Whose controls a prediction's effects are measured from."""
 
 
 @dataclass
@@ -35,6 +39,14 @@ class Pairing:
     intervals
         Name of the prediction and of its mean baseline → centres and half-widths of their intervals, (R, G) each, NaN
         where there is none; empty where the prediction gives no intervals.
+    halves
+        ``true`` and each prediction's name → (2, R, G) float32, effects of two random halves of its cells; NaN where a half has
+        no cell.
+    variance
+        Likewise → (R,), variance of the cells of a pair, summed over genes; ``controls`` → that of the truth's controls.
+    control_offsets
+        Each prediction's name → context → (2, G): halves of the prediction's controls less halves of the truth's; no
+        entry where it carries none.
     """
 
     genes: list[str]
@@ -43,6 +55,9 @@ class Pairing:
     models: dict[str, np.ndarray]
     notes: list[str] = field(default_factory=list)
     intervals: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    halves: dict[str, np.ndarray] = field(default_factory=dict)
+    variance: dict[str, np.ndarray] = field(default_factory=dict)
+    control_offsets: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
 
 def match_doubles(prediction: Prediction, truth: Cells) -> tuple[Prediction, Cells, list[str]]:
@@ -102,8 +117,14 @@ def _renamed(cells: Cells, names: dict[str, str]) -> Cells:
     return replace(cells, obs=cells.obs.assign(perturbation=[names.get(label, label) for label in labels]))
 
 
-def pair_up(prediction: Prediction, truth: Cells, where: str = "the truth") -> Pairing:
-    """Effects of the pairs that both sides hold, against the truth's own controls on both sides.
+def pair_up(
+    prediction: Prediction,
+    truth: Cells,
+    where: str = "the truth",
+    controls: Controls = "truth",
+    against: Prediction | None = None,
+) -> Pairing:
+    """Effects of the pairs that all sides hold, against the truth's own controls on every side.
 
     A baseline's effect is added to the control cells that the prediction carries, as the model's is: where
     those are not the truth's controls, their difference is part of every model's error, and a note says so.
@@ -114,31 +135,92 @@ def pair_up(prediction: Prediction, truth: Cells, where: str = "the truth") -> P
         Both sides on the same G genes, doubles under one name (`match_doubles`).
     where
         What the truth goes by in errors.
+    controls
+        ``prediction`` measures predicted effects from the prediction's own controls, as published scores do: what is
+        wrong with those is not seen then.
+    against
+        A second prediction on the same genes, which stands among the models after the first.
 
     Raises
     ------
     StateshiftError
-        Scales differ; nothing is shared; a context has no controls in the truth; a baseline lacks a pair.
+        Scales differ; nothing is shared; a context has no controls in the truth, or in the prediction where those
+        count; a baseline lacks a pair.
     """
-    _same_scale(prediction, truth, where)
     notes: list[str] = []
-    true_means, true_controls = _means(truth)
-    predicted_means, predicted_controls = _means(prediction.cells)
-    pairs = _shared_pairs(predicted_means, true_means, true_controls, truth, where, notes)
+    true = group_cells(truth)
+    sides = {side.model: (side, group_cells(side.cells)) for side in (prediction, against) if side is not None}
+    pairs = None
+    for side, groups in sides.values():
+        _same_scale(side, truth, where)
+        shared = _shared_pairs(groups, true, truth, where, notes if side is prediction else [])
+        pairs = shared if pairs is None else _in_both(pairs, shared, side.model, notes)
     rows = pd.DataFrame(pairs, columns=["context", "perturbation"])
     rows["route"] = _routes(prediction.cells, pairs)
     rows["regime"] = [prediction.regimes.get(pair, "") for pair in pairs]
-    rows["n_predicted"] = [predicted_means[pair][1] for pair in pairs]
-    rows["n_true"] = [true_means[pair][1] for pair in pairs]
-    control = np.stack([true_controls[context] for context, _ in pairs])
-    true = np.stack([true_means[pair][0] for pair in pairs]) - control
-    models = {prediction.model: np.stack([predicted_means[pair][0] for pair in pairs]) - control}
-    offsets = _control_offsets(rows["context"], predicted_controls, true_controls, notes)
-    for name, effects in _baseline_effects(prediction, rows, true).items():
-        models[_other_name(name, prediction.model)] = effects if name == ORACLE else effects + offsets
-    return Pairing(
-        list(prediction.cells.genes), rows, true, models, notes, _intervals(prediction, pairs, models, offsets)
-    )
+    rows["n_predicted"] = _of(pairs, sides[prediction.model][1], "counts")
+    rows["n_true"] = _of(pairs, true, "counts")
+    pairing = Pairing(list(prediction.cells.genes), rows, _effects(pairs, true, true), {}, notes)
+    pairing.halves["true"], pairing.variance["true"] = _halves(pairs, true, true), _of(pairs, true, "variance")
+    pairing.variance["controls"] = _of([(c, truth.control) for c in rows["context"]], true, "variance")
+    for name, (_, groups) in sides.items():
+        base = _base(groups, true, rows["context"], name) if controls == "prediction" else true
+        pairing.models[name] = _effects(pairs, groups, base)
+        pairing.halves[name], pairing.variance[name] = _halves(pairs, groups, base), _of(pairs, groups, "variance")
+        pairing.control_offsets[name] = _control_halves(rows["context"], groups, true)
+    own = sides[prediction.model][1]
+    offsets = np.zeros_like(pairing.true)
+    if controls == "truth":
+        offsets = _control_offsets(rows["context"], own, true, notes)
+    for name, effects in _baseline_effects(prediction, rows, pairing.true).items():
+        pairing.models[_other_name(name, sides)] = effects if name == ORACLE else effects + offsets
+    pairing.intervals = _intervals(prediction, pairs, pairing.models, offsets)
+    return pairing
+
+
+def _of(pairs: list[tuple[str, str]], groups: Groups, what: str) -> np.ndarray:
+    return getattr(groups, what)[[groups.place[pair] for pair in pairs]]
+
+
+def _effects(pairs: list[tuple[str, str]], groups: Groups, base: Groups) -> np.ndarray:
+    """(R, G): means less those of the controls."""
+    return _of(pairs, groups, "means") - base.means[[base.controls(context) for context, _ in pairs]]
+
+
+def _halves(pairs: list[tuple[str, str]], groups: Groups, base: Groups) -> np.ndarray:
+    """(2, R, G): of two halves, each less its own half of the controls."""
+    controls = base.halves[[base.controls(context) for context, _ in pairs]]
+    # one control cell has no second half: it is everyone's
+    controls[:, 1] = np.where(np.isnan(controls[:, 1]), controls[:, 0], controls[:, 1])
+    return (_of(pairs, groups, "halves") - controls).transpose(1, 0, 2)
+
+
+def _control_halves(contexts: pd.Series, groups: Groups, true: Groups) -> dict[str, np.ndarray]:
+    there = [context for context in contexts.unique() if groups.controls(context) is not None]
+    return {c: groups.halves[groups.controls(c)] - true.halves[true.controls(c)] for c in there}
+
+
+def _base(groups: Groups, true: Groups, contexts: pd.Series, name: str) -> Groups:
+    """The groups that a prediction's own controls lie in."""
+    without = [context for context in contexts.unique() if groups.controls(context) is None]
+    if without:
+        raise StateshiftError(
+            f"{name} carries no control cells (`{groups.control}`) in {some(without)}: leave --controls prediction out, "
+            "and effects are measured from the truth's."
+        )
+    return groups
+
+
+def _in_both(
+    pairs: list[tuple[str, str]], others: list[tuple[str, str]], name: str, notes: list[str]
+) -> list[tuple[str, str]]:
+    kept = [pair for pair in pairs if pair in set(others)]
+    lacking = [f"{p} in {c}" for c, p in pairs if (c, p) not in set(others)]
+    if not kept:
+        raise StateshiftError(f"{name} predicts nothing that the first prediction and the truth both hold.")
+    if lacking:
+        notes.append(f"{name} lacks {len(lacking)} pairs, which are scored for no model: {some(lacking, 4)}.")
+    return kept
 
 
 def _intervals(
@@ -150,8 +232,8 @@ def _intervals(
     absent = np.full(offsets.shape[1], np.nan)
     stored = {name: np.stack([of.get(pair, absent) for pair in pairs]) for name, of in prediction.intervals.items()}
     found = {prediction.model: (stored["effects"] + offsets, stored["half_widths"])}
-    mean = _other_name("mean", prediction.model)
-    if mean in models:
+    mean = "mean (baseline)" if "mean (baseline)" in models else "mean"
+    if mean in models and mean != prediction.model:
         found[mean] = (models[mean], stored["of_mean"])
     return found
 
@@ -164,27 +246,17 @@ def _same_scale(prediction: Prediction, truth: Cells, where: str) -> None:
         )
 
 
-def _means(cells: Cells) -> tuple[dict[tuple[str, str], tuple[np.ndarray, int]], dict[str, np.ndarray]]:
-    """(context, perturbation) → mean and number of cells; context → mean of its controls."""
-    labels, means, counts = group_means(cells, cells.obs["context"] + SEPARATOR + cells.obs["perturbation"])
-    groups, controls = {}, {}
-    for label, mean, count in zip(labels, means, counts):
-        context, perturbation = label.split(SEPARATOR)
-        if perturbation == cells.control:
-            controls[context] = mean
-        else:
-            groups[context, perturbation] = (mean, int(count))
-    return groups, controls
-
-
 def _shared_pairs(
-    predicted: dict, true: dict, true_controls: dict, truth: Cells, where: str, notes: list[str]
+    predicted_groups: Groups, true_groups: Groups, truth: Cells, where: str, notes: list[str]
 ) -> list[tuple[str, str]]:
-    shared = sorted(set(predicted) & set(true))
+    predicted, true = (
+        {pair for pair in groups.place if pair[1] != groups.control} for groups in (predicted_groups, true_groups)
+    )
+    shared = sorted(predicted & true)
     if not shared:
         raise StateshiftError(_nothing_shared(predicted, true, where))
     contexts = sorted({context for context, _ in shared})
-    without = [context for context in contexts if context not in true_controls]
+    without = [context for context in contexts if true_groups.controls(context) is None]
     if without:
         raise InputProblems(
             where,
@@ -205,7 +277,7 @@ def _shared_pairs(
     return shared
 
 
-def _nothing_shared(predicted: dict, true: dict, where: str) -> str:
+def _nothing_shared(predicted: set, true: set, where: str) -> str:
     predicted_contexts, true_contexts = ({context for context, _ in pairs} for pairs in (predicted, true))
     if not predicted:
         return "The prediction holds control cells only: there is nothing to score."
@@ -227,11 +299,12 @@ def _routes(cells: Cells, pairs: list[tuple[str, str]]) -> list[str]:
     return [str(first[pair]) for pair in pairs]
 
 
-def _control_offsets(contexts: pd.Series, predicted: dict, true: dict, notes: list[str]) -> np.ndarray:
+def _control_offsets(contexts: pd.Series, own: Groups, true: Groups, notes: list[str]) -> np.ndarray:
     """(R, G): the prediction's controls minus the truth's; zero where it carries none, or the same ones."""
     offsets, other = {}, []
     for context in contexts.unique():
-        offset = predicted[context] - true[context] if context in predicted else np.zeros_like(true[context])
+        here, there = own.controls(context), true.controls(context)
+        offset = np.zeros(true.means.shape[1]) if here is None else own.means[here] - true.means[there]
         # the same cells summed in another order differ in the last digits alone
         same = np.abs(offset).max() < 1e-6
         offsets[context] = np.zeros_like(offset) if same else offset
@@ -261,5 +334,5 @@ def _baseline_effects(prediction: Prediction, rows: pd.DataFrame, true: np.ndarr
     return found
 
 
-def _other_name(name: str, model: str) -> str:
-    return f"{name} (baseline)" if name == model else name
+def _other_name(name: str, models: Collection[str]) -> str:
+    return f"{name} (baseline)" if name in models else name
