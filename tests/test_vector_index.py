@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +18,10 @@ pytest.importorskip("faiss", reason="indices need the extra `structure`")
 def some_vectors(count: int, width: int = 16, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {f"v{i}": row for i, row in enumerate(rng.standard_normal((count, width)).astype(np.float32))}
+
+
+def some_queries(count: int, width: int) -> np.ndarray:
+    return np.random.default_rng(5).standard_normal((count, width)).astype(np.float32)
 
 
 def nearest_by_hand(vectors: dict[str, np.ndarray], query: np.ndarray, k: int) -> list[str]:
@@ -77,26 +82,59 @@ def low_limit(monkeypatch):
     monkeypatch.setattr(vector_index, "EXACT_BELOW", 500)
 
 
+def recall(index: VectorIndex, vectors: dict[str, np.ndarray], queries: np.ndarray) -> float:
+    """Of the ten nearest by hand."""
+    found = index.search(queries, top_k=10)
+    return np.mean(
+        [len({h.name for h in hits} & set(nearest_by_hand(vectors, q, 10))) / 10 for q, hits in zip(queries, found)]
+    )
+
+
 def test_many_vectors_become_a_graph_with_the_recall_that_it_promises(low_limit, tmp_path):
-    vectors = some_vectors(3000)
-    index = VectorIndex(16)
+    vectors = some_vectors(3000, 8)
+    index = VectorIndex(8)
     index.add({name: vectors[name] for name in list(vectors)[:400]})
     assert index.is_exact
     index.add({name: vectors[name] for name in list(vectors)[400:]})
     assert not index.is_exact
     assert index.stats()["recall_at_10"] >= 0.95
-    queries = np.random.default_rng(5).standard_normal((50, 16)).astype(np.float32)
-    found = VectorIndex.load(index.save(tmp_path / "i")).search(queries, top_k=10)
-    recall = np.mean(
-        [len({h.name for h in hits} & set(nearest_by_hand(vectors, q, 10))) / 10 for q, hits in zip(queries, found)]
-    )
-    assert recall >= 0.95
+    read = VectorIndex.load(index.save(tmp_path / "i"))
+    assert read.stats() == index.stats()
+    assert recall(read, vectors, some_queries(50, 8)) >= 0.95
+
+
+def test_vectors_without_structure_stay_exact_and_the_index_says_why(low_limit, tmp_path):
+    vectors = some_vectors(2000, 256)
+    index = VectorIndex(256)
+    index.add(vectors)
+    assert index.is_exact
+    assert recall(index, vectors, some_queries(20, 256)) == 1
+    told = VectorIndex.load(index.save(tmp_path / "i")).stats()
+    assert (told["kind"], told["recall_at_10"]) == ("exact", 1.0)
+    share = re.match(r"a graph would compare (\d+)% of 2,000 vectors a query", told["why"])
+    assert int(share[1]) > 50
+
+
+def test_a_graph_that_misses_too_much_gives_way_to_its_own_vectors(low_limit):
+    flat = {name: np.pad(row, (0, 253)) for name, row in some_vectors(1000, 3).items()}
+    index = VectorIndex(256)
+    index.add(flat)
+    assert not index.is_exact
+    wide = {f"w{i}": row for i, row in enumerate(some_vectors(2900, 256).values())}
+    index.add(wide)
+    assert index.is_exact
+    assert "a graph of 3,900 vectors compared" in index.stats()["why"]
+    queries = some_queries(20, 256)
+    assert recall(index, flat | wide, queries) == 1
+    index.add({"again": queries[0]})
+    assert index.search(queries[:1], 1)[0][0].name == "again"
 
 
 def test_a_graph_forgets_replaced_vectors_too(low_limit):
-    index = VectorIndex(16)
-    index.add(some_vectors(600))
-    query = some_vectors(600)["v7"]
+    index = VectorIndex(3)
+    index.add(some_vectors(1000, 3))
+    assert not index.is_exact
+    query = some_vectors(1000, 3)["v7"]
     assert index.search(query[None], 1)[0][0].name == "v7"
     index.add({"v7": -query})
     assert index.search(query[None], 1)[0][0].name != "v7"

@@ -1,4 +1,4 @@
-"""Nearest vectors by cosine: FAISS, exact below 10,000 vectors and a graph (HNSW) from there, readable metadata."""
+"""Nearest vectors by cosine: FAISS, exact or by a graph (HNSW) where one pays, with readable metadata."""
 
 from __future__ import annotations
 
@@ -12,6 +12,18 @@ import numpy as np
 
 from stateshift.errors import StateshiftError, some
 from stateshift.files import written_beside
+from stateshift.vector_graph import (
+    LINKS,
+    PILOT,
+    QUERIES,
+    RECALL,
+    WORTH,
+    effort,
+    empty_graph,
+    faiss_module,
+    share_compared,
+    stored_vectors,
+)
 
 if TYPE_CHECKING:
     import faiss
@@ -19,11 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXACT_BELOW = 10_000
-LINKS = 32
-EF_CONSTRUCTION = 80
-RECALL = 0.95
-RECALL_QUERIES = 100
-MOST_EF = 8192
 BLOCK = 65_536
 ABOUT = "about.json"
 
@@ -37,6 +44,10 @@ class Hit(NamedTuple):
 
 class VectorIndex:
     """Named vectors that can be searched, added to and replaced.
+
+    Below `EXACT_BELOW` every vector is compared with a query. From there graphs of a sample decide, once and
+    again whenever the vectors are four times as many, whether a graph of all would spare most of that; a graph
+    that still misses more than one in twenty of the ten nearest is given up. `stats` says which it is and why.
 
     Vectors are kept normalised. A replaced vector stays in the FAISS index, marked as dead, so that an
     update never rebuilds; `stats` says how many there are.
@@ -54,8 +65,8 @@ class VectorIndex:
         self.names: list[str] = []
         self.row_of: dict[str, int] = {}
         self.metadata: dict[str, dict[str, Any]] = {}
-        self.ef = 64
-        self._faiss = _module().IndexFlatIP(self.width)
+        self.choice: dict[str, Any] = {"why": f"fewer than {EXACT_BELOW:,} vectors", "recall_at_10": 1.0}
+        self._faiss = faiss_module().IndexFlatIP(self.width)
 
     def __len__(self) -> int:
         return len(self.row_of)
@@ -89,22 +100,22 @@ class VectorIndex:
         StateshiftError
             A vector is of another width, zero, or no numbers; nothing is added then.
         """
-        if not vectors:
-            return 0, 0
-        names = [str(name) for name in vectors]
-        rows = self._normalised(names, list(vectors.values()))
+        names = list(vectors)
+        blocks = [names[start : start + BLOCK] for start in range(0, len(names), BLOCK)]
+        for block in blocks:
+            self._normalised({name: vectors[name] for name in block})
         replaced = sum(name in self.row_of for name in names)
-        grown = len(self.names) + len(rows)
-        if self.is_exact and grown >= EXACT_BELOW:
-            self._to_graph()
-        for start in range(0, len(rows), BLOCK):
-            self._faiss.add(rows[start : start + BLOCK])
-        for name in names:
-            self.row_of[name] = len(self.names)
-            self.names.append(name)
+        grown = len(self.names) + len(names)
+        if grown >= EXACT_BELOW and grown >= 4 * self.choice.get("decided_at", 0):
+            self._decide(vectors, grown)
+        self._make_room(grown)
+        for block in blocks:
+            self._faiss.add(self._normalised({name: vectors[name] for name in block}))
+            self.row_of |= {name: len(self.names) + i for i, name in enumerate(block)}
+            self.names += block
         for name, values in (metadata or {}).items():
             self.metadata[str(name)] = dict(values)
-        if not self.is_exact and grown > 1.5 * self.about.get("tuned_at", 0):
+        if not self.is_exact and grown > 1.5 * self.choice.get("tuned_at", 0):
             self._tune()
         return len(names) - replaced, replaced
 
@@ -122,7 +133,7 @@ class VectorIndex:
         """
         if top_k < 1:
             raise StateshiftError(f"--top-k must be 1 or more, not {top_k}.")
-        rows = self._normalised([f"query {i + 1}" for i in range(len(queries))], list(queries))
+        rows = self._normalised({f"query {i + 1}": row for i, row in enumerate(queries)})
         if not len(self) or not len(rows):
             return [[] for _ in rows]
         scores, found = self._faiss.search(rows, min(top_k, len(self)), params=self._parameters(top_k))
@@ -143,10 +154,12 @@ class VectorIndex:
         return {
             "vectors": len(self),
             "width": self.width,
-            "kind": "exact" if self.is_exact else f"HNSW, {LINKS} links, efSearch {self.ef}",
+            "kind": "exact" if self.is_exact else f"HNSW, {LINKS} links, efSearch {self.choice['ef']}",
+            "why": self.choice["why"],
+            "recall_at_10": self.choice["recall_at_10"],
             "replaced": len(self.names) - len(self),
             "megabytes": round(len(self.names) * (self.width * 4 + (0 if self.is_exact else LINKS * 8)) / 2**20, 1),
-            **{k: v for k, v in self.about.items() if k != "tuned_at"},
+            **self.about,
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -157,13 +170,13 @@ class VectorIndex:
         before = json.loads((folder / ABOUT).read_text()) if (folder / ABOUT).is_file() else {}
         number = before.get("generation", 0) + 1
         with written_beside(folder / f"vectors.{number}.faiss", overwrite=True) as part:
-            _module().write_index(self._faiss, str(part))
+            faiss_module().write_index(self._faiss, str(part))
         entries = pd.DataFrame({"name": self.names})
         entries["alive"] = [self.row_of[name] == row for row, name in enumerate(self.names)]
         extra = pd.DataFrame([self.metadata.get(name, {}) for name in self.names], index=entries.index)
         with written_beside(folder / f"entries.{number}.parquet", overwrite=True) as part:
             pd.concat([entries, extra.drop(columns=["name", "alive"], errors="ignore")], axis=1).to_parquet(part)
-        told = {"generation": number, "width": self.width, "ef": self.ef, "about": self.about}
+        told = {"generation": number, "width": self.width, "choice": self.choice, "about": self.about}
         with written_beside(folder / ABOUT, overwrite=True) as part:
             part.write_text(json.dumps(told, indent=2, default=str) + "\n")
         for old in folder.glob("*.*"):
@@ -185,13 +198,13 @@ class VectorIndex:
         folder = Path(folder)
         if not (folder / ABOUT).is_file():
             raise StateshiftError(f"{folder} is no index: it lacks {ABOUT}.")
-        faiss = _module()
+        faiss = faiss_module()
         try:
             told = json.loads((folder / ABOUT).read_text())
             index = cls(told["width"], told["about"])
             index._faiss = faiss.read_index(str(folder / f"vectors.{told['generation']}.faiss"))
             entries = pd.read_parquet(folder / f"entries.{told['generation']}.parquet")
-            index.ef = int(told["ef"])
+            index.choice = dict(told["choice"])
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise StateshiftError(f"{folder} is a damaged index ({' '.join(str(error).split())[:120]}).") from error
         if index._faiss.ntotal != len(entries) or index._faiss.d != index.width:
@@ -204,81 +217,93 @@ class VectorIndex:
             index.metadata = {name: values[row] for name, row in index.row_of.items()}
         return index
 
-    def _normalised(self, names: Sequence[str], vectors: Sequence[np.ndarray]) -> np.ndarray:
-        other = [name for name, vector in zip(names, vectors) if np.shape(vector) != (self.width,)]
+    def _normalised(self, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Named vectors as rows (N, width) of length one; a sentence where some can't be."""
+        other = {name: np.size(vector) for name, vector in vectors.items() if np.shape(vector) != (self.width,)}
         if other:
-            shapes = some(sorted({str(np.size(v)) for v in vectors if np.shape(v) != (self.width,)}))
             raise StateshiftError(
-                f"The index holds vectors {self.width} wide, {some(other, 3)} are {shapes} wide: they come from another model."
+                f"The index holds vectors {self.width} wide, {some(other, 3)} are {some(sorted(set(other.values())))} "
+                "wide: they come from another model."
             )
-        rows = np.ascontiguousarray(vectors, dtype=np.float32).reshape(len(names), self.width)
+        rows = np.array(list(vectors.values()), dtype=np.float32).reshape(len(vectors), self.width)
         length = np.linalg.norm(rows, axis=1)
-        bad = [name for name, size in zip(names, length) if not np.isfinite(size) or size == 0]
+        bad = [name for name, size in zip(vectors, length) if not np.isfinite(size) or size == 0]
         if bad:
             raise StateshiftError(f"{some(bad)} can't be compared by cosine: zero or no numbers.")
-        return rows / length[:, None]
+        rows /= length[:, None]
+        return rows
+
+    def _decide(self, new: Mapping[str, np.ndarray], count: int) -> None:
+        """Whether `count` vectors, those here and new ones, are searched by a graph: graphs of a sample tell."""
+        logger.info("Trying on a sample whether a graph pays for %d vectors.", count)
+        kept = [name for name in self.row_of if name not in new]
+        pool = [*kept, *new]
+        # in the order that they stand in, so that vectors made when asked for are made block by block
+        picked = np.sort(np.random.default_rng(0).choice(len(pool), min(PILOT + QUERIES, len(pool)), replace=False))
+        sample = np.concatenate(
+            [
+                self.vectors([pool[i] for i in picked if i < len(kept)]),
+                self._normalised({pool[i]: new[pool[i]] for i in picked if i >= len(kept)}),
+            ]
+        )
+        share = share_compared(np.random.default_rng(1).permutation(sample), count)
+        told = f"a graph would compare {share:.0%} of {count:,} vectors a query to find {RECALL:.0%} of the ten nearest"
+        if share <= WORTH and self.is_exact:
+            self._to_graph()
+        elif share > WORTH:
+            self._to_exact()
+        self.choice |= {"decided_at": count, "why": told}
+        logger.info("%s: %s.", "exact" if self.is_exact else "HNSW", told)
 
     def _to_graph(self) -> None:
-        """From exact to HNSW, once, when the vectors get many."""
-        faiss = _module()
-        graph = faiss.IndexHNSWFlat(self.width, LINKS, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction = EF_CONSTRUCTION
-        if self._faiss.ntotal:
-            logger.info("%d vectors or more: exact search gives way to a graph.", EXACT_BELOW)
-            graph.add(self._faiss.reconstruct_n(0, self._faiss.ntotal))
-        self._faiss = graph
+        """From exact to HNSW."""
+        self._faiss = self._copied(empty_graph(self.width))
+
+    def _to_exact(self) -> None:
+        """From HNSW to exact."""
+        if not self.is_exact:
+            self._faiss = self._copied(faiss_module().IndexFlatIP(self.width))
+        self.choice = {"recall_at_10": 1.0}
+
+    def _copied(self, other: faiss.Index) -> faiss.Index:
+        """Another kind of index with the vectors of this one."""
+        for start in range(0, self._faiss.ntotal, BLOCK):
+            other.add(self._faiss.reconstruct_n(start, min(BLOCK, self._faiss.ntotal - start)))
+        return other
+
+    def _tune(self) -> None:
+        """Find the efSearch that `RECALL` needs, of neighbours of stored vectors; without one the graph goes."""
+        count = self._faiss.ntotal
+        rng = np.random.default_rng(0)
+        picked = np.sort(rng.choice(count, size=min(QUERIES, count), replace=False))
+        queries = np.stack([self._faiss.reconstruct(int(i)) for i in picked])
+        # a stored vector would find itself and its links: questions lie beside them
+        queries += rng.standard_normal(queries.shape).astype(np.float32) / np.sqrt(self.width)
+        ef, compared, recall = effort(self._faiss, queries, most=2 * WORTH)
+        if recall < RECALL:
+            why = (
+                f"a graph of {count:,} vectors compared {compared / count:.0%} of them for a recall@10 of {recall:.2f}"
+            )
+            self._to_exact()
+            self.choice |= {"decided_at": count, "why": why}
+        else:
+            self.choice |= {"tuned_at": count, "ef": ef, "recall_at_10": round(recall, 3)}
+        logger.info("%s.", self.choice)
+
+    def _make_room(self, count: int) -> None:
+        """Have an empty index take all it will hold at once: growing by and by, faiss doubles, and copies."""
+        if not self._faiss.ntotal:
+            codes = (self._faiss if self.is_exact else stored_vectors(self._faiss)).codes
+            codes.resize(count * self.width * 4)
+            codes.resize(0)
 
     def _parameters(self, top_k: int) -> faiss.SearchParameters:
         """What a search looks at: alive rows, and enough of the graph."""
-        faiss = _module()
+        faiss = faiss_module()
         alive = None
         if len(self.names) > len(self):
             dead = np.array([r for r, name in enumerate(self.names) if self.row_of[name] != r], dtype=np.int64)
             alive = faiss.IDSelectorNot(faiss.IDSelectorBatch(dead))
         if self.is_exact:
             return faiss.SearchParameters(sel=alive)
-        return faiss.SearchParametersHNSW(sel=alive, efSearch=max(self.ef, 2 * top_k))
-
-    def _tune(self) -> None:
-        """Find the efSearch that gives recall@10 of `RECALL` against exact search on stored vectors."""
-        faiss = _module()
-        count = self._faiss.ntotal
-        rng = np.random.default_rng(0)
-        picked = np.sort(rng.choice(count, size=min(RECALL_QUERIES, count), replace=False))
-        queries = np.stack([self._faiss.reconstruct(int(i)) for i in picked])
-        # neighbours of a stored vector's neighbourhood, not the vector itself
-        queries += rng.standard_normal(queries.shape).astype(np.float32) / np.sqrt(self.width)
-        truth = self._exact(queries, 10)
-        for ef in (2**n for n in range(6, 20)):
-            self.ef = ef
-            _, found = self._faiss.search(queries, 10, params=faiss.SearchParametersHNSW(efSearch=ef))
-            recall = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(truth, found)])
-            if recall >= RECALL or ef >= min(MOST_EF, count):
-                break
-        self.about |= {"tuned_at": int(count), "recall_at_10": round(float(recall), 3)}
-        logger.info("efSearch %d finds %.3f of the ten nearest.", self.ef, recall)
-
-    def _exact(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """Rows of the k nearest by comparing with all, (Q, k)."""
-        best = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        rows = np.zeros((len(queries), k), dtype=np.int64)
-        for start in range(0, self._faiss.ntotal, BLOCK):
-            size = min(BLOCK, self._faiss.ntotal - start)
-            scores = queries @ self._faiss.reconstruct_n(start, size).T
-            scores = np.concatenate([best, scores], axis=1)
-            candidates = np.concatenate(
-                [rows, np.broadcast_to(np.arange(start, start + size), (len(queries), size))], axis=1
-            )
-            top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-            best, rows = np.take_along_axis(scores, top, 1), np.take_along_axis(candidates, top, 1)
-        return rows
-
-
-def _module():
-    try:
-        import faiss
-    except ImportError as error:
-        raise StateshiftError(
-            "Searching vectors needs faiss: install it with `pip install 'stateshift[structure]'`."
-        ) from error
-    return faiss
+        return faiss.SearchParametersHNSW(sel=alive, efSearch=max(self.choice["ef"], 2 * top_k))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stateshift.structure.pipeline import Models
     from stateshift.vector_index import VectorIndex
 
-index_app = typer.Typer(help="Indices of vectors: exact below 10,000, HNSW from there.", no_args_is_help=True)
+index_app = typer.Typer(help="Indices of vectors: exact, or by a graph (HNSW) from 10,000 on where one pays.", no_args_is_help=True)
 
 Index = Annotated[Path, typer.Argument(help="The index's folder.")]
 Vectors = Annotated[
