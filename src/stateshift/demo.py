@@ -144,7 +144,7 @@ def run_demo(output: Path = Path("stateshift-demo"), seed: int = 0) -> DemoResul
                 genes=output / "gene_names.csv",
                 output=output / "submission.vcc",
                 expected_gene_dim=evaluation.about["genes"],
-                context=NEVER_TREATED,
+                contexts=[NEVER_TREATED],
             ).path
     return DemoResult(
         output,

@@ -166,9 +166,9 @@ def test_the_validation_list_of_the_season_is_checked(make, shared_data, tmp_pat
 def test_one_context_of_several_is_handed_in(make, genes, export, tmp_path):
     predicted = make(genes)
     predicted.obs["context"] = ["H1", "K562"] * 8
-    with pytest.raises(InputProblems, match="--context"):
+    with pytest.raises(InputProblems, match="--contexts"):
         export(predicted)
-    done = export(predicted, context="K562")
+    done = export(predicted, contexts=["K562"])
     inside, _, _ = unpacked(done.path, tmp_path)
     assert np.array_equal(inside.X.toarray(), predicted.X.toarray()[1::2, ::-1])
 

@@ -11,13 +11,13 @@ from stateshift.errors import InputProblems, StateshiftError
 
 def test_the_rules_of_2025_are_the_published_ones():
     season = read_season("2025")
-    assert (season.genes, season.most_cells, season.below) == (18_080, 100_000, 15.0)
-    assert (season.perturbation, season.control) == ("target_gene", "non-targeting")
-    assert known_seasons() == ["2025"]
+    assert (season.cells.genes, season.cells.most, season.values.below) == (18_080, 100_000, 15.0)
+    assert (season.cells.perturbation, season.cells.control) == ("target_gene", "non-targeting")
+    assert known_seasons() == ["2025", "2026"]
 
 
 def test_a_season_without_rules_is_refused_with_those_there_are():
-    with pytest.raises(StateshiftError, match=r"no rules for the season `2031` \(there are: 2025\)"):
+    with pytest.raises(StateshiftError, match=r"no rules for the season `2031` \(there are: 2025, 2026\)"):
         read_season("2031")
 
 
@@ -25,7 +25,7 @@ def test_an_invented_season_is_one_more_file(tmp_path):
     text = (competition_folder() / "2025" / "rules.toml").read_text()
     path = tmp_path / "rules.toml"
     path.write_text(text.replace('season = "2025"', 'season = "2099"').replace("18_080", "12"))
-    assert (read_season(path).name, read_season(path).genes) == ("2099", 12)
+    assert (read_season(path).season, read_season(path).cells.genes) == ("2099", 12)
 
 
 def test_all_faults_of_a_rules_file_are_named_at_once(tmp_path):
@@ -35,8 +35,8 @@ def test_all_faults_of_a_rules_file_are_named_at_once(tmp_path):
     with pytest.raises(InputProblems) as error:
         read_season(path)
     assert error.value.problems == [
-        "[cells] most is missing.",
         "[cells] genes = 'many' is no int.",
+        "[cells] most is missing.",
         "[cells] mots is no key of the rules (did you mean `most`?).",
     ]
     path.write_text("season = ")

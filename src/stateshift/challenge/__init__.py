@@ -2,7 +2,7 @@
 
 from stateshift.challenge.export import Submission, export_submission
 from stateshift.challenge.seasons import Season, known_seasons, read_season
-from stateshift.challenge.validate import Check, Validation, validate, validation_table
+from stateshift.challenge.validation import Check, Validation, validate, validation_table
 
 __all__ = [
     "Check",

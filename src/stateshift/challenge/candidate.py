@@ -1,19 +1,20 @@
-"""A prediction as a submission's candidate: the cells of one context, their labels, and the season's gene list."""
+"""A prediction as a submission's candidate: its labels, and its cells in blocks as they stand in the file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 
-from stateshift.cells.columns import CONTROL, PERTURBATION
-from stateshift.cells.matrix.scale import find_scale
-from stateshift.evaluation.inputs import stored_cells
-from stateshift.genes import read_names
+from stateshift.cells.columns import CELL_TYPE, CONTROL, PERTURBATION
+from stateshift.cells.loading import read_file
+from stateshift.cells.matrix.stored import VALUES_AT_ONCE, opened, row_ranges, stored_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,101 +26,114 @@ class Candidate:
 
     Parameters
     ----------
-    X
-        CSR (n, G'), zeros left out, column indices sorted.
+    where
+        The file's name, for sentences.
     genes
         The G' symbols of the file.
     labels
         Perturbation of each cell (n,), or None where there is no column for it.
+    contexts
+        Context of each cell (n,), or None likewise.
     control
         The control's name in the labels.
-    contexts
-        The contexts found, before one was chosen.
+    columns
+        The obs columns there are.
     uns
         ``uns["stateshift"]`` and ``uns["log1p"]`` of the file.
-    problems
-        Sentences on what could not be found.
+    read
+        Gives the file's rows in its order: first row, and CSR float32 (k, G') without stored zeros, indices sorted.
     """
 
-    X: csr_matrix
+    where: str
     genes: list[str]
     labels: np.ndarray | None
+    contexts: np.ndarray | None
     control: str
-    contexts: list[str]
+    columns: list[str]
     uns: dict[str, Any]
-    problems: dict[str, str] = field(default_factory=dict)
+    read: Callable[[], Iterator[tuple[int, csr_matrix]]]
+    n: int
 
     @property
     def is_control(self) -> np.ndarray:
         """Mask (n,) of the control cells."""
-        return np.zeros(self.X.shape[0], bool) if self.labels is None else self.labels == self.control
+        return np.zeros(self.n, bool) if self.labels is None else self.labels == self.control
 
-    def scale(self, where: str) -> str:
-        """``counts``, ``log1p_1e4`` or ``log1p``; fractions that say nothing of themselves are log1p to the season."""
-        said = dict(self.uns.get("stateshift", {})).get("scale")
-        fractions = bool((self.X.data != np.rint(self.X.data)).any())
-        return find_scale(self.X, self.uns, said or ("log1p" if fractions else None), where)
+    @property
+    def declared(self) -> str | None:
+        """The scale that the file declares."""
+        return dict(self.uns.get("stateshift", {})).get("scale")
 
-
-@dataclass(frozen=True)
-class GeneList:
-    """The season's genes in order, and a first line that looks like a header."""
-
-    genes: list[str]
-    header: str | None
-    twice: list[str]
+    def blocks(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, csr_matrix]]:
+        """The rows of a mask (n,), a block at a time: their places in the file, and their cells."""
+        for start, X in self.read():
+            inside = np.flatnonzero(wanted[start : start + X.shape[0]])
+            if len(inside):
+                yield start + inside, X if len(inside) == X.shape[0] else X[inside]
 
 
-def read_candidate(predicted: Path | str | AnnData, context: str | None = None) -> Candidate:
-    """Read a prediction and choose its context.
+@contextlib.contextmanager
+def opened_candidate(predicted: Path | str | AnnData, name: str = "the prediction") -> Iterator[Candidate]:
+    """Open a prediction, of which labels and genes are held in memory and cells are read in blocks.
 
     Parameters
     ----------
     predicted
-        ``obs["target_gene"]`` (or another conventional column), ``obs["context"]`` and ``uns["stateshift"]``.
-    context
-        The context whose cells are handed in; needed where there are several.
+        ``obs["target_gene"]`` and ``obs["context"]`` (or other conventional columns) and ``uns["stateshift"]``; CSC
+        alone is read whole.
+    name
+        What an AnnData in memory is called.
     """
-    stored = stored_cells(predicted, "the prediction")
-    obs, problems = stored.obs, {}
-    about = dict(stored.uns.get("stateshift", {}))
-    column = next((name for name in PERTURBATION if name in obs.columns), None)
-    if column is None:
-        problems["column"] = (
-            f"obs has none of {', '.join(PERTURBATION)}; it has {', '.join(map(str, obs.columns)) or 'none'}"
-        )
-    labels = None if column is None else _texts(obs[column])
-    contexts = sorted(set(_texts(obs["context"]))) if "context" in obs.columns else []
-    X = csr_matrix(stored.X)
-    if context is not None:
-        keep = _texts(obs["context"]) == context if "context" in obs.columns else np.zeros(len(obs), bool)
-        X, labels = X[keep], None if labels is None else labels[keep]
-    elif not isinstance(predicted, str | Path):
-        X = X.copy()
+    if not isinstance(predicted, str | Path):
+        genes = [str(g) for g in predicted.var_names]
+        yield _candidate(name, predicted.obs, genes, dict(predicted.uns), lambda: _of_memory(predicted.X))
+        return
+    path = Path(predicted)
+    about = read_file(path, with_matrix=False)
+    with opened(path) as group:
+        stored = stored_matrix(group, path)
+        if stored.kind == "csc":
+            whole = csr_matrix(read_file(path).X)
+            yield _candidate(str(path), about.obs, about.genes, about.uns, lambda: _of_memory(whole))
+            return
+
+        def read() -> Iterator[tuple[int, csr_matrix]]:
+            for start, stop, block in stored.rows():
+                if stored.kind == "csr":
+                    values, columns, starts = block
+                    yield start, _clean(csr_matrix((values, columns, starts), (stop - start, stored.shape[1])))
+                else:
+                    yield start, _clean(csr_matrix(block))
+
+        yield _candidate(str(path), about.obs, about.genes, about.uns, read)
+
+
+def _candidate(where: str, obs: pd.DataFrame, genes: list[str], uns: dict[str, Any], read: Callable) -> Candidate:
+    labels = _first_of(obs, PERTURBATION)
+    values = set() if labels is None else set(labels)
+    control = dict(uns.get("stateshift", {})).get("control") or next((c for c in CONTROL if c in values), CONTROL[0])
+    contexts = _first_of(obs, ("context", *CELL_TYPE))
+    return Candidate(where, genes, labels, contexts, str(control), list(map(str, obs.columns)), uns, read, len(obs))
+
+
+def _of_memory(X: Any) -> Iterator[tuple[int, csr_matrix]]:
+    X = X.tocsr() if issparse(X) else csr_matrix(X)
+    for start, stop in row_ranges(X.indptr.astype(np.int64), VALUES_AT_ONCE):
+        yield start, _clean(X[start:stop])
+
+
+def _clean(X: csr_matrix) -> csr_matrix:
+    """Float32 without stored zeros and with sorted indices; the matrix is the caller's own."""
+    X = X.astype(np.float32)
     X.sum_duplicates()
     X.eliminate_zeros()
-    values = set() if labels is None else set(labels)
-    control = about.get("control") or next((c for c in CONTROL if c in values), CONTROL[0])
-    return Candidate(X, stored.genes, labels, str(control), contexts, stored.uns, problems)
+    return X
 
 
-def read_gene_list(path: Path | str, known: list[str]) -> GeneList:
-    """First column of a CSV without header; a first line that looks like one is set apart.
-
-    Parameters
-    ----------
-    path
-        ``gene_names.csv`` of the season.
-    known
-        The prediction's genes: a first line among them is a gene, whatever it looks like.
-    """
-    header, genes = read_names(path)
-    if header in known:
-        header, genes = None, [header, *genes]
-    counts = pd.Series(genes).value_counts()
-    return GeneList(genes, header, sorted(counts.index[counts > 1]))
-
-
-def _texts(column: pd.Series) -> np.ndarray:
-    """A column's values as strings, NaN as the empty string."""
-    return column.astype(object).where(column.notna(), "").astype(str).to_numpy(dtype=object)
+def _first_of(obs: pd.DataFrame, columns: Sequence[str]) -> np.ndarray | None:
+    """The first of the columns that there is, as strings, NaN as the empty string."""
+    column = next((name for name in columns if name in obs.columns), None)
+    if column is None:
+        return None
+    values = obs[column].astype(object)
+    return values.where(values.notna(), "").astype(str).to_numpy(dtype=object)

@@ -3,57 +3,111 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from stateshift.errors import InputProblems, StateshiftError, suggestion
+
+SCALES = ("counts", "log1p")
+SCORERS = ("2025", "2026")
+
+
+@dataclass(frozen=True)
+class CellRules:
+    """Table ``[cells]``.
+
+    Parameters
+    ----------
+    perturbation, control
+        The file's obs column, and the control's name in it.
+    controls
+        Whether control cells are part of the file.
+    genes
+        The exact number of genes.
+    most
+        The limit of cells.
+    context
+        The obs column of the context; None where a file holds one, unnamed.
+    each
+        The exact number of cells of every target and context.
+    """
+
+    perturbation: str
+    control: str
+    controls: bool
+    genes: int
+    most: int
+    context: str | None = None
+    each: int | None = None
+
+
+@dataclass(frozen=True)
+class ValueRules:
+    """Table ``[values]``.
+
+    Parameters
+    ----------
+    scale
+        ``counts``; or ``log1p``, to which counts are brought by the median total.
+    below
+        Log1p values lie in [0, below).
+    most_counts
+        The largest total of a cell's counts.
+    most_stored
+        The most values that are not 0.
+    """
+
+    scale: str
+    below: float | None = None
+    most_counts: int | None = None
+    most_stored: int | None = None
+
+
+@dataclass(frozen=True)
+class FileRules:
+    """Table ``[file]``: what the tar holds.
+
+    Parameters
+    ----------
+    matrix, zstd_level
+        The h5ad's name before compression, and the compression.
+    meta
+        Name of the JSON that goes first.
+    mark, mark_text
+        Name and text of the file that goes last.
+    """
+
+    matrix: str
+    zstd_level: int
+    meta: str | None = None
+    mark: str | None = None
+    mark_text: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoreRules:
+    """Table ``[score]``: whose metrics count, and the baseline's values where they were published."""
+
+    like: str
+    baseline: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
 class Season:
-    """What a submission of one season has to hold.
+    """What a submission of one season has to hold."""
 
-    Parameters
-    ----------
-    name, title
-        Short and long.
-    perturbation, control
-        The file's obs column, and the control's name in it.
-    most_cells, genes
-        The limit of cells (controls included), and the exact number of genes.
-    below
-        Log1p values lie in [0, below).
-    matrix, watermark_name, watermark, zstd_level
-        The names of the two files in the tar, the mark's text, and the compression of the first.
-    """
-
-    name: str
+    season: str
     title: str
-    perturbation: str
-    control: str
-    most_cells: int
-    genes: int
-    below: float
-    matrix: str
-    watermark_name: str
-    watermark: str
-    zstd_level: int
+    cells: CellRules
+    values: ValueRules
+    file: FileRules
+    score: ScoreRules
 
 
-FIELDS = {
-    "name": ("season", None, str),
-    "title": ("title", None, str),
-    "perturbation": ("perturbation", "cells", str),
-    "control": ("control", "cells", str),
-    "most_cells": ("most", "cells", int),
-    "genes": ("genes", "cells", int),
-    "below": ("below", "cells", float),
-    "matrix": ("matrix", "file", str),
-    "watermark_name": ("watermark_name", "file", str),
-    "watermark": ("watermark", "file", str),
-    "zstd_level": ("zstd_level", "file", int),
-}
+TABLES = {"cells": CellRules, "values": ValueRules, "file": FileRules, "score": ScoreRules}
+KINDS = {"str": str, "bool": bool, "int": int, "float": (int, float), "dict[str, float]": dict}
 
 
 def competition_folder() -> Path:
@@ -78,7 +132,7 @@ def read_season(season: str | Path) -> Season:
 
     Examples
     --------
-    >>> read_season("2025").genes
+    >>> read_season("2025").cells.genes
     18080
     """
     path = Path(season)
@@ -90,26 +144,52 @@ def read_season(season: str | Path) -> Season:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StateshiftError(f"{path} can't be read as a season's rules: {error}.") from error
-    return _season(content, path)
-
-
-def _season(content: dict, path: Path) -> Season:
-    problems, values = [], {}
-    expected: dict[str | None, set[str]] = {None: {"cells", "file"}}
-    for name, (key, table, kind) in FIELDS.items():
-        expected.setdefault(table, set()).add(key)
-        where = content if table is None else content.get(table, {})
-        value = where.get(key)
-        allowed = (int, float) if kind is float else kind
-        if value is None:
-            problems.append(f"{f'[{table}] ' if table else ''}{key} is missing.")
-        elif not isinstance(value, allowed) or isinstance(value, bool):
-            problems.append(f"{f'[{table}] ' if table else ''}{key} = {value!r} is no {kind.__name__}.")
-        else:
-            values[name] = kind(value)
-    for table, keys in expected.items():
-        for key in (content if table is None else content.get(table, {})).keys() - keys:
-            problems.append(f"{f'[{table}] ' if table else ''}{key} is no key of the rules{suggestion(key, keys)}.")
+    problems: list[str] = []
+    for key in content.keys() - {"season", "title"} - TABLES.keys():
+        problems.append(f"{key} is no key of the rules{suggestion(key, ['season', 'title', *TABLES])}.")
+    top = {key: content.get(key) for key in ("season", "title")}
+    problems += [f"{key} is missing." for key, value in top.items() if not isinstance(value, str)]
+    tables = {name: _table(name, kind, content.get(name), problems) for name, kind in TABLES.items()}
+    if not problems:
+        problems = _disagreements(**tables)
     if problems:
         raise InputProblems(str(path), problems)
-    return Season(**values)
+    return Season(**top, **tables)
+
+
+def _table(name: str, kind: type, given: Any, problems: list[str]) -> Any:
+    """One table of the rules; what is wrong with it goes to `problems`."""
+    if not isinstance(given, dict):
+        problems.append(f"[{name}] is missing.")
+        return None
+    known, values, before = {field.name for field in fields(kind)}, {}, len(problems)
+    for field in fields(kind):
+        value, wanted = given.get(field.name), str(field.type).removesuffix(" | None")
+        if value is None:
+            if field.default is MISSING:
+                problems.append(f"[{name}] {field.name} is missing.")
+        elif not isinstance(value, KINDS[wanted]) or (isinstance(value, bool) and wanted != "bool"):
+            problems.append(f"[{name}] {field.name} = {value!r} is no {wanted}.")
+        else:
+            values[field.name] = value
+    for key in given.keys() - known:
+        problems.append(f"[{name}] {key} is no key of the rules{suggestion(key, known)}.")
+    return kind(**values) if len(problems) == before else None
+
+
+def _disagreements(cells: CellRules, values: ValueRules, file: FileRules, score: ScoreRules) -> list[str]:
+    """What each table says right and the rules together don't."""
+    problems = []
+    if values.scale not in SCALES:
+        problems.append(f"[values] scale = `{values.scale}`{suggestion(values.scale, SCALES)}.")
+    if values.scale == "log1p" and values.below is None:
+        problems.append("[values] below is missing: log1p values need their limit.")
+    if score.like not in SCORERS:
+        problems.append(f"[score] like = `{score.like}`{suggestion(score.like, SCORERS)}.")
+    if (file.mark is None) != (file.mark_text is None):
+        problems.append("[file] mark and mark_text go together.")
+    numbers = {"[cells] genes": cells.genes, "[cells] most": cells.most, "[cells] each": cells.each}
+    problems += [f"{name} = {n} has to be at least 1." for name, n in numbers.items() if n is not None and n < 1]
+    names = [name for name in (file.meta, file.matrix, file.mark) if name]
+    problems += [f"[file] `{name}` is no plain file name." for name in names if Path(name).name != name]
+    return problems

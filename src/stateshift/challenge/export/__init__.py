@@ -1,0 +1,5 @@
+"""A season's `.vcc` file, written in blocks: the same bytes for the same prediction, whole or not at all."""
+
+from stateshift.challenge.export.submission import Submission, export_submission
+
+__all__ = ["Submission", "export_submission"]

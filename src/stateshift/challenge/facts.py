@@ -1,0 +1,139 @@
+"""What the checks need to know of a candidate's cells, gathered in one pass that keeps none of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix
+
+from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums
+from stateshift.challenge.candidate import Candidate
+from stateshift.progress import track
+
+WHOLE = 1e-3
+"""What the seasons' tools take for whole: a fraction no larger than this."""
+
+UNIT = "\x1f"
+"""Between the two names of a group: ASCII's separator, which no name holds."""
+
+
+@dataclass
+class CellFacts:
+    """Facts of the n cells that are looked at, and of their K groups.
+
+    Parameters
+    ----------
+    rows
+        Places of the cells in the file (n,).
+    groups
+        (context, label) of each group, sorted.
+    of_group
+        The group of each cell (n,).
+    values
+        Range, whole numbers, NaN, and each cell's total.
+    n_negative
+        Values below 0.
+    stored
+        Values that are not 0, of each cell (n,).
+    fractions
+        Whether a cell holds any fraction (n,).
+    digests
+        16 bytes of each cell's content (n,): equal cells have equal ones.
+    sums, squares
+        Of each group's values (K, G') float64.
+    """
+
+    rows: np.ndarray
+    groups: list[tuple[str, str]]
+    of_group: np.ndarray
+    values: ValueFacts
+    n_negative: int = 0
+    stored: np.ndarray = field(init=False)
+    fractions: np.ndarray = field(init=False)
+    digests: np.ndarray = field(init=False)
+    sums: np.ndarray | None = None
+    squares: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.rows)
+        self.stored, self.fractions = np.zeros(n, np.int64), np.zeros(n, bool)
+        self.digests = np.zeros(n, "V16")
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Cells of each group (K,)."""
+        return np.bincount(self.of_group, minlength=len(self.groups))
+
+    def means(self) -> np.ndarray:
+        """Mean of each group (K, G')."""
+        return self.sums / self.sizes[:, None]
+
+    def variance(self) -> np.ndarray:
+        """Mean over the genes of each group's variance between cells (K,)."""
+        return np.maximum(self.squares / self.sizes[:, None] - self.means() ** 2, 0).mean(axis=1)
+
+    def spelling(self, mask: np.ndarray) -> list[str]:
+        """``target`` or ``target in context`` of the groups of a mask (K,)."""
+        several = len({context for context, _ in self.groups}) > 1
+        return [f"{t} in {c}" if several else t for (c, t), is_one in zip(self.groups, mask) if is_one]
+
+
+def gather(
+    found: Candidate, wanted: np.ndarray, what: str = "checking cells", columns: np.ndarray | None = None
+) -> CellFacts:
+    """Look at every value of the cells of a mask (n,) once.
+
+    Memory is that of a block and of two numbers a group and gene.
+
+    Parameters
+    ----------
+    columns
+        The genes to look at by their places, in another order than the file's.
+    """
+    rows = np.flatnonzero(wanted)
+    labels = np.full(len(rows), "", object) if found.labels is None else found.labels[rows]
+    contexts = np.full(len(rows), "", object) if found.contexts is None else found.contexts[rows]
+    codes, names = pd.factorize(contexts + UNIT + labels, sort=True)
+    groups = [tuple(name.split(UNIT, 1)) for name in names]
+    facts = CellFacts(rows, groups, codes, ValueFacts(len(rows)))
+    facts.sums, facts.squares = np.zeros((2, len(groups), len(found.genes) if columns is None else len(columns)))
+    done = 0
+    for _, X in track(found.blocks(wanted), what):
+        if columns is not None:
+            X = X[:, columns]
+            X.sort_indices()
+        here = slice(done, done + X.shape[0])
+        _look(facts, X, here)
+        done = here.stop
+    return facts
+
+
+def _look(facts: CellFacts, X: csr_matrix, here: slice) -> None:
+    row_sums, data = csr_row_sums(X.indptr), X.data
+    facts.values.add(data, here, row_sums)
+    facts.n_negative += int((data < 0).sum())
+    facts.stored[here] = np.diff(X.indptr)
+    if facts.values.n_bad:
+        return  # nothing else is asked of such cells
+    facts.fractions[here] = row_sums((np.abs(data - np.rint(data)) > WHOLE).astype(np.float64)) > 0
+    facts.digests[here] = row_digests(X)
+    codes, inside = np.unique(facts.of_group[here], return_inverse=True)
+    of = csr_matrix((np.ones(len(inside)), (inside, np.arange(len(inside)))), (len(codes), len(inside)))
+    values = X.astype(np.float64)
+    facts.sums[codes] += of @ values
+    values.data **= 2
+    facts.squares[codes] += of @ values
+
+
+def row_digests(X: csr_matrix) -> np.ndarray:
+    """16 bytes of each row's places and values (n,)."""
+    out = np.zeros(X.shape[0], "V16")
+    indices, data = X.indices.astype(np.int32, copy=False), X.data.astype(np.float32, copy=False)
+    for i, (start, stop) in enumerate(zip(X.indptr[:-1].tolist(), X.indptr[1:].tolist())):
+        digest = blake2b(indices[start:stop], digest_size=16)
+        digest.update(data[start:stop])
+        out[i] = digest.digest()
+    return out

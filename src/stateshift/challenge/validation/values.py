@@ -1,0 +1,80 @@
+"""Checks of the values and their scale."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stateshift.challenge.candidate import Candidate
+from stateshift.challenge.facts import CellFacts
+from stateshift.challenge.validation.outcome import Validation
+from stateshift.errors import StateshiftError, some
+
+
+def check_values(outcome: Validation, found: Candidate, facts: CellFacts) -> str | None:
+    """Check NaN, negative values, the scale and the season's limits; returns the scale where it is known."""
+    bad, rules = facts.values.n_bad, outcome.season.values
+    outcome.add("finite", f"{bad:,} values are NaN or infinite" if bad else None, "no NaN, no infinity")
+    negative = facts.n_negative
+    outcome.add("not negative", f"{negative:,} values are negative" if negative else None, "none below 0")
+    stored = int(facts.stored.sum())
+    if rules.most_stored is not None:
+        problem = f"{stored:,} values are not 0; the season allows {rules.most_stored:,}: predict fewer genes a cell"
+        outcome.add("stored values", problem if stored > rules.most_stored else None, f"{stored:,} are not 0")
+    if bad or negative:
+        return None
+    scale = _check_scale(outcome, found, facts)
+    if scale == "counts" and rules.scale == "counts" and rules.most_counts is not None:
+        over = facts.values.totals > rules.most_counts
+        problem = None
+        if over.any():
+            problem = (
+                f"{int(over.sum()):,} cells hold more than {rules.most_counts:,} counts (up to "
+                f"{facts.values.totals.max():,.0f}; {some(_groups(facts, over), 4)})"
+            )
+        outcome.add("counts of a cell", problem, f"{facts.values.totals.max():,.0f} of at most {rules.most_counts:,}")
+    return scale
+
+
+def _check_scale(outcome: Validation, found: Candidate, facts: CellFacts) -> str | None:
+    rules, values = outcome.season.values, facts.values
+    filled = facts.stored > 0
+    fractions, whole = facts.fractions & filled, ~facts.fractions & filled
+    mixed = None
+    if fractions.any() and whole.any():
+        few = whole if whole.sum() < fractions.sum() else fractions
+        mixed = (
+            f"{int(whole.sum()):,} cells hold whole numbers alone and {int(fractions.sum()):,} hold fractions "
+            f"({some(_groups(facts, few), 4)}): counts and log1p values don't go into one file"
+        )
+    outcome.add("one scale", mixed, "all cells are alike")
+    if mixed:
+        return None
+    try:
+        # fractions that say nothing of themselves are log1p to a season of that scale
+        declared = found.declared or ("log1p" if fractions.any() and rules.scale == "log1p" else None)
+        scale = values.scale(found.uns, declared, outcome.where)
+    except StateshiftError as error:
+        outcome.add(
+            "scale", str(error).removeprefix(f"{outcome.where}: ").removeprefix(f"{outcome.where} ").rstrip("."), ""
+        )
+        return None
+    said = "declared" if found.declared else "read off the values"
+    if rules.scale == "counts":
+        problem = f"{scale} ({said}), and the season wants whole counts: predict with --counts, or export from the run"
+        outcome.add("scale", None if scale == "counts" else problem, f"counts ({said})")
+        return scale
+    if scale == "counts":
+        outcome.add("scale", None, f"counts ({said}): brought to the median total and log1p")
+        return scale
+    problem = None
+    if values.most >= rules.below:
+        problem = f"values reach {values.most:.3g}; log1p values lie in [0, {rules.below:g})"
+    elif not fractions.any():
+        problem = f"{scale} and yet all whole numbers: the season's tool would take them for counts"
+    outcome.add("scale", problem, f"{scale} ({said}), {values.least:.3g} to {values.most:.3g} where not 0")
+    return scale
+
+
+def _groups(facts: CellFacts, cells: np.ndarray) -> list[str]:
+    """Names of the groups of a mask of cells (n,)."""
+    return facts.spelling(np.bincount(facts.of_group[cells], minlength=len(facts.groups)) > 0)
