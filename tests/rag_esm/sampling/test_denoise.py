@@ -86,6 +86,21 @@ def test_a_seed_gives_the_same_and_whatever_batch_a_protein_is_in(model, protein
     assert [m.sequences[0] for m in generate(model, requests, other)] != together
 
 
+def test_a_protein_that_is_whole_is_corrected_no_longer_while_others_of_its_batch_are_filled_in(
+    state_maker, protein_maker, tmp_path
+):
+    torch.save(state_maker(2, 64, 4, (0, 1)), tmp_path / "pytorch_model.bin")
+    model = load_rag_esm(tmp_path, "cpu").network
+    requests = [
+        Request("short", "MKWW---LC", "c", protein_maker(20)),
+        Request("long", "-" * 30, "c", protein_maker(20)),
+    ]
+    settings = SamplingSettings(iterations=30, temperature=5.0, error_correction="all-residues")
+    together, alone = (generate(model, requests, settings, batch_size=size, keep_steps=True) for size in (2, 1))
+    assert [m.sequences for m in together] == [m.sequences for m in alone]
+    assert together[0].steps[3:] == [together[0].steps[3]] * 28
+
+
 def test_drawn_letters_have_the_models_chances(model, protein_maker):
     context = protein_maker(30)
     made = run(model, ["MKV-LAG"] * 1000, [context] * 1000, iterations=1)

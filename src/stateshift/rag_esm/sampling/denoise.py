@@ -128,16 +128,20 @@ def denoise(
         for iteration in range(settings.iterations):
             if not masked.any():
                 break
-            logits = network.logits(network(tokens, context)).float()[..., letters]
-            entropy = torch.distributions.Categorical(logits=logits).entropy()
+            # the head is read where something may change: a protein that is whole stays as it is
+            read = masked
+            if settings.error_correction != "none" and iteration >= settings.start_error_correction:
+                covered = {"prev-unmasked": newest, "all-masked": generated, "all-residues": given}
+                read = masked | (covered[settings.error_correction] & masked.any(1, keepdim=True))
+            logits = network.logits(network(tokens, context)[read]).float()[:, letters]
+            entropy = torch.zeros(read.shape, device=device)
+            entropy[read] = _entropy(logits)
             made.entropy.append(((entropy * masked).sum(1) / masked.sum(1)).cpu().numpy())
             rank = entropy if settings.order == "entropy" else turn
             now = _next(rank, masked, plan[:, iteration].to(device))
-            if settings.error_correction != "none" and iteration >= settings.start_error_correction:
-                covered = {"prev-unmasked": newest, "all-masked": generated, "all-residues": given}
-                again = covered[settings.error_correction] & ~masked
-                tokens[again] = letters[logits[again].argmax(-1)]
-            chances = filtered(logits[now], settings)
+            again = read & ~masked
+            tokens[again] = letters[logits[again[read]].argmax(-1)]
+            chances = filtered(logits[now[read]], settings)
             drawn = (chances.cumsum(-1) <= luck[now][:, None]).sum(-1)
             # rounding may leave the sum under 1
             drawn = torch.minimum(drawn, _last_possible(chances))
@@ -161,6 +165,12 @@ def _numbers(draws: Sequence[np.random.Generator], lengths: Sequence[int], T: in
 def _residues(tokens: torch.Tensor) -> torch.Tensor:
     """(B, T): all but BOS, EOS and padding."""
     return (tokens != BOS) & (tokens != EOS) & (tokens != PAD)
+
+
+def _entropy(logits: torch.Tensor) -> torch.Tensor:
+    """In nats, of logits (…, A)."""
+    nats = logits.log_softmax(-1)
+    return -(nats.exp() * nats).sum(-1)
 
 
 def _next(rank: torch.Tensor, masked: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
