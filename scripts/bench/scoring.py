@@ -1,12 +1,14 @@
 """Time and memory of the challenge's scores, natively and by its own packages, on simulated counts.
 
     python scripts/bench/scoring.py 2025                       # small; cell-eval's profile vcc beside score_2025
-    python scripts/bench/scoring.py 2025 --perturbations 50 --cells 200 --controls 2000 --genes 18080
+    python scripts/bench/scoring.py 2025 --perturbations 50 --cells 200 --controls 2000 --genes 18080 --rounds 1
     python scripts/bench/scoring.py 2026 --perturbations 30 --cells 400 --controls 1000 --genes 1000
-    python scripts/bench/scoring.py 2026 --perturbations 300 --cells 400 --controls 18400 --genes 18533 --alone
+    python scripts/bench/scoring.py 2026 --perturbations 300 --cells 400 --controls 18400 --genes 18533 --alone --rounds 0
 
-Each side runs in a process of its own, which is warmed up on a few cells first: compilation isn't counted, reading is.
-With --alone the package isn't run, and 2026 measures its anchors too.
+Each side has a process of its own and scores the same files again and again, in turns with the other: first once, where
+what isn't compiled yet is compiled, then --rounds times. Reading is counted, imports are not. Beside the seconds on the
+clock stand those of the processor, which other work on the machine doesn't spoil. With --alone the package isn't run, and
+2026 measures its anchors too.
 """
 
 from __future__ import annotations
@@ -35,32 +37,76 @@ def main(
     controls: Annotated[int, typer.Option()] = 400,
     genes: Annotated[int, typer.Option()] = 1000,
     threads: Annotated[int, typer.Option()] = 1,
+    rounds: Annotated[int, typer.Option(help="Warm calls of each side, after its first.")] = 3,
     alone: Annotated[bool, typer.Option("--alone", help="Without the package.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the files lie or are to lie; default a temporary one.")
+    ] = None,
     side: Annotated[str, typer.Option(hidden=True)] = "",
-    folder: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Print seconds and the peak of each side, and their ratio."""
     if side:
-        print(json.dumps(measured(season, side, folder, threads, alone)))
+        serve(season, side, folder, threads, alone)
         return
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        for name, size in (("", (perturbations, cells, controls, genes)), ("few_", (4, 60, 100, 200))):
-            for which, share in (("truth", 1.0), ("predicted", 0.6)):
-                simulate(folder / f"{name}{which}.h5ad", size, share, season)
-        found = {}
-        for name in ("ours",) if alone else ("package", "ours"):
-            options = [season, "--side", name, "--folder", place, "--threads", str(threads)]
-            command = [sys.executable, __file__, *options, *(["--alone"] if alone else [])]
-            found[name] = json.loads(
-                subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
-            )
+        folder = folder or Path(place)
+        for which, share in (("truth", 1.0), ("predicted", 0.6)):
+            if not (folder / f"{which}.h5ad").exists():
+                simulate(folder / f"{which}.h5ad", (perturbations, cells, controls, genes), share, season)
+        options = [season, "--folder", str(folder), "--threads", str(threads), *(["--alone"] if alone else [])]
+        found = in_turns([sys.executable, __file__, *options], ["ours"] if alone else ["package", "ours"], rounds + 1)
     print(f"{perturbations} perturbations × {cells} cells, {controls:,} controls, {genes:,} genes, {threads} thread(s)")
-    for name, row in found.items():
-        print(f"  {name:8} {row['seconds']:8.1f} s   peak {row['gigabytes']:.2f} GB   {row['values']}")
+    told = {name: summarised(calls) for name, calls in found.items()}
+    for name, row in told.items():
+        print(f"  {name:8}", "   ".join(f"{what} {value:.2f}" for what, value in row.items()), found[name][0]["values"])
     if not alone:
-        ratio = [found["package"][k] / found["ours"][k] for k in ("seconds", "gigabytes")]
-        print(f"  {ratio[0]:.1f} × faster, {1 / ratio[1]:.2f} × the memory")
+        for what in told["ours"]:
+            print(f"  {what:18} {told['package'][what] / told['ours'][what]:8.2f} × ours")
+
+
+def in_turns(command: list[str], sides: list[str], calls: int) -> dict[str, list[dict]]:
+    """What each side's process says of each of its calls, the sides by turns."""
+    running = {
+        side: subprocess.Popen([*command, "--side", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for side in sides
+    }
+    found = {side: [] for side in sides}
+    for _ in range(calls):
+        for side, process in running.items():
+            process.stdin.write("\n")
+            process.stdin.flush()
+            found[side].append(json.loads(process.stdout.readline()))
+    for process in running.values():
+        process.stdin.close()
+        process.wait()
+    return found
+
+
+def summarised(calls: list[dict]) -> dict[str, float]:
+    """The first call, the median of the others, and the peak of all."""
+    row = {"first s": calls[0]["seconds"], "first CPU s": calls[0]["cpu"]}
+    if len(calls) > 1:
+        row |= {
+            f"warm {said}": float(np.median([c[k] for c in calls[1:]]))
+            for said, k in (("s", "seconds"), ("CPU s", "cpu"))
+        }
+    return row | {"peak GB": calls[-1]["gigabytes"]}
+
+
+def serve(season: str, side: str, folder: Path, threads: int, alone: bool) -> None:
+    """Score once for every line that comes in, and say what it took."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
+    run = {"2025": {"ours": ours_2025, "package": cell_eval}, "2026": {"ours": ours_2026, "package": cell_eval2}}
+    run[season][side](None, None, threads, alone)
+    for _ in sys.stdin:
+        start, cpu = time.perf_counter(), time.process_time()
+        values = run[season][side](folder / "predicted.h5ad", folder / "truth.h5ad", threads, alone)
+        said = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+        said["gigabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps(said | {"values": {k: round(float(v), 4) for k, v in values.items()}}), flush=True)
 
 
 def simulate(path: Path, size: tuple[int, int, int, int], share: float, season: str) -> None:
@@ -103,35 +149,23 @@ def effect_of(name: str, genes: int) -> np.ndarray:
     return rng.normal(0, 1, genes) * (rng.random(genes) < 0.2)
 
 
-def measured(season: str, side: str, folder: Path, threads: int, alone: bool) -> dict:
-    """Seconds, peak and means of one side, after a run on a few cells."""
-    import warnings
-
-    warnings.simplefilter("ignore")
-    logging.disable(logging.ERROR)
-    run = {"2025": {"ours": ours_2025, "package": cell_eval}, "2026": {"ours": ours_2026, "package": cell_eval2}}[
-        season
-    ][side]
-    run(folder / "few_predicted.h5ad", folder / "few_truth.h5ad", threads, False)
-    start = time.perf_counter()
-    values = run(folder / "predicted.h5ad", folder / "truth.h5ad", threads, alone)
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"seconds": seconds, "gigabytes": peak, "values": {k: round(v, 4) for k, v in values.items()}}
-
-
-def ours_2025(predicted: Path, truth: Path, threads: int, alone: bool) -> dict:
+# without files a side only imports what it runs
+def ours_2025(predicted: Path | None, truth: Path, threads: int, alone: bool) -> dict:
     """DES, PDS and MAE by score_2025, which also scores the baseline."""
     from stateshift.evaluation.seasons import score_2025
 
+    if predicted is None:
+        return {}
     means = score_2025(predicted, truth, threads=threads).means
     return {name: float(means[name]) for name in ("des", "pds_l1", "mae")}
 
 
-def cell_eval(predicted: Path, truth: Path, threads: int, alone: bool) -> dict:
+def cell_eval(predicted: Path | None, truth: Path, threads: int, alone: bool) -> dict:
     """The same by cell-eval's profile vcc."""
     from cell_eval import MetricsEvaluator
 
+    if predicted is None:
+        return {}
     with tempfile.TemporaryDirectory() as place:
         evaluator = MetricsEvaluator(
             str(predicted), str(truth), control_pert=CONTROL, pert_col=KEY, num_threads=threads, outdir=place
@@ -141,18 +175,20 @@ def cell_eval(predicted: Path, truth: Path, threads: int, alone: bool) -> dict:
     return {"des": means["overlap_at_N"], "pds_l1": means["discrimination_score_l1"], "mae": means["mae"]}
 
 
-def ours_2026(predicted: Path, truth: Path, threads: int, alone: bool) -> dict:
+def ours_2026(predicted: Path | None, truth: Path, threads: int, alone: bool) -> dict:
     """The six members; with their anchors where asked for."""
     import pandas as pd
 
     from stateshift.evaluation.seasons import CELL_EVAL2_NAMES, score_2026
 
+    if predicted is None:
+        return {}
     ends = pd.DataFrame({"baseline": 0.0, "replicate": 1.0}, index=list(CELL_EVAL2_NAMES))
     ends.loc[["mse", "lfc_nmae"]] = [1.0, 0.0]
     return score_2026(predicted, truth, anchors=None if alone else ends, threads=threads).members["value"].to_dict()
 
 
-def cell_eval2(predicted: Path, truth: Path, threads: int, alone: bool) -> dict:
+def cell_eval2(predicted: Path | None, truth: Path, threads: int, alone: bool) -> dict:
     """The same by cell-eval2's preset vcc2026."""
     from dataclasses import replace
 
@@ -163,6 +199,8 @@ def cell_eval2(predicted: Path, truth: Path, threads: int, alone: bool) -> dict:
 
     from stateshift.evaluation.seasons import CELL_EVAL2_NAMES
 
+    if predicted is None:
+        return {}
     config = replace(EvalConfig.from_preset("vcc2026"), pert_col=KEY, num_threads=threads)
     rows = compute_metrics(ad.read_h5ad(predicted), ad.read_h5ad(truth), config=config)
     means = dict(aggregate_metrics(rows).select("metric", "mean").iter_rows())

@@ -115,11 +115,12 @@ def test_noise_of_a_pseudobulk_is_its_jackknife_by_hand():
 
     without = np.stack([bulk(np.delete(counts, i, axis=0)) for i in range(4)])
     expected = 3 / 4 * ((without - without.mean(axis=0)) ** 2).sum()
-    found, noise = bulk_and_noise(csr_matrix(counts))
+    sums, found, noise = bulk_and_noise(csr_matrix(counts))
+    assert sums.tolist() == [7, 9, 3]
     assert found == pytest.approx(bulk(counts))
     assert noise == pytest.approx(expected)
-    assert bulk_and_noise(csr_matrix(counts[:1]))[1] == 0
-    assert bulk_and_noise(csr_matrix((3, 2)))[0].tolist() == [0, 0]
+    assert bulk_and_noise(csr_matrix(counts[:1]))[2] == 0
+    assert bulk_and_noise(csr_matrix((3, 2)))[1].tolist() == [0, 0]
 
 
 def test_what_can_not_be_scored_is_told(panel):

@@ -84,7 +84,7 @@ def test_counts_are_compared_by_million_and_rare_genes_by_the_controls_alone_are
 
 def test_a_cell_without_counts_stays_at_zero():
     controls = sorted_controls(np.array([[0.0, 0], [1, 3]]), "counts")
-    assert controls.columns.mean.tolist() == [125_000, 375_000]
+    assert controls.cells.mean.tolist() == [125_000, 375_000]
 
 
 def test_false_discovery_rates_are_scipys():
@@ -96,9 +96,9 @@ def test_false_discovery_rates_are_scipys():
 @pytest.mark.parametrize("values", [[[-1.0, 0]], [[np.nan, 1]]])
 def test_values_that_are_no_expression_are_refused_with_whose_they_are(values):
     controls = sorted_controls(np.ones((3, 2)), "log1p")
-    with pytest.raises(StateshiftError, match="KLF1: values are negative or NaN"):
+    with pytest.raises(StateshiftError, match="KLF1: values are negative, NaN or infinite"):
         rank_sum_test(lambda _: np.array(values), ["KLF1"], controls)
-    with pytest.raises(StateshiftError, match="the controls: values are negative or NaN"):
+    with pytest.raises(StateshiftError, match="the controls: values are negative, NaN or infinite"):
         sorted_controls(csr_matrix(values), "log1p")
 
 

@@ -10,10 +10,12 @@ from scipy.sparse import csr_matrix
 
 BULK_TOTAL = 50_000.0
 """The total counts to which a group's summed counts are brought before log1p."""
+LARGEST_SHARE = 0.03
+"""Up to here eleven powers of a share are beyond 64 bits."""
 
 
-def bulk_and_noise(counts: csr_matrix) -> tuple[np.ndarray, float]:
-    """log1p of a group's summed counts brought to 50,000 (G,), and their squared sampling error, summed over genes.
+def bulk_and_noise(counts: csr_matrix) -> tuple[np.ndarray, np.ndarray, float]:
+    """A group's summed counts (G,), log1p of them brought to 50,000 (G,), and its squared sampling error over all genes.
 
     The noise is the jackknife's (Efron & Stein 1981): with b₋ᵢ the pseudobulk without cell i,
     (n − 1)/n · Σᵢ ‖b₋ᵢ − mean b₋‖²; 0 for a single cell.
@@ -21,44 +23,110 @@ def bulk_and_noise(counts: csr_matrix) -> tuple[np.ndarray, float]:
     Parameters
     ----------
     counts
-        A group's n cells (n, G), whole counts or not.
+        A group's n cells (n, G), whole counts or not, each gene stored once a cell.
     """
-    by_gene = counts.astype(np.float64).tocsc()
-    sums, totals = np.asarray(by_gene.sum(axis=0)).ravel(), np.asarray(by_gene.sum(axis=1)).ravel()
+    sums, totals = _sums(counts.data, counts.indices, counts.indptr, counts.shape[1])
     total = sums.sum()
     if total <= 0:
-        return np.zeros(len(sums)), 0.0
+        return sums, np.zeros(len(sums)), 0.0
     bulk = np.log1p(sums * (BULK_TOTAL / total))
-    return bulk, _jackknife(by_gene.data, by_gene.indices, by_gene.indptr, sums, totals, total)
+    n, share = len(totals), totals / total
+    if n < 2:
+        return sums, bulk, 0.0
+    if share.max() == 1.0:
+        # without the cell that has all counts nothing is left, and the others change nothing
+        return sums, bulk, float(((n - 1) / n) ** 2 * (bulk**2).sum())
+    moments = np.array([(share**k).sum() for k in range(2 * _terms(share.max()) + 1)])
+    noise = _jackknife(counts.data, counts.indices, counts.indptr, sums / total, share, moments, total)
+    return sums, bulk, noise
+
+
+def _terms(largest: float) -> int:
+    """After how many powers of a cell's share of the counts nothing is left to add."""
+    return min(int(np.ceil(np.log(1e-17) / np.log(largest))), 16)
 
 
 @njit(cache=True, nogil=True)
+def _sums(values: np.ndarray, genes: np.ndarray, starts: np.ndarray, n_genes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each gene (G,) and of each cell (n,), in 64 bits."""
+    sums, totals = np.zeros(n_genes), np.zeros(len(starts) - 1)
+    for i in range(len(totals)):
+        total = 0.0
+        for e in range(starts[i], starts[i + 1]):
+            sums[genes[e]] += values[e]
+            total += values[e]
+        totals[i] = total
+    return sums, totals
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def _jackknife(
-    values: np.ndarray, cells: np.ndarray, starts: np.ndarray, sums: np.ndarray, totals: np.ndarray, total: float
+    values: np.ndarray,
+    genes: np.ndarray,
+    starts: np.ndarray,
+    gene_share: np.ndarray,
+    cell_share: np.ndarray,
+    moments: np.ndarray,
+    total: float,
 ) -> float:
-    n, spread = len(totals), 0.0
-    if n < 2:
-        return 0.0
-    own, rest = np.zeros(n), total - totals
-    # without a cell that has all counts nothing is left: log(1) − log(1)
-    rest[rest <= 0.0] = 1.0
-    log_rest = np.log(rest)
-    for j in range(len(sums)):
-        if sums[j] == 0.0:
+    """The noise from shares of all counts: of cell i, which has δᵢ and ωᵢⱼ in gene j; of gene j, which has σⱼ.
+
+    Without cell i the pseudobulk changes by
+
+        log1p(B (σⱼ − ωᵢⱼ) / (1 − δᵢ)) − log1p(B σⱼ) = log(1 − (δᵢ + B ωᵢⱼ) / (1 + B σⱼ)) − log(1 − δᵢ).
+
+    Of cells without the gene that is Σₖ aₖ δᵢᵏ with aₖ = (1 − (1 + B σⱼ)⁻ᵏ) / k, which needs no cell but only the
+    moments Σᵢ δᵢᵏ; the other cells are put in one by one. So zeros are never walked through.
+    """
+    G, n, K = len(gene_share), len(cell_share), (len(moments) - 1) // 2
+    first, second, inverse = np.zeros(G), np.zeros(G), 1.0 / (1.0 + BULK_TOTAL * gene_share)
+    near = cell_share.max() <= LARGEST_SHARE
+    a = np.empty(K + 1)
+    for j in range(G):
+        if gene_share[j] == 0.0:
             continue
-        for at in range(starts[j], starts[j + 1]):
-            own[cells[at]] += values[at]
-        whole, first, second = math.log1p(BULK_TOTAL * sums[j] / total), 0.0, 0.0
-        for i in range(n):
-            # log1p(a / b) as log(a + b) − log(b), which is done once a cell; about the whole group's value, or the
-            # difference of two large sums would be rounding
-            without = math.log(rest[i] + BULK_TOTAL * (sums[j] - own[i])) - log_rest[i] - whole
-            first += without
-            second += without * without
-        spread += second - first * first / n
-        for at in range(starts[j], starts[j + 1]):
-            own[cells[at]] = 0.0
+        if near:
+            power = 1.0
+            for k in range(1, K + 1):
+                power *= inverse[j]
+                a[k] = (1.0 - power) / k
+                first[j] += a[k] * moments[k]
+            for k in range(1, K + 1):
+                for m in range(1, K + 1):
+                    second[j] += a[k] * a[m] * moments[k + m]
+        else:
+            for i in range(n):
+                change = _log1m(cell_share[i] * inverse[j]) - _log1m(cell_share[i])
+                first[j] += change
+                second[j] += change * change
+    scale = BULK_TOTAL / total
+    for i in range(n):
+        share, own, little = cell_share[i], _log1m(cell_share[i]), cell_share[i] < 0.01
+        for e in range(starts[i], starts[i + 1]):
+            j = genes[e]
+            without = _log1m((share + scale * values[e]) * inverse[j]) - own
+            absent = (_log1m_of_little(share * inverse[j]) if little else _log1m(share * inverse[j])) - own
+            first[j] += without - absent
+            second[j] += without * without - absent * absent
+    spread = 0.0
+    for j in range(G):
+        spread += second[j] - first[j] * first[j] / n
     return max((n - 1) / n * spread, 0.0)
+
+
+@njit(inline="always")
+def _log1m(x: float) -> float:
+    """log(1 − x) for 0 ≤ x < 1, by its series where ten terms are all that 64 bits hold of it."""
+    if x > LARGEST_SHARE:
+        return math.log(1.0 - x)
+    high = 1 / 6 + x * (1 / 7 + x * (1 / 8 + x * (1 / 9 + x * (1 / 10))))
+    return -x * (1.0 + x * (1 / 2 + x * (1 / 3 + x * (1 / 4 + x * (1 / 5 + x * high)))))
+
+
+@njit(inline="always")
+def _log1m_of_little(x: float) -> float:
+    """The same for x below 0.01, which needs seven terms."""
+    return -x * (1.0 + x * (1 / 2 + x * (1 / 3 + x * (1 / 4 + x * (1 / 5 + x * (1 / 6 + x * (1 / 7)))))))
 
 
 def corrected_error(

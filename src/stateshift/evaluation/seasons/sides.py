@@ -29,14 +29,15 @@ class RowsOnDisk:
     """
 
     def __init__(self, group: h5py.Group, n_columns: int):
-        self.group, self.n_columns, self.starts = group, n_columns, group["indptr"][:]
+        self.n_columns, self.starts = n_columns, group["indptr"][:]
+        self.values, self.columns = group["data"], group["indices"]
 
     def __getitem__(self, rows: np.ndarray) -> csr_matrix:
         """The rows (n, G) of ascending numbers."""
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else []
         values, columns = (
-            np.concatenate([self.group[part][self.starts[r[0]] : self.starts[r[-1] + 1]] for r in runs] or [[]])
-            for part in ("data", "indices")
+            np.concatenate([part[self.starts[r[0]] : self.starts[r[-1] + 1]] for r in runs] or [part[:0]])
+            for part in (self.values, self.columns)
         )
         ends = np.r_[0, np.cumsum(self.starts[rows + 1] - self.starts[rows])]
         return csr_matrix((values, columns, ends), shape=(len(rows), self.n_columns))

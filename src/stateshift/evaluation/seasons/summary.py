@@ -61,7 +61,7 @@ class Summary:
 def control_cells(counts: csr_matrix | np.ndarray) -> ControlCells:
     """Controls (n, G) sorted and summed."""
     counts = csr_matrix(counts)
-    return ControlCells(sorted_controls(counts, "counts"), *bulk_and_noise(counts))
+    return ControlCells(sorted_controls(counts, "counts"), *bulk_and_noise(counts)[1:])
 
 
 def summarised(
@@ -75,8 +75,8 @@ def summarised(
     def read(i: int) -> None:
         counts = csr_matrix(cells_of(names[i]))
         p[i], fold[i] = against_controls(counts, controls.sorted, names[i])
-        bulk[i], noise[i] = bulk_and_noise(counts)
-        means[i] = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel() / counts.shape[0]
+        sums, bulk[i], noise[i] = bulk_and_noise(counts)
+        means[i] = sums / counts.shape[0]
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in track(pool.map(read, range(P)), "perturbations", total=P):

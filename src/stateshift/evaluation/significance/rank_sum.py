@@ -11,7 +11,7 @@ from numba import njit
 from scipy.sparse import csr_matrix
 
 from stateshift.errors import StateshiftError, some
-from stateshift.evaluation.significance.columns import Controls, sorted_columns
+from stateshift.evaluation.significance.ordered import Controls, Ordered, ordered
 from stateshift.evaluation.significance.ranks import p_values
 from stateshift.progress import track
 
@@ -110,11 +110,19 @@ def rank_sum_test(
 
 def against_controls(cells: csr_matrix | np.ndarray, controls: Controls, who: str) -> tuple[np.ndarray, np.ndarray]:
     """p-values and log2 fold changes, (G,) each, of one perturbation's cells; errors call it `who`."""
-    columns, at = sorted_columns(cells, controls.scale, who), controls.columns
-    p = p_values(at.values, at.starts, controls.ties, at.n_cells, columns.values, columns.starts, columns.n_cells)
+    return compared(ordered(cells, controls.scale, who), controls)
+
+
+def compared(cells: Ordered, controls: Controls) -> tuple[np.ndarray, np.ndarray]:
+    """p-values and log2 fold changes, (G,) each, of cells that are in order on the controls' scale."""
+    of = controls.cells
+    p = p_values(
+        of.values, of.starts, of.genes, controls.stored, controls.ties, of.n_cells,
+        cells.values, cells.starts, cells.genes, cells.n_cells,
+    )  # fmt: skip
     if controls.scale == "log1p":
-        return p, _ratio_of_log1p(columns.mean, at.mean)
-    return p, np.log2((columns.mean + PSEUDOCOUNT) / (at.mean + PSEUDOCOUNT))
+        return p, _ratio_of_log1p(cells.mean, of.mean)
+    return p, np.log2((cells.mean + PSEUDOCOUNT) / (of.mean + PSEUDOCOUNT))
 
 
 def adjusted(
@@ -127,7 +135,7 @@ def adjusted(
     """p-values (P, G) with their false discovery rates over the genes that are tested."""
     if fewest_cpm is not None and controls.scale != "counts":
         raise StateshiftError("A least number of counts per million needs counts, and the values are log1p.")
-    tested = np.ones(p.shape[1], bool) if fewest_cpm is None else controls.columns.mean > fewest_cpm
+    tested = np.ones(p.shape[1], bool) if fewest_cpm is None else controls.cells.mean > fewest_cpm
     fdr = np.full(p.shape, np.nan)
     fdr[:, tested] = false_discovery_rates(p[:, tested])
     return Significance(list(perturbations), p, fdr, fold_changes, tested)
