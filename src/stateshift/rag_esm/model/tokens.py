@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-LETTERS = "LAGVSERTIDPKQNFYMHWCXBUZO"
-"""In the order of the alphabet; the first twenty are the amino acids."""
-BOS, PAD, EOS, UNK, FIRST, MASK = 0, 1, 2, 3, 4, 32
+from stateshift.proteins.esm2.network import EOS, MASK, PAD
+from stateshift.proteins.fasta import RESIDUES
+
+BOS, UNK, FIRST = 0, 3, 4
 AMINO_ACIDS = range(FIRST, FIRST + 20)
+"""The first twenty of `RESIDUES`."""
 
 _TOKEN_OF = np.full(256, UNK)
-_TOKEN_OF[[ord(letter) for letter in LETTERS]] = np.arange(FIRST, FIRST + len(LETTERS))
+_TOKEN_OF[[ord(letter) for letter in RESIDUES]] = np.arange(FIRST, FIRST + len(RESIDUES))
 _TOKEN_OF[ord("-")] = MASK
 _LETTER_OF = np.full(33, "X")
-_LETTER_OF[FIRST : FIRST + len(LETTERS)] = list(LETTERS)
+_LETTER_OF[FIRST : FIRST + len(RESIDUES)] = list(RESIDUES)
 _LETTER_OF[MASK] = "-"
 
 

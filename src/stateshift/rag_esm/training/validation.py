@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from stateshift.rag_esm.homologs.choice import Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
 from stateshift.rag_esm.model.network import RagESM
-from stateshift.rag_esm.model.tokens import tokens_of
+from stateshift.rag_esm.model.tokens import PAD, tokens_of
 from stateshift.rag_esm.training.batches import cropped, within_budget
 from stateshift.rag_esm.training.masking import IGNORED, masked
 
@@ -68,7 +68,7 @@ def masked_losses(
             for p, _ in pairs
         ]
         T = max(tokens.shape[1] for tokens, _ in made)
-        tokens = torch.cat([torch.nn.functional.pad(t, (0, T - t.shape[1]), value=1) for t, _ in made]).to(device)
+        tokens = torch.cat([torch.nn.functional.pad(t, (0, T - t.shape[1]), value=PAD) for t, _ in made]).to(device)
         targets = torch.cat([torch.nn.functional.pad(t, (0, T - t.shape[1]), value=IGNORED) for _, t in made]).to(
             device
         )
