@@ -120,9 +120,10 @@ def test_scores_written_and_read_again_are_the_same(world, tmp_path):
     with pytest.raises(StateshiftError, match="exists already"):
         evaluate(predicted, truth, output=tmp_path / "scores")
     evaluate(predicted, truth, output=tmp_path / "scores", overwrite=True)
-    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == [
-        "evaluation.json", "flags.csv", "scores.csv", "summary.csv"
-    ]
+    written = ["ceilings.csv", "evaluation.json", "flags.csv", "scores.csv", "summary.csv", "tiers.csv"]
+    assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == written
+    pd.testing.assert_frame_equal(again.ceilings, found.ceilings)
+    pd.testing.assert_frame_equal(again.flags, found.flags, check_dtype=False)
 
 
 def test_the_same_evaluation_twice_gives_the_same_numbers(world):

@@ -25,6 +25,14 @@ def evaluate(
     scale: Annotated[
         str | None, typer.Option(help="The truth's: counts, log1p_1e4 or log1p, where X doesn't tell.")
     ] = None,
+    controls: Annotated[
+        str,
+        typer.Option(help="Predicted effects against the truth's controls, or the prediction's own (as published)."),
+    ] = "truth",
+    against: Annotated[Path | None, typer.Option(help="A second prediction, for the paired difference.")] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="Training effects (h5ad), for the means beside a prediction without baselines.")
+    ] = None,
     official: Annotated[
         bool, typer.Option("--official", help="Add cell-eval's DES, PDS, MAE and score (extra `official`).")
     ] = False,
@@ -36,15 +44,19 @@ def evaluate(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing tables.")] = False,
 ) -> None:
-    """Score a prediction beside the baselines: Pearson delta, MAE, PDS."""
+    """Score a prediction beside baselines, floor and ceiling, and flag what scores don't say."""
     from stateshift.cli.console import console_for_tables
     from stateshift.evaluation import (
+        ceiling_sentences,
+        ceilings_table,
         coverage_table,
+        flag_sentences,
         interval_sentences,
         official_table,
         responses_table,
         sentences,
         summary_table,
+        tiers_table,
     )
     from stateshift.evaluation import evaluate as score
 
@@ -56,20 +68,26 @@ def evaluate(
         context=cell_type_key,
         control=control_pert,
         scale=scale,
+        controls=controls,
+        against=against,
+        training=training,
         official=official,
         responses=responses,
         overwrite=overwrite,
     )
     console = console_for_tables()
     console.print(summary_table(result))
+    console.print(ceilings_table(result))
+    console.print(tiers_table(result))
     if "intervals" in result.about:
         console.print(coverage_table(result))
     if official:
         console.print(official_table(result))
     if responses:
         console.print(responses_table(result))
-    for sentence in (*sentences(result), *interval_sentences(result), *result.notes):
-        console.print(sentence, highlight=False, soft_wrap=True)
+    said = [*sentences(result), *ceiling_sentences(result), *interval_sentences(result), *result.notes]
+    for sentence in (*said, *flag_sentences(result.flags)):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 
 
 def compare(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from stateshift.cells import Cells
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.pairing import Pairing
+from stateshift.evaluation.pairing import Controls, Pairing
 from stateshift.progress import track
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ BASELINE = "cell-eval's baseline (mean of the truth)"
 
 
 def official_scores(
-    predicted: Cells, truth: Cells, pairing: Pairing, threads: int = 1
+    predicted: Cells, truth: Cells, pairing: Pairing, controls: Controls = "truth", threads: int = 1
 ) -> tuple[pd.DataFrame, list[str]]:
     """cell-eval's ``vcc`` profile of the prediction and of its own baseline, one context at a time.
 
     That baseline is an oracle: ``build_base_mean_adata`` gives every perturbation the mean of the *truth's*
     group means (its perturbations', the control's counted as one of them), which no honest model could know.
 
-    Both sides hold the pairing's perturbations and genes and the truth's controls. The tool normalises what it
+    Both sides hold the pairing's perturbations and genes, and the truth's controls or each its own. The tool normalises what it
     is given in place and swallows errors of single metrics: it gets copies, and errors are raised.
 
     Parameters
@@ -43,6 +43,8 @@ def official_scores(
         Log1p cells on the pairing's genes, their perturbations under its names.
     pairing
         The shared (context, perturbation) pairs.
+    controls
+        ``truth`` puts the truth's controls on both sides; ``own`` leaves the prediction its own.
     threads
         Threads of the differential expression test.
 
@@ -71,10 +73,13 @@ def official_scores(
             notes.append(f"{context}: cell-eval's scores need two perturbations; it has one and was left out.")
             continue
         real = side_of(truth, context, perturbations | {truth.control}, truth.control)
-        controls = real[real.obs[TARGET] == CONTROL]
-        cells = side_of(predicted, context, perturbations, None)
+        if controls == "own":
+            cells = side_of(predicted, context, perturbations | {predicted.control}, predicted.control)
+        else:
+            cells = side_of(predicted, context, perturbations, None)
+            cells = _joined(cells, real[real.obs[TARGET] == CONTROL])
         try:
-            tables.append(_one_context(context, _joined(cells, controls), real, threads))
+            tables.append(_one_context(context, cells, real, threads))
         except (ValueError, KeyError, IndexError) as error:
             raise StateshiftError(f"cell-eval could not score the context `{context}`: {error}") from error
     if not tables:

@@ -13,10 +13,11 @@ from stateshift.cells import Cells
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.evaluation.halves import Groups, group_cells
 from stateshift.evaluation.inputs import Prediction
-from stateshift.genes.doubles import any_order, misspelt_doubles
+from stateshift.feature_table import genes_of
+from stateshift.genes.doubles import any_order, as_spelt, misspelt_doubles
 
 ORACLE = "mean of the truth (oracle)"
-Controls = Literal["truth", "prediction"]
+Controls = Literal["truth", "own"]
 """Whose controls a prediction's effects are measured from."""
 
 
@@ -47,6 +48,8 @@ class Pairing:
     control_offsets
         Each prediction's name → context → (2, G): halves of the prediction's controls less halves of the truth's; no
         entry where it carries none.
+    n_controls
+        (R,): control cells of the truth behind each pair.
     """
 
     genes: list[str]
@@ -58,6 +61,13 @@ class Pairing:
     halves: dict[str, np.ndarray] = field(default_factory=dict)
     variance: dict[str, np.ndarray] = field(default_factory=dict)
     control_offsets: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    n_controls: np.ndarray | None = None
+
+
+def own_targets(pairing: Pairing) -> list[list[int]]:
+    """Of each pair the columns of the genes that it targets."""
+    column = {gene: i for i, gene in enumerate(pairing.genes)}
+    return [[column[g] for g in genes_of(p) if g in column] for p in pairing.rows["perturbation"]]
 
 
 def match_doubles(prediction: Prediction, truth: Cells) -> tuple[Prediction, Cells, list[str]]:
@@ -93,6 +103,13 @@ def match_doubles(prediction: Prediction, truth: Cells) -> tuple[Prediction, Cel
         _renamed(truth, other),
         [f"Doubles are matched whatever the order of their genes: {said}."],
     )
+
+
+def named_as(prediction: Prediction, truth: Cells) -> Prediction:
+    """A prediction with its doubles under the truth's names."""
+    labels = sorted(set(prediction.cells.obs["perturbation"]))
+    other = {a: b for a, b in zip(labels, as_spelt(labels, truth.obs["perturbation"].unique())) if a != b}
+    return replace(prediction, cells=_renamed(prediction.cells, other)) if other else prediction
 
 
 def _refuse_misspelt(prediction: Prediction, truth: Cells) -> None:
@@ -136,7 +153,7 @@ def pair_up(
     where
         What the truth goes by in errors.
     controls
-        ``prediction`` measures predicted effects from the prediction's own controls, as published scores do: what is
+        ``own`` measures predicted effects from the prediction's own controls, as published scores do: what is
         wrong with those is not seen then.
     against
         A second prediction on the same genes, which stands among the models after the first.
@@ -162,9 +179,10 @@ def pair_up(
     rows["n_true"] = _of(pairs, true, "counts")
     pairing = Pairing(list(prediction.cells.genes), rows, _effects(pairs, true, true), {}, notes)
     pairing.halves["true"], pairing.variance["true"] = _halves(pairs, true, true), _of(pairs, true, "variance")
-    pairing.variance["controls"] = _of([(c, truth.control) for c in rows["context"]], true, "variance")
+    controls_of = [(context, truth.control) for context in rows["context"]]
+    pairing.variance["controls"], pairing.n_controls = (_of(controls_of, true, n) for n in ("variance", "counts"))
     for name, (_, groups) in sides.items():
-        base = _base(groups, true, rows["context"], name) if controls == "prediction" else true
+        base = _base(groups, true, rows["context"], name) if controls == "own" else true
         pairing.models[name] = _effects(pairs, groups, base)
         pairing.halves[name], pairing.variance[name] = _halves(pairs, groups, base), _of(pairs, groups, "variance")
         pairing.control_offsets[name] = _control_halves(rows["context"], groups, true)
@@ -205,7 +223,7 @@ def _base(groups: Groups, true: Groups, contexts: pd.Series, name: str) -> Group
     without = [context for context in contexts.unique() if groups.controls(context) is None]
     if without:
         raise StateshiftError(
-            f"{name} carries no control cells (`{groups.control}`) in {some(without)}: leave --controls prediction out, "
+            f"{name} carries no control cells (`{groups.control}`) in {some(without)}: leave --controls own out, "
             "and effects are measured from the truth's."
         )
     return groups

@@ -7,7 +7,7 @@ import pandas as pd
 from stateshift.cells import Cells
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.official import CONTROL, TARGET, side_of
-from stateshift.evaluation.pairing import Pairing
+from stateshift.evaluation.pairing import Controls, Pairing
 from stateshift.evaluation.seasons import score_2025
 from stateshift.progress import track
 
@@ -15,9 +15,9 @@ SHOWN = ("des", "precision", "direction_match", "lfc_spearman", "pr_auc", "roc_a
 
 
 def response_scores(
-    predicted: Cells, truth: Cells, pairing: Pairing, threads: int = 1
+    predicted: Cells, truth: Cells, pairing: Pairing, controls: Controls = "truth", threads: int = 1
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]], list[str]]:
-    """`stateshift.evaluation.seasons.score_2025` of every context, with the truth's controls on both sides.
+    """`stateshift.evaluation.seasons.score_2025` of every context.
 
     Parameters
     ----------
@@ -25,6 +25,8 @@ def response_scores(
         Log1p cells on the pairing's genes, their perturbations under its names.
     pairing
         The shared (context, perturbation) pairs.
+    controls
+        ``truth`` puts the truth's controls on both sides; ``own`` leaves the prediction its own.
     threads
         Threads of the rank-sum tests.
 
@@ -46,11 +48,13 @@ def response_scores(
             notes.append(f"{context}: the score of responding genes needs two perturbations; it has one.")
             continue
         real = side_of(truth, context, perturbations | {truth.control}, truth.control)
+        own = {predicted.control} if controls == "own" else set()
         found = score_2025(
-            side_of(predicted, context, perturbations, None),
+            side_of(predicted, context, perturbations | own, predicted.control if own else None),
             real,
             perturbation=TARGET,
             control=CONTROL,
+            controls=controls,
             threads=threads,
         )
         tables.append(found.table.reset_index().assign(context=context))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stateshift.evaluation.pairing import Pairing
-from stateshift.feature_table import genes_of
+from stateshift.evaluation.pairing import Pairing, own_targets
 from stateshift.metrics import discrimination, mae, mse, paired_bootstrap, pearson_delta
 from stateshift.progress import track
 
@@ -40,8 +39,7 @@ def score_models(pairing: Pairing) -> pd.DataFrame:
     context, the columns of their own target genes left out. Where a model gives intervals, ``covered`` is the share of
     the true effects that lie in them and ``half_width`` their mean half-width over genes.
     """
-    column = {gene: i for i, gene in enumerate(pairing.genes)}
-    targets = [[column[g] for g in genes_of(p) if g in column] for p in pairing.rows["perturbation"]]
+    targets = own_targets(pairing)
     by_context = [np.asarray(rows) for _, rows in sorted(pairing.rows.groupby("context").indices.items())]
     tables = []
     for name, effects in track(list(pairing.models.items()), "scoring"):

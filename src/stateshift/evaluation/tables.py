@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from stateshift.evaluation.evaluator import Evaluation
+from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.scores import ALL, METRICS
 from stateshift.metrics import FEWEST_GROUPS
 
@@ -19,7 +19,7 @@ FEW = f"– with fewer than {FEWEST_GROUPS}"
 
 
 def ranked_models(evaluation: Evaluation, context: str = ALL) -> list[str]:
-    """The evaluated model, then its baselines from the highest Pearson delta down."""
+    """The evaluated model, then the others from the highest Pearson delta down."""
     rows = evaluation.summary
     rows = rows[(rows["context"] == context) & (rows["metric"] == "pearson_delta")].set_index("model")["mean"]
     return [evaluation.model, *rows.drop(evaluation.model).sort_values(ascending=False, na_position="last").index]
@@ -141,13 +141,16 @@ def responses_table(evaluation: Evaluation) -> Table:
 
 
 def sentences(evaluation: Evaluation, context: str = ALL) -> list[str]:
-    """One sentence a metric: which baseline is best, and whether the model beats it, by how much with interval."""
-    said = []
+    """One sentence a metric: which baseline is best, and whether the model beats it, by how much with interval.
+
+    Before them, one on each metric of a second prediction beside the first.
+    """
+    said = _on_second(evaluation, context)
     for metric in ORDER:
         label, up = METRICS[metric].label, METRICS[metric].higher_is_better
         rows = evaluation.summary
         rows = rows[(rows["context"] == context) & (rows["metric"] == metric)].set_index("model", drop=False)
-        others = rows.drop(evaluation.model).dropna(subset=["mean"])
+        others = rows[rows.index.isin(evaluation.baselines)].dropna(subset=["mean"])
         own = rows.loc[evaluation.model]
         if others.empty or not math.isfinite(own["mean"]):
             said.append(f"{label}: no value, for want of two perturbations to tell apart.")
@@ -164,3 +167,18 @@ def sentences(evaluation: Evaluation, context: str = ALL) -> list[str]:
             f"{'higher' if up else 'lower'} is better."
         )
     return said
+
+
+def _on_second(evaluation: Evaluation, context: str) -> list[str]:
+    second = evaluation.about.get("against")
+    if second is None:
+        return []
+    rows = evaluation.summary
+    rows = rows[(rows["context"] == context) & (rows["model"] == second)].set_index("metric", drop=False)
+    words = {"better": "better than", "worse": "worse than", "open": "not distinguishable from", "few": "beside"}
+    return [
+        f"{METRICS[metric].label}: {evaluation.model} is {words[verdict(rows.loc[metric])]} {second}: difference "
+        f"{with_interval(rows.loc[metric])} over "
+        f"{counted(int(rows.loc[metric, 'pairs']), int(rows.loc[metric, 'perturbations']))}."
+        for metric in ORDER
+    ]

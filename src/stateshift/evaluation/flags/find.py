@@ -10,8 +10,7 @@ from stateshift.evaluation.flags import cells as of_cells
 from stateshift.evaluation.flags.effects import Sizes, permuted, same_for_all, size_flags
 from stateshift.evaluation.flags.named import Flag, flags_frame
 from stateshift.evaluation.inputs import Prediction
-from stateshift.evaluation.pairing import Pairing
-from stateshift.feature_table import genes_of
+from stateshift.evaluation.pairing import Pairing, own_targets
 from stateshift.progress import track
 
 CONTROLS_MOVED = 0.1
@@ -67,13 +66,8 @@ def _on_effects(
     if not len(rows):
         return []
     predicted, true = (pairing.halves[name][:, rows].astype(np.float64) for name in (prediction.model, "true"))
-    column = {gene: i for i, gene in enumerate(pairing.genes)}
-    own = [
-        (i, column[g])
-        for i, p in enumerate(pairing.rows["perturbation"].iloc[rows])
-        for g in genes_of(p)
-        if g in column
-    ]
+    targets = own_targets(pairing)
+    own = [(i, gene) for i, row in enumerate(rows) for gene in targets[row]]
     apart = [halves - halves.mean(axis=1, keepdims=True) for halves in (predicted, true)]
     for halves in (predicted, true, *apart):
         for i, gene in own:

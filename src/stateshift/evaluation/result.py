@@ -1,0 +1,158 @@
+"""What an evaluation found, written and read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stateshift.errors import StateshiftError
+from stateshift.evaluation.ceilings import COLUMNS as CEILING_COLUMNS
+from stateshift.evaluation.ceilings import tiers
+from stateshift.evaluation.flags import COLUMNS as FLAG_COLUMNS
+from stateshift.evaluation.flags import flags_frame
+from stateshift.files import written_beside
+
+SCORE_COLUMNS = [
+    "context",
+    "perturbation",
+    "model",
+    "route",
+    "regime",
+    "n_predicted",
+    "n_true",
+    "pearson_delta",
+    "mae",
+    "mse",
+    "pds_l1",
+    "pds_cosine",
+    "covered",
+    "half_width",
+    "reliability",
+    "tier",
+]
+ADDED_COLUMNS = ("regime", "covered", "half_width", "reliability", "tier")
+"""Columns that evaluations of earlier versions lack."""
+SUMMARY_COLUMNS = ["context", "model", "metric", "mean", "n", "difference", "low", "high", "pairs", "perturbations"]
+
+
+@dataclass
+class Evaluation:
+    """Scores of a prediction and of its baselines.
+
+    Parameters
+    ----------
+    scores
+        One row a (context, perturbation, model); a column a metric, and ``route``, ``regime``, ``n_predicted``,
+        ``n_true``; of the model and of the mean baseline ``covered`` and ``half_width`` of their intervals; of the measured
+        effect ``reliability`` (correlation of the effects of two halves of its cells) and ``tier``.
+    summary
+        One row a (context, model, metric): mean, and the model's difference to that baseline with interval.
+    about
+        ``model``, ``against`` (the second prediction's name, if there is one), ``controls``, ``predicted``, ``truth``, ``genes``, ``scale``, ``simulated``, ``version``; of a prediction with
+        intervals ``intervals``: their level, and the rows of `stateshift.evaluation.interval_coverage`.
+    notes
+        Sentences on what was left out and why.
+    official
+        cell-eval's scores a context (``des``, ``pds``, ``mae``, ``score``), if they were asked for.
+    responses
+        One row a (context, perturbation) with the columns of `stateshift.evaluation.seasons.Score2025`, if they were
+        asked for; ``about["responses"]`` then has their means and the score of each context.
+    flags
+        What the scores don't say (`stateshift.evaluation.flags.find_flags`): one row a finding, empty where all is well.
+    ceilings
+        Floor, ceiling, share of the gap closed and harm (`stateshift.evaluation.ceilings.ceilings_and_floors`).
+    """
+
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    about: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    official: pd.DataFrame | None = None
+    responses: pd.DataFrame | None = None
+    flags: pd.DataFrame = field(default_factory=lambda: flags_frame([]))
+    ceilings: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=CEILING_COLUMNS))
+
+    @property
+    def model(self) -> str:
+        """The evaluated model's name."""
+        return self.about["model"]
+
+    @property
+    def baselines(self) -> list[str]:
+        """The other models' names, in the order of the tables; a second prediction is none of them."""
+        predictions = (self.model, self.about.get("against"))
+        return [name for name in self.scores["model"].unique() if name not in predictions]
+
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the tables as ``scores.csv``, ``summary.csv``, ``ceilings.csv``, ``tiers.csv``, ``flags.csv``, and ``evaluation.json``.
+
+        Where there, ``official.csv`` and ``responses.csv`` too.
+
+        Raises
+        ------
+        StateshiftError
+            The folder exists and `overwrite` is not set; only an evaluation's own files are replaced.
+        """
+        folder = Path(folder)
+        texts = {"scores.csv": self.scores.to_csv(index=False), "summary.csv": self.summary.to_csv(index=False)}
+        texts["flags.csv"], texts["ceilings.csv"] = self.flags.to_csv(index=False), self.ceilings.to_csv(index=False)
+        if "tier" in self.scores:
+            texts["tiers.csv"] = tiers(self.scores).to_csv(index=False)
+        texts["evaluation.json"] = json.dumps({**self.about, "notes": self.notes}, indent=2) + "\n"
+        further = {"official.csv": self.official, "responses.csv": self.responses}
+        texts |= {name: table.to_csv(index=False) for name, table in further.items() if table is not None}
+        if folder.is_dir() and overwrite:
+            for name, text in texts.items():
+                with written_beside(folder / name, overwrite=True) as part:
+                    part.write_text(text)
+            for name in set(further) - set(texts):
+                (folder / name).unlink(missing_ok=True)
+            return folder
+        with written_beside(folder) as part:
+            part.mkdir()
+            for name, text in texts.items():
+                (part / name).write_text(text)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Evaluation:
+        """Read what `save` wrote."""
+        folder = Path(folder)
+        absent = [n for n in ("scores.csv", "summary.csv", "evaluation.json") if not (folder / n).is_file()]
+        if absent:
+            raise StateshiftError(f"{folder} is no evaluation: it has no {', '.join(absent)}.")
+        official, responses = folder / "official.csv", folder / "responses.csv"
+        texts = dict.fromkeys(("context", "perturbation", "model", "route", "regime", "tier"), str)
+        try:
+            about = json.loads((folder / "evaluation.json").read_text())
+            scores = pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False, na_values=[""])
+            scores = scores.assign(**{name: float("nan") for name in ADDED_COLUMNS if name not in scores})
+            for name in ("regime", "tier"):
+                scores[name] = scores[name].astype(object).fillna("")
+            return cls(
+                scores[SCORE_COLUMNS],
+                pd.read_csv(folder / "summary.csv", dtype=texts, keep_default_na=False, na_values=[""])[
+                    SUMMARY_COLUMNS
+                ],
+                {key: value for key, value in about.items() if key != "notes"},
+                about.get("notes", []),
+                pd.read_csv(official, dtype=texts) if official.is_file() else None,
+                pd.read_csv(responses, dtype=texts) if responses.is_file() else None,
+                _optional(folder / "flags.csv", FLAG_COLUMNS),
+                _optional(folder / "ceilings.csv", CEILING_COLUMNS),
+            )
+        except (ValueError, KeyError, AttributeError) as error:
+            raise StateshiftError(f"{folder} holds a damaged or older evaluation ({error}): evaluate again.") from error
+
+
+def _optional(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A table, without rows where an earlier version wrote the folder."""
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    words = {"name", "kind", "model", "context", "perturbation", "meaning", "metric", "floor_name"} & set(columns)
+    empty = {column: [""] for column in columns if column not in words}
+    return pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=empty)[columns]
