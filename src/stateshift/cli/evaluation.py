@@ -1,4 +1,4 @@
-"""``stateshift evaluate``, ``compare`` and ``report``."""
+"""``stateshift evaluate`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ def register(app: typer.Typer) -> None:
     """Add this group's commands."""
     app.command()(evaluate)
     app.command()(compare)
-    app.command()(report)
 
 
 def evaluate(
@@ -133,15 +132,3 @@ def compare(
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     if isinstance(comparison, ExperimentComparison):
         typer.echo(f"The table, all scores and the plot lie in {comparison.folder}.")
-
-
-def report(
-    source: Annotated[Path, typer.Argument(help="A run, or a folder with runs and evaluations.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Default: report.html in the folder.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
-) -> None:
-    """One self-contained HTML page."""
-    from stateshift.evaluation import write_report
-
-    written = write_report(source, output or source / "report.html", overwrite=overwrite)
-    typer.echo(f"The report is {written}.")

@@ -21,6 +21,7 @@ from stateshift.cli import (
     prediction,
     protein,
     rag_esm,
+    report,
     structure,
     training,
 )
@@ -37,6 +38,7 @@ app = typer.Typer(
 training.register(app)
 prediction.register(app)
 evaluation.register(app)
+report.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(protein.app, name="protein")
 app.add_typer(structure.app, name="structure")

@@ -6,7 +6,7 @@ from stateshift.evaluation.comparison import ExperimentComparison, SweepComparis
 from stateshift.evaluation.coverage import coverage_table, interval_coverage, interval_sentences
 from stateshift.evaluation.evaluator import evaluate
 from stateshift.evaluation.flags import flag_sentences
-from stateshift.evaluation.report import write_report
+from stateshift.evaluation.report import write_figure, write_report
 from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.tables import official_table, responses_table, sentences, summary_table
 
@@ -31,5 +31,6 @@ __all__ = [
     "sentences",
     "summary_table",
     "tiers_table",
+    "write_figure",
     "write_report",
 ]

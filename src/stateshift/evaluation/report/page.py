@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """The whole document, its style inlined and nothing fetched."""
+def page(title: str, body: Iterable[str], script: str = "") -> str:
+    """The whole document: style and script inside, and a policy that lets it fetch nothing and run nothing else."""
     style = (resources.files("stateshift.evaluation.report") / "report.css").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"script-src 'sha256-{digest}'; " if script else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        f"{allowed}style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{text(title)}</title>\n<style>\n{style}</style></head>\n<body><main>\n"
+        f"<title>{text(title)}</title>\n<style>\n{style}</style></head>\n"
+        '<body><a class="skip" href="#content">To the content</a><main id="content">\n'
         + "\n".join(body)
-        + "\n</main></body></html>\n"
+        + "\n</main>"
+        + (f"<script>{script}</script>" if script else "")
+        + "</body></html>\n"
     )
 
 
@@ -24,9 +33,17 @@ def text(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def heading(words: str, level: int = 2) -> str:
-    """A heading."""
-    return f"<h{level}>{text(words)}</h{level}>"
+def heading(words: str, level: int = 2, anchor: str = "") -> str:
+    """A heading, with an `anchor` one that the contents lead to."""
+    return (
+        f'<h{level} id="{text(anchor)}">{text(words)}</h{level}>' if anchor else f"<h{level}>{text(words)}</h{level}>"
+    )
+
+
+def contents(anchors: Mapping[str, str]) -> str:
+    """Links to the headings: anchor → words."""
+    links = "".join(f'<li><a href="#{text(anchor)}">{text(words)}</a></li>' for anchor, words in anchors.items())
+    return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
 
 
 def paragraph(words: str, kind: str = "") -> str:

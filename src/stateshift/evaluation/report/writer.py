@@ -1,72 +1,105 @@
-"""One self-contained HTML page of runs and evaluations: what was done, what it beats, and where it does not."""
+"""One self-contained HTML page of runs, evaluations and predictions: what was done, what it beats, and where it does not."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import stateshift
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.report import page
-from stateshift.evaluation.report.evaluation_section import evaluation_section
-from stateshift.evaluation.report.run_section import is_run, run_section
+from stateshift.evaluation.report.explorer import explorer_section
+from stateshift.evaluation.report.explorer.section import script
+from stateshift.evaluation.report.figures.named import maps_of
+from stateshift.evaluation.report.sections.evaluation import evaluation_section
+from stateshift.evaluation.report.sections.problems import problems_section
+from stateshift.evaluation.report.sections.run import run_section
+from stateshift.evaluation.report.sources import Source, read_source
 from stateshift.files import written_beside
 
 
-def write_report(source: Path | str, output: Path | str, overwrite: bool = False) -> Path:
-    """Write one HTML page of the run directories and evaluations in a folder.
+def write_report(
+    source: Path | str,
+    output: Path | str,
+    *,
+    prediction: Path | str | None = None,
+    truth: Path | str | None = None,
+    gene_sets: Path | str | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    scale: str | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write one HTML page of what a folder holds: runs, evaluations, and one prediction pair by pair.
 
     Parameters
     ----------
     source
-        A run directory, an evaluation's folder, or a folder with any of these below it.
+        A run directory, an evaluation's folder, a folder with any of these below it, or predicted cells.
     output
-        The ``.html`` file. It fetches nothing: styles and figures are inside.
+        The ``.html`` file. It fetches nothing: styles, figures, data and script are inside.
+    prediction, truth
+        The cells to show pair by pair; by default those that the first evaluation names, beside its folder or in
+        `source`. Predicted cells with a truth that no evaluation is of are evaluated. Pairs are those of
+        `stateshift.evaluation.evaluate`; which genes respond, its truth says by the rank-sum test at a false discovery rate
+        of 0.05.
+    gene_sets
+        A GMT file, whose sets stand beside the top genes; by default the one that a run's features were made of.
+    columns
+        The truth's ``perturbation``, ``cell_type`` and ``control``, where they don't go by convention.
+    scale
+        The truth's scale, where its values don't say.
     overwrite
         Replace an existing file.
+
+    Returns
+    -------
+    Path
+        `output`. At 300 pairs × 2,000 genes the page is below 5 MB; where pairs × genes are more than 600,000, the genes of
+        the strongest effects are kept for the plots, and the page says so.
 
     Raises
     ------
     StateshiftError
-        The folder is missing, or holds neither a run nor an evaluation.
+        There is no such folder or file, nothing in it to tell of, or cells that `evaluate` refuses.
     """
-    source = Path(source)
-    if not source.is_dir():
-        raise StateshiftError(f"{source}: there is no such folder; give a run directory or an evaluation's folder.")
-    folders = [source, *sorted(p for p in source.rglob("*") if p.is_dir() and not p.name.startswith("."))]
-    runs = [folder for folder in folders if is_run(folder)]
-    scored = [folder for folder in folders if (folder / "evaluation.json").is_file()]
-    if not runs and not scored:
-        raise StateshiftError(
-            f"{source} holds neither a run (genes.txt, splits.json, …) nor an evaluation (evaluation.json): "
-            "train first, or evaluate with an output folder."
-        )
-    evaluations = {_place(folder, source): Evaluation.load(folder) for folder in scored}
-    body = _head(source, evaluations)
-    for name, evaluation in evaluations.items():
-        body += evaluation_section(evaluation, name)
-    for run in runs:
-        body += run_section(run, _place(run, source))
-    if not evaluations:
-        body.append(page.paragraph("No evaluation lies here yet: nothing is said of how good the model is.", "note"))
-    body.append(f"<footer>Written by stateshift {page.text(stateshift.__version__)}.</footer>")
-    title = f"stateshift report: {source.resolve().name}"
+    output = Path(output)
+    if output.suffix.lower() != ".html":
+        raise StateshiftError(f"{output}: a report is written as .html, name {output.with_suffix('.html').name}.")
+    if output.exists() and not overwrite:
+        raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite.")
+    found = read_source(source, prediction=prediction, truth=truth, gene_sets=gene_sets, columns=columns, scale=scale)
+    body = _body(found)
     with written_beside(output, overwrite) as part:
-        part.write_text(page.page(title, body), encoding="utf-8")
-    return Path(output)
+        text = page.page(f"stateshift report: {found.name}", body, script() if found.detail is not None else "")
+        part.write_text(text, encoding="utf-8")
+    return output
 
 
-def _head(source: Path, evaluations: dict[str, Evaluation]) -> list[str]:
-    lines = [page.heading(source.resolve().name, 1), page.paragraph("stateshift report", "soft")]
-    if any(evaluation.about.get("simulated") for evaluation in evaluations.values()):
+def _body(found: Source) -> list[str]:
+    anchors = {"problems": "Problems found"}
+    parts = []
+    for i, (name, evaluation) in enumerate(found.evaluations.items()):
+        anchors[f"evaluation-{i}"] = f"Evaluation {name}" if name not in ("", "evaluation") else "Evaluation"
+        shown = found.detail if found.detail is not None and found.shown == name else None
+        parts += evaluation_section(evaluation, name, f"evaluation-{i}", shown)
+    if found.detail is not None:
+        anchors["perturbations"] = "Perturbation by perturbation"
+        parts += explorer_section(found.detail, maps_of(found), found.gene_sets)
+    for i, (name, run) in enumerate(found.runs.items()):
+        anchors[f"run-{i}"] = f"Run {name}"
+        parts += run_section(run, name, f"run-{i}")
+    head = _head(found)
+    footer = f"<footer>Written by stateshift {page.text(stateshift.__version__)}.</footer>"
+    return [*head, page.contents(anchors), *problems_section(found), *parts, footer]
+
+
+def _head(found: Source) -> list[str]:
+    lines = [page.heading(found.name, 1), page.paragraph("stateshift report", "soft")]
+    simulated = any(evaluation.about.get("simulated") for evaluation in found.evaluations.values())
+    if simulated or (found.detail is not None and found.detail.simulated):
         lines.append(
             page.paragraph(
                 "The effects here are simulated: they show that the way works and say nothing about biology.", "note"
             )
         )
     return lines
-
-
-def _place(folder: Path, source: Path) -> str:
-    """A folder's name within the source, or its own name."""
-    return source.resolve().name if folder == source else folder.relative_to(source).as_posix()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pandas as pd
 from stateshift.cells import REGIMES
 from stateshift.errors import StateshiftError, some
 from stateshift.evaluation.report import page
-from stateshift.evaluation.report.figures import training_curves
+from stateshift.evaluation.report.figures.canvas import inline_svg
+from stateshift.evaluation.report.figures.curves import learning_curves, loss_columns
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import read_verdicts
@@ -20,16 +22,12 @@ from stateshift.training.anchored.keeping import RECORD
 PARTS = ("config.yaml", "experiment.toml", "genes.txt", "features.pt", "splits.json", "metrics.csv", "versions.json")
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder looks like a run directory: splits or a configuration beside its genes."""
-    return (folder / "genes.txt").is_file() and any((folder / n).is_file() for n in ("splits.json", "config.yaml"))
-
-
-def run_section(run: Path, name: str) -> list[str]:
+def run_section(run: Path, name: str, anchor: str) -> list[str]:
     """HTML of one run directory."""
     splits = _json(run / "splits.json")
-    lines = [page.heading(f"Run {name}")]
+    lines = [page.heading(f"Run {name}", anchor=anchor)]
     genes = (run / "genes.txt").read_text().split()
+    lines.append(page.paragraph(_trained_on(run, splits)))
     lines.append(page.facts({"genes": f"{len(genes):,}", **_cells_a_split(splits)}))
     lines += _splits(splits)
     lines += _features(run, splits)
@@ -44,6 +42,55 @@ def run_section(run: Path, name: str) -> list[str]:
     if absent:
         lines.append(page.paragraph(f"Not in this run directory: {', '.join(absent)}.", "soft"))
     return lines
+
+
+def _trained_on(run: Path, splits: dict[str, Any]) -> str:
+    """What was trained on what, as far as the run says."""
+    config = _yaml(run / "config.yaml")
+    model = config.get("model")
+    name = model.get("name") if isinstance(model, dict) else model
+    steps = config.get("training", {}).get("max_steps") if isinstance(config.get("training"), dict) else None
+    said = f"{name or 'A model that config.yaml does not name'} was trained"
+    if steps:
+        said += f" for up to {steps:,} steps"
+    train = splits.get("train", {})
+    if train:
+        n = len({perturbation for found in train.values() for perturbation in found})
+        said += f" on {n:,} perturbations in {counted_contexts(train)}"
+    files = _data_files(run)
+    return said + (f" of {some(files, 4)}." if files else ".")
+
+
+def counted_contexts(contexts: Mapping[str, Any]) -> str:
+    """How many contexts, and which.
+
+    Examples
+    --------
+    >>> counted_contexts({"K562": {}, "RPE1": {}})
+    '2 contexts (K562, RPE1)'
+    """
+    return f"{len(contexts)} context{'s' if len(contexts) != 1 else ''} ({some(sorted(contexts), 6)})"
+
+
+def _data_files(run: Path) -> list[str]:
+    """The names of the data files, not their places, which are nobody's business but the user's."""
+    import toml
+
+    try:
+        datasets = toml.loads((run / "experiment.toml").read_text()).get("datasets", {})
+    except (OSError, toml.TomlDecodeError):
+        return []
+    return [Path(str(path)).name for path in datasets.values()]
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        held = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    except yaml.YAMLError:
+        return {}
+    return held if isinstance(held, dict) else {}
 
 
 def _cells_a_split(splits: dict[str, Any]) -> dict[str, str]:
@@ -77,6 +124,8 @@ def _features(run: Path, splits: dict[str, Any]) -> list[str]:
     covered = sorted(g for g in wanted if g in table)
     without = sorted(wanted - set(covered))
     known = {key: table.provenance[key] for key in ("source", "model", "pooling", "date") if key in table.provenance}
+    if "date" in known:
+        known["date"] = str(known["date"])[:10]
     shown = {"genes with a vector": f"{len(table):,}", "width": f"{table.width:,}", **known}
     lines.append(page.facts(shown))
     if wanted:
@@ -91,12 +140,22 @@ def _curves(run: Path) -> list[str]:
     if not path.is_file():
         return [*lines, page.paragraph("No metrics.csv: the run holds no training curves.", "soft")]
     try:
-        svg = training_curves(pd.read_csv(path))
+        metrics = pd.read_csv(path)
+        figure = learning_curves(metrics)
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         return [*lines, page.paragraph(f"metrics.csv can't be read: {error}", "note")]
-    if svg is None:
+    if figure is None:
         return [*lines, page.paragraph("metrics.csv holds no loss yet.", "soft")]
-    return [*lines, page.figure(svg, "Losses as metrics.csv has them.")]
+    svg = inline_svg(figure, "Learning curves: " + ", ".join(loss_columns(metrics)))
+    return [*lines, page.figure(svg, "Losses as metrics.csv has them" + _best_step(metrics))]
+
+
+def _best_step(metrics: pd.DataFrame) -> str:
+    """The step of the lowest validation loss, as the end of a caption."""
+    if not {"step", "val_loss"} <= set(metrics) or not metrics["val_loss"].notna().any():
+        return "."
+    best = metrics.loc[metrics["val_loss"].idxmin()]
+    return f"; the lowest validation loss, {best['val_loss']:.4g}, is that of step {int(best['step']):,}."
 
 
 def _kept(run: Path) -> list[str]:

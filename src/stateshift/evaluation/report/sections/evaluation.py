@@ -10,7 +10,16 @@ from stateshift.evaluation.coverage import coverage_rows, interval_sentences
 from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.pairing import ORACLE
 from stateshift.evaluation.report import page
-from stateshift.evaluation.report.figures import against_baseline, by_perturbation, intervals, model_means
+from stateshift.evaluation.report.detail import Detail
+from stateshift.evaluation.report.figures.canvas import inline_svg
+from stateshift.evaluation.report.figures.intervals import calibration, coverage_bars
+from stateshift.evaluation.report.figures.scores import (
+    against_baseline,
+    best_baseline,
+    by_perturbation,
+    model_means,
+    side_by_side,
+)
 from stateshift.evaluation.scores import ALL, METRICS
 from stateshift.evaluation.tables import (
     FEW,
@@ -25,19 +34,20 @@ from stateshift.evaluation.tables import (
 from stateshift.metrics import FEWEST_GROUPS
 
 
-def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
-    """HTML of one evaluation: sentences, table, figures, notes."""
+def evaluation_section(evaluation: Evaluation, name: str, anchor: str, detail: Detail | None) -> list[str]:
+    """HTML of one evaluation: sentences, table, figures, notes; `detail` where its cells were read."""
     about, scores = evaluation.about, evaluation.scores
     contexts = sorted(scores["context"].unique())
     own = scores[scores["model"] == evaluation.model]
-    lines = [page.heading(f"Evaluation: {name}" if name and name != "evaluation" else "Evaluation")]
-    lines.append(page.paragraph(f"{about.get('predicted', '?')} against {about.get('truth', '?')}", "soft"))
+    lines = [page.heading(f"Evaluation: {name}" if name and name != "evaluation" else "Evaluation", anchor=anchor)]
+    where = f"in {some(contexts, 12)}"
+    lines.append(page.paragraph(f"{about.get('predicted', '?')} against {about.get('truth', '?')} {where}", "soft"))
     lines.append(
         page.facts(
             {
                 "perturbations scored": own["perturbation"].nunique(),
                 "pairs with a context": len(own),
-                "contexts": some(contexts, 3),
+                "contexts": len(contexts),
                 "genes": f"{about.get('genes', 0):,}",
                 "scale": about.get("scale", "?"),
                 "true cells": f"{int(own['n_true'].sum()):,}",
@@ -58,12 +68,13 @@ def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
             "soft",
         )
     )
-    lines.append(page.figure(model_means(evaluation), "Means over all scored pairs of context and perturbation."))
+    svg = inline_svg(model_means(evaluation), f"Mean scores of {', '.join(ranked_models(evaluation))}")
+    lines.append(page.figure(svg, "Means over all scored pairs of context and perturbation."))
     if len(contexts) > 1:
         for context in contexts:
             lines += [page.heading(context, 3), _models_table(evaluation, context)]
     lines += _by_perturbation(evaluation)
-    lines += _intervals(evaluation)
+    lines += _intervals(evaluation, detail)
     if evaluation.official is not None:
         lines += _official(evaluation)
     if evaluation.notes:
@@ -71,25 +82,14 @@ def evaluation_section(evaluation: Evaluation, name: str) -> list[str]:
     return lines
 
 
-def best_baseline(evaluation: Evaluation, metric: str = "pearson_delta", context: str = ALL) -> str | None:
-    """The baseline with the best mean of a metric; None where no baseline has a value."""
-    rows = evaluation.summary
-    rows = rows[(rows["context"] == context) & (rows["metric"] == metric)].set_index("model")["mean"]
-    rows = rows.drop(evaluation.model).dropna()
-    if rows.empty:
-        return None
-    return str(rows.idxmax() if METRICS[metric].higher_is_better else rows.idxmin())
-
-
 def _harm(evaluation: Evaluation) -> str:
     """On how many perturbations the best baseline would have been the better choice."""
     baseline = best_baseline(evaluation)
     if baseline is None:
         return "No Pearson delta is defined here: the true effects are constant."
-    wide = evaluation.scores.pivot(index=["context", "perturbation"], columns="model", values="pearson_delta")
-    pairs = wide[[evaluation.model, baseline]].dropna()
-    worse = int((pairs[evaluation.model] < pairs[baseline]).sum())
-    perturbations = pairs.index.get_level_values("perturbation").nunique()
+    pairs = side_by_side(evaluation, baseline, "pearson_delta")
+    worse = int((pairs["model"] < pairs["baseline"]).sum())
+    perturbations = pairs["perturbation"].nunique()
     scored = counted(len(pairs), perturbations)
     said = f"By Pearson delta {evaluation.model} is worse than {baseline} on {worse} of {scored}"
     ending = f"; that baseline knows the answers ({ORACLE})." if baseline == ORACLE else "."
@@ -119,27 +119,38 @@ def _by_perturbation(evaluation: Evaluation) -> list[str]:
     if baseline is None:
         return []
     lines = [page.heading("By perturbation", 3)]
-    svg = against_baseline(evaluation, baseline, "pearson_delta")
+    svg = inline_svg(against_baseline(evaluation, baseline), f"Pearson delta of {evaluation.model} over {baseline}")
     lines.append(page.figure(svg, f"Above the line {evaluation.model} is nearer the truth than {baseline}."))
-    svg, left_out = by_perturbation(evaluation, baseline, "pearson_delta")
+    drawn, left_out = by_perturbation(evaluation, baseline)
     ending = f" {left_out} with smaller differences are not drawn; scores.csv holds them." if left_out else ""
+    svg = inline_svg(drawn, f"Pearson delta by perturbation, {evaluation.model} and {baseline}")
     lines.append(page.figure(svg, f"Pearson delta of {evaluation.model} and {baseline}.{ending}"))
     return lines
 
 
-def _intervals(evaluation: Evaluation) -> list[str]:
+def _intervals(evaluation: Evaluation, detail: Detail | None) -> list[str]:
     if "intervals" not in evaluation.about:
-        return []
+        return [page.paragraph(f"{evaluation.model} gives no intervals.", "soft")]
     level = evaluation.about["intervals"]["level"]
-    return [
+    svg = inline_svg(coverage_bars(evaluation), f"Coverage and half-widths of the {level:.0%} intervals")
+    lines = [
         page.heading(f"{level:.0%} intervals", 3),
         page.listing(interval_sentences(evaluation)),
         page.table(COVERAGE_HEADER, coverage_rows(evaluation)),
         page.figure(
-            intervals(evaluation),
-            f"Left: the share of true effects inside, beside the {level:.0%} that are aimed at (line). Right: mean half-widths.",
+            svg, f"Left: the share of true effects inside, beside the {level:.0%} that are aimed at (line). Right: mean half-widths."
         ),
-    ]
+    ]  # fmt: skip
+    drawn = None if detail is None else calibration(detail)
+    if drawn is not None:
+        lines.append(
+            page.figure(
+                inline_svg(drawn, "Calibration of the intervals"),
+                f"Left: the share of true effects inside over the share aimed at. Only {level:.0%} is calibrated (dotted); the "
+                "other levels scale its half-widths as a normal error would. Right: the share inside from narrow to wide.",
+            )
+        )
+    return lines
 
 
 def _official(evaluation: Evaluation) -> list[str]:

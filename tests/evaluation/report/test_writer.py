@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from html.parser import HTMLParser
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +22,7 @@ from stateshift.feature_table import FeatureTable
 class Page(HTMLParser):
     """Tags, attributes and words of a page; a tag left open or closed twice is kept as a fault."""
 
-    VOID = frozenset({"meta", "br", "link", "img", "path", "use", "rect"})
+    VOID = frozenset({"meta", "br", "link", "img", "input", "path", "use", "rect"})
 
     def __init__(self, text):
         super().__init__()
@@ -77,7 +79,7 @@ def test_a_page_of_run_and_evaluation_fetches_nothing_and_is_well_formed(world, 
     assert "@import" not in text
     assert not {"script", "link", "iframe", "img"} & set(page.tags)
     assert page.tags.count("svg") == 4
-    before_the_first_section = text[: text.index("<h2>")]
+    before_the_first_section = text[: text.index("<h2")]
     assert '<p class="note">The effects here are simulated: they show that the way works' in before_the_first_section
     assert page.says("200 train cells")
     assert page.says("2 of the splits' 3 genes have a vector; without one: G09.")
@@ -147,11 +149,64 @@ def test_a_run_with_almost_nothing_in_it_says_what_is_absent(tmp_path):
 
 
 def test_a_folder_with_neither_run_nor_evaluation_is_refused(tmp_path):
-    with pytest.raises(StateshiftError, match="neither a run"):
+    with pytest.raises(StateshiftError, match=r"neither a run .* \(it is empty\): train, predict or evaluate"):
         write_report(tmp_path, tmp_path / "report.html")
-    with pytest.raises(StateshiftError, match="no such folder"):
+    with pytest.raises(StateshiftError, match="no such folder or file"):
         write_report(tmp_path / "nowhere", tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "cells.h5ad").write_bytes(b"no HDF5")
+    with pytest.raises(StateshiftError, match=r"it holds cells\.h5ad, notes\.txt.*pass it as --truth"):
+        write_report(tmp_path, tmp_path / "report.html")
+    with pytest.raises(StateshiftError, match=r"notes\.txt is neither a folder nor predicted cells"):
+        write_report(tmp_path / "notes.txt", tmp_path / "report.html")
+    with pytest.raises(StateshiftError, match=r"written as \.html"):
+        write_report(tmp_path, tmp_path / "report.pdf")
+
+
+def test_a_whole_folder_tells_what_was_trained_on_what_and_what_the_page_lacks(world_folder, tmp_path):
+    text = write_report(world_folder, tmp_path / "report.html").read_text()
+    page = Page(text)
+    assert not page.faults
+    assert page.says("state_tiny was trained for up to 200 steps on 2 perturbations in 1 context (K562) of truth.h5ad.")
+    assert page.says("the lowest validation loss, 2, is that of step 100.")
+    assert page.says("3 of the splits' 3 genes have a vector.")
+    assert not page.says("What this page lacks")
+    assert "<img" not in text
+    assert [link for link in page.links if not link.startswith("#")] == []
+
+
+def test_cells_that_are_gone_are_said_and_the_rest_is_told(world_folder, tmp_path):
+    shutil.copytree(world_folder / "scores", tmp_path / "scores")
+    page = Page(write_report(tmp_path / "scores", tmp_path / "one.html").read_text())
+    assert page.says("predicted.h5ad against truth.h5ad) are not here, so nothing is shown pair by pair: name them")
+    assert page.says("No run is here")
+    named = {"prediction": world_folder / "predicted.h5ad", "truth": world_folder / "truth.h5ad"}
+    page = Page(write_report(tmp_path / "scores", tmp_path / "two.html", **named).read_text())
+    assert "script" in page.tags
+    assert page.says("No map by features: the features of the run that predicted are not here.")
+
+
+def test_predicted_cells_alone_or_with_a_truth_make_a_page(world_folder, tmp_path):
+    alone = Page(write_report(world_folder / "predicted.h5ad", tmp_path / "alone.html").read_text())
+    assert alone.says("No measured cells were given")
+    assert alone.says("No evaluation lies here yet")
+    truth = world_folder / "truth.h5ad"
+    both = Page(write_report(world_folder / "predicted.h5ad", tmp_path / "both.html", truth=truth).read_text())
+    found = Evaluation.load(world_folder / "scores")
+    assert all(both.says(sentence) for sentence in sentences(found))
+
+
+def test_a_prediction_without_intervals_or_a_known_maker_says_so(world_folder, tmp_path):
+    cells = ad.read_h5ad(world_folder / "predicted.h5ad")
+    del cells.uns["stateshift"]
+    cells.write_h5ad(tmp_path / "other.h5ad")
+    truth = world_folder / "truth.h5ad"
+    page = Page(write_report(tmp_path / "other.h5ad", tmp_path / "report.html", truth=truth).read_text())
+    assert page.says("other gives no intervals.")
+    assert page.says("The prediction gives no intervals.")
+    with pytest.raises(StateshiftError, match="name the measured cells with --truth"):
+        write_report(tmp_path / "other.h5ad", tmp_path / "two.html")
 
 
 def test_sentences_claim_no_more_than_the_interval_allows(world):

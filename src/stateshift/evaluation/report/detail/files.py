@@ -1,0 +1,136 @@
+"""From a prediction's file and the truth's to a `Detail`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stateshift.cells import Cells
+from stateshift.cells.loading import read_file
+from stateshift.errors import StateshiftError
+from stateshift.evaluation.inputs import Prediction, genes_and_context, read_prediction, read_truth
+from stateshift.evaluation.pairing import Pairing, match_doubles, pair_up
+from stateshift.evaluation.report.detail.detail import Detail
+from stateshift.evaluation.significance import rank_sum_test, sorted_controls
+from stateshift.metrics import pearson_delta
+
+SUPPORT = ("n_sources", "nearest", "nearest_gene")
+SCORES = ("pearson_delta", "mae", "pds_cosine")
+SAME = 1e-3
+"""How far a Pearson delta may lie from the evaluation's and still be of the same cells."""
+
+
+def read_detail(
+    prediction: Path,
+    truth: Path | None,
+    columns: Mapping[str, str | None] | None = None,
+    scale: str | None = None,
+    scores: pd.DataFrame | None = None,
+) -> Detail:
+    """Effects, significance and intervals of every pair that prediction and truth share.
+
+    Parameters
+    ----------
+    prediction
+        Cells as in docs/contracts.md; with a truth any tool's cells, as in `stateshift.evaluation.evaluate`.
+    truth
+        Measured cells; None for the prediction alone.
+    columns
+        The truth's ``perturbation``, ``cell_type``, ``control``, where they don't go by convention.
+    scale
+        The truth's, where its values don't say.
+    scores
+        The model's rows of `stateshift.evaluation.Evaluation.scores` on these cells.
+
+    Raises
+    ------
+    StateshiftError
+        What `evaluate` refuses; a prediction alone that says neither its control nor its model; `scores` of other cells.
+    """
+    declared = {"perturbation": None, "cell_type": None, "control": None, **(columns or {}), "scale": scale}
+    obs, about = _about(prediction)
+    if truth is None:
+        if not {"target_gene", "context"} <= set(obs.columns) or "control" not in about:
+            raise StateshiftError(
+                f"{prediction} doesn't say what stateshift's predictions say (docs/contracts.md): name the measured cells "
+                "with --truth to show both."
+            )
+        declared = {"perturbation": "target_gene", "cell_type": "context", "control": about["control"], "scale": None}
+    genes, only_context = genes_and_context(prediction)
+    measured, _ = read_truth(prediction if truth is None else truth, declared, genes, only_context)
+    predicted = read_prediction(prediction, declared, measured)
+    predicted, measured, _ = match_doubles(predicted, measured)
+    pairing = pair_up(predicted, measured, str(truth))
+    rows = _with_support(pairing.rows, obs)
+    if truth is None:
+        rows = rows.assign(n_true=0)
+    elif scores is not None:
+        rows = _with_scores(rows, scores, pairing, prediction)
+    return _detail(predicted, measured, pairing, rows, alone=truth is None)
+
+
+def _about(prediction: Path) -> tuple[pd.DataFrame, dict]:
+    stored = read_file(prediction, with_matrix=False)
+    return stored.obs, dict(stored.uns.get("stateshift", {}))
+
+
+def _detail(predicted: Prediction, measured: Cells, pairing: Pairing, rows: pd.DataFrame, alone: bool) -> Detail:
+    centres, half_widths = pairing.intervals.get(predicted.model, (None, None))
+    return Detail(
+        predicted.model,
+        pairing.genes,
+        rows,
+        pairing.models[predicted.model],
+        None if alone else pairing.true,
+        None if alone else _false_discovery_rates(measured, pairing),
+        centres,
+        half_widths,
+        predicted.level,
+        predicted.simulated,
+        len(pairing.genes),
+    )
+
+
+def _false_discovery_rates(cells: Cells, pairing: Pairing) -> np.ndarray:
+    """(R, G): of the rank-sum test of each pair's true cells against its context's controls."""
+    found = np.empty(pairing.true.shape)
+    labels, contexts = cells.obs["perturbation"].to_numpy(), cells.obs["context"].to_numpy()
+    for context, rows in pairing.rows.groupby("context").indices.items():
+        here = {
+            name: np.flatnonzero((contexts == context) & (labels == name))
+            for name in pairing.rows["perturbation"].iloc[rows]
+        }
+        controls = cells.X.csr(np.flatnonzero((contexts == context) & (labels == cells.control)))
+        tested = rank_sum_test(
+            lambda name, here=here: cells.X.csr(here[name]), list(here), sorted_controls(controls, "log1p")
+        )
+        found[rows] = tested.fdr
+    return found
+
+
+def _with_support(rows: pd.DataFrame, obs: pd.DataFrame) -> pd.DataFrame:
+    """What the prediction's cells say of what stands behind each pair."""
+    held = [name for name in SUPPORT if name in obs.columns]
+    if not held or not {"target_gene", "context"} <= set(obs.columns):
+        return rows
+    keys = {"target_gene": "perturbation"}
+    told = obs[["context", "target_gene", *held]].drop_duplicates(["context", "target_gene"]).rename(columns=keys)
+    told = told.astype({"context": str, "perturbation": str})
+    return rows.merge(told, how="left", on=["context", "perturbation"])
+
+
+def _with_scores(rows: pd.DataFrame, scores: pd.DataFrame, pairing: Pairing, prediction: Path) -> pd.DataFrame:
+    keys = ["context", "perturbation"]
+    joined = rows.merge(scores[[*keys, *SCORES]], how="left", on=keys)
+    known = joined["pearson_delta"].notna()
+    # a model that predicts no change at all scores 0 there, whatever the formula says
+    differs = np.abs(pearson_delta(pairing.models[next(iter(pairing.models))], pairing.true) - joined["pearson_delta"])
+    if len(joined) != len(scores) or not known.any() or differs[known].gt(SAME).any():
+        raise StateshiftError(
+            f"{prediction.name} and the truth beside it are not the cells that were evaluated (their scores differ): evaluate "
+            "again, or name the files with --prediction and --truth."
+        )
+    return joined

@@ -1,0 +1,1 @@
+"""The report's parts, each a list of pieces of HTML."""
