@@ -81,7 +81,7 @@ def test_families_split_whole_and_lonely_ones_are_left_out_and_counted(families,
     assert (told["train_clusters"], told["val_clusters"], told["left_out_small"]) == (6, 2, 1)
     assert {c.name for c in train} & {c.name for c in val} == set()
     assert {s for c in train for s in c.sequences} & {s for c in val for s in c.sequences} == set()
-    assert "fewer than 2 members are left out: b.1.1.1" in caplog.text
+    assert "fewer than 2 members are left out (1 of them): b.1.1.1" in caplog.text
 
 
 def test_a_sequence_of_two_clusters_is_not_on_both_sides(tmp_path):
@@ -98,7 +98,10 @@ def test_a_sequence_of_two_clusters_is_not_on_both_sides(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [(">a\nMK\n>b\nMA\n", "2 records name no group"), (">g/a\nMKV\n>h/b\nMAV\n", "gives 0 clusters of 2 members")],
+    [
+        (">a\nMK\n>b\nMA\n", r"records name no group \(a, b\)"),
+        (">g/a\nMKV\n>h/b\nMAV\n", "2 different members or more are needed, and it has 0"),
+    ],
 )
 def test_sequences_without_groups_and_families_of_one_are_refused(tmp_path, text, words):
     (tmp_path / "f.fasta").write_text(text)

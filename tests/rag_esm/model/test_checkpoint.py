@@ -69,6 +69,13 @@ def test_weights_of_another_esm2_size_are_refused(demo_maker, tmp_path):
         load_rag_esm(folder)
 
 
+def test_a_model_without_its_config_is_told_so(demo_maker, tmp_path):
+    folder = save_rag_esm(demo_maker(), tmp_path / "model")
+    (folder / "config.json").unlink()
+    with pytest.raises(StateshiftError, match=r"whose config\.json is missing"):
+        load_rag_esm(folder)
+
+
 def test_a_plain_esm2_checkpoint_and_a_pickle_are_refused(state_maker, tmp_path):
     plain = {n: w for n, w in state_maker(2, 64, 4, ()).items() if n.startswith("encoder.")}
     with pytest.raises(StateshiftError, match="no name begins with decoder.esm."):

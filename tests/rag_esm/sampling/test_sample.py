@@ -77,7 +77,7 @@ def test_every_bad_record_is_named(tmp_path):
 
 def test_files_that_do_not_pair_are_refused(files):
     (files / "one.fasta").write_text(">c\nMKV\n")
-    with pytest.raises(StateshiftError, match="holds 2 records and .* 1: the first context"):
+    with pytest.raises(StateshiftError, match="holds 2 records and .* 1: .* `b` of .*in.fasta has no partner"):
         read_requests(files / "one.fasta", files / "in.fasta")
     with pytest.raises(StateshiftError, match="one of --input"):
         read_requests(files / "ctx.fasta")
@@ -90,8 +90,8 @@ def test_long_contexts_are_cut_and_solutions_warned_of(files, caplog):
     with caplog.at_level(logging.WARNING):
         requests = read_requests(files / "ctx.fasta", files / "in.fasta", max_context=7)
     assert [r.context for r in requests] == ["MKVVLAW", "MKVLAGW"]
-    assert "1 contexts are longer than 7 residues and are cut there: c" in caplog.text
-    assert "as if they were its solution: a" in caplog.text
+    assert "Contexts longer than 7 residues are cut there (1 of them): c." in caplog.text
+    assert "as if it were the solution: a." in caplog.text
 
 
 def test_an_output_that_exists_is_kept(files):

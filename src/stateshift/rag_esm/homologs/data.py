@@ -66,10 +66,12 @@ def make_data(
     kept = [c for c in short if len(c) >= min_members]
     if small:
         logger.warning(
-            "%d clusters of fewer than %d members are left out: %s.", len(small), min_members, some(small, 5)
+            "Clusters of fewer than %d members are left out (%d of them): %s.", min_members, len(small), some(small, 5)
         )
     if len(kept) < 2:
-        raise StateshiftError(f"{source} gives {len(kept)} clusters of {min_members} members or more: two are needed.")
+        raise StateshiftError(
+            f"{source}: two clusters of {min_members} different members or more are needed, and it has {len(kept)}."
+        )
     if max_members:
         kept = [_among(c, sorted(rng.permutation(len(c))[:max_members])) for c in kept]
     order = rng.permutation(len(kept))

@@ -127,7 +127,7 @@ def _groups(path: Path) -> list[Cluster]:
             groups.setdefault(group, []).append(protein)
     if lacking:
         raise StateshiftError(
-            f"{path}: {len(lacking)} records name no group ({some(lacking, 3)}): write `>id cluster=NAME`, or say each "
+            f"{path}: records name no group ({some(lacking, 3)}): write `>id cluster=NAME`, or say each "
             "one's class with --classes."
         )
     return [_one(name, proteins) for name, proteins in groups.items()]

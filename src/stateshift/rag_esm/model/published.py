@@ -52,6 +52,8 @@ def read_published(path: Path, config: dict[str, Any]) -> tuple[RagESM, Path]:
     if file is None:
         raise StateshiftError(f"{path} holds no RAG-ESM checkpoint: none of {', '.join(FILES)} is in it.")
     weights = _read(file)
+    if any(name.startswith("esm.blocks.") for name in weights):
+        raise StateshiftError(f"{file} is a model of stateshift whose config.json is missing: put it beside it.")
     if not any(name.startswith("decoder.esm.") for name in weights):
         raise StateshiftError(
             f"{file} is no RAG-ESM checkpoint: no name begins with decoder.esm., but {some(weights, 2)}."

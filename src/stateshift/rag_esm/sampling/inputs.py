@@ -93,25 +93,27 @@ def read_requests(
     contexts = read_fasta(context)
     inputs = read_masked(masked) if masked is not None else [Protein(c.id, "", "-" * fixed_length) for c in contexts]
     if len(inputs) != len(contexts):
+        fewer = min(len(inputs), len(contexts))
+        file, alone = (masked, inputs) if len(inputs) > fewer else (context, contexts)
         raise StateshiftError(
             f"{masked} holds {len(inputs)} records and {context} {len(contexts)}: the first context belongs to the first "
-            "input, and so on."
+            f"input, and so on, and `{alone[fewer].id}` of {file} has no partner."
         )
     long = [c.id for c in contexts if len(c.sequence) > max_context]
     if long:
         logger.warning(
-            "%d contexts are longer than %d residues and are cut there: %s.", len(long), max_context, some(long, 5)
+            "Contexts longer than %d residues are cut there (%d of them): %s.", max_context, len(long), some(long, 5)
         )
     twins = [i.id for i, c in zip(inputs, contexts) if _shows(i.sequence, c.sequence)]
     if twins:
         logger.warning(
-            "%d contexts agree with every given residue of their input, as if they were its solution: %s.",
+            "Inputs (%d of them) whose context has every residue that they give, as if it were the solution: %s.",
             len(twins),
             some(twins, 5),
         )
     whole = [i.id for i in inputs if "-" not in i.sequence]
     if whole:
-        logger.warning("%d inputs have nothing masked: %s.", len(whole), some(whole, 5))
+        logger.warning("Inputs with nothing masked (%d of them) come back as they are: %s.", len(whole), some(whole, 5))
     return [Request(i.id, i.sequence, c.id, c.sequence[:max_context]) for i, c in zip(inputs, contexts)]
 
 
