@@ -1,9 +1,10 @@
-"""SCOP class and family from sequence: BioEmb beside PCA, random projection and random codes of the same width.
+"""SCOP class and family from sequence: BioEmb beside the raw table, PCA, projection, MLM and random codes.
 
 python scripts/bench/bioemb_downstream.py scop40.fasta scop40_classes.tsv FOLDER [--checkpoint ESM2] [--domains 2000]
     [--epochs 10] [--width 32]
 
-K562 calls of perturbations (a csv pert,gene,label,split), from any table of gene vectors:
+K562 calls of perturbations (a csv pert,gene,label,split), from any table of gene vectors; test perturbations are held
+out from the fit:
 python scripts/bench/bioemb_downstream.py TABLE k562-de.csv FOLDER --calls [--epochs 10] [--width 32]
 """
 
@@ -12,23 +13,23 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from stateshift.bioemb.comparison.evaluate import Score, evaluate_bioemb
-from stateshift.bioemb.settings import Settings
-from stateshift.bioemb.training.train import train_on
-from stateshift.feature_table import FeatureTable
-from stateshift.proteins import embed_proteins, load_esm2, read_fasta
+from stateshift.bioemb.training.mlm import train_mlm
+from stateshift.bioemb.training.train import train_bioemb
+from stateshift.proteins import read_fasta
 
 LEAST = 5
 """Members of a family that is predicted."""
 
 
-def domains(args: argparse.Namespace) -> tuple[FeatureTable, Path]:
-    """Embeddings of domains of families with enough members, and their labels at ``labels.csv``."""
+def write_domains(args: argparse.Namespace) -> None:
+    """Domains of families with enough members, as ``domains.fasta`` and ``labels.csv``."""
     classes = dict(line.split()[:2] for line in args.labels.read_text().splitlines())
     sequences = {p.id: p.sequence for p in read_fasta(args.vectors) if p.id in classes}
     members = Counter(classes[name] for name in sequences)
@@ -41,13 +42,12 @@ def domains(args: argparse.Namespace) -> tuple[FeatureTable, Path]:
             kept.add(order[-1])
             count += members[order.pop()]
         names = [name for name in names if classes[name] in kept]
-    made = dict(embed_proteins(load_esm2(args.checkpoint), {name: sequences[name] for name in names}))
+    (args.folder / "domains.fasta").write_text("".join(f">{name}\n{sequences[name]}\n" for name in names))
     path = args.folder / "labels.csv"
     with path.open("w", newline="") as handle:
         table = csv.writer(handle)
         table.writerow(["domain", "class", "family", "superfamily"])
         table.writerows([n, c.split(".")[0], c, c.rsplit(".", 1)[0]] for n in names for c in [classes[n]])
-    return FeatureTable(names, np.stack([made[name] for name in names]), {"source": "esm2"}), path
 
 
 def shown(title: str, compared: list[Score]) -> None:
@@ -72,19 +72,29 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("stateshift").setLevel(logging.INFO)
     args.folder.mkdir(parents=True, exist_ok=True)
-    settings = Settings(name="run", output_dir=str(args.folder))
-    settings.training.epochs, settings.model.bottleneck = args.epochs, args.width
+    words = [f"output_dir={args.folder}", f"training.epochs={args.epochs}", f"model.bottleneck={args.width}"]
+    run = args.folder / "run"
     if args.calls:
-        train_on(settings, FeatureTable.load(args.vectors))
+        with args.labels.open(newline="") as handle:
+            test = dict.fromkeys(row["pert"] for row in csv.DictReader(handle) if row["split"] == "test")
+        (args.folder / "test.txt").write_text("\n".join(test) + "\n")
+        train_bioemb(
+            "genes", [*words, "name=run", f"data.table={args.vectors}", f"data.held_out={args.folder / 'test.txt'}"]
+        )
         columns = {"task_column": "gene", "split_column": "split"}
-        given = {"run": args.folder / "run", "split": "given", **columns}
-        shown("calls", evaluate_bioemb(args.labels, args.folder / "calls", **given))
+        shown("calls", evaluate_bioemb(args.labels, args.folder / "calls", run=run, split="given", **columns))
         return
-    table, labels = domains(args)
-    train_on(settings, table)
+    write_domains(args)
+    words += [f"data.fasta={args.folder / 'domains.fasta'}", "data.transductive=true"]
+    words += [f"encoder.checkpoint={args.checkpoint}"] if args.checkpoint else []
+    train_bioemb("proteins", [*words, "name=run"])
+    train_mlm("proteins", [*words, "name=mlm"])
     for label, group, split in (("class", "superfamily", "grouped"), ("family", None, "random")):
-        given = {"run": args.folder / "run", "split": split, "label_column": label, "group_column": group}
-        shown(f"{label}, {split} split", evaluate_bioemb(labels, args.folder / label, **given))
+        output = args.folder / label
+        if label == "family":  # the same training on random codes
+            shutil.copytree(args.folder / "class" / "random_codes", output / "random_codes")
+        given = {"run": run, "mlm": args.folder / "mlm", "label_column": label, "group_column": group}
+        shown(f"{label}, {split} split", evaluate_bioemb(args.folder / "labels.csv", output, split=split, **given))
 
 
 if __name__ == "__main__":

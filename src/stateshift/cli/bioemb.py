@@ -78,10 +78,10 @@ def evaluate(
     task: Annotated[str, typer.Option(help="auto, binary, multiclass, regression or calls.")] = "auto",
 ) -> None:
     """The same head on the raw table, PCA, random projection, MLM, random codes and BioEmb."""
-    from rich.console import Console
     from rich.table import Table
 
     from stateshift.bioemb.comparison.evaluate import evaluate_bioemb
+    from stateshift.cli.console import console_for_tables
 
     compared = evaluate_bioemb(
         labels,
@@ -103,5 +103,5 @@ def evaluate(
     for s in compared:
         interval, less = f"{s.low:.3f} to {s.high:.3f}", f"{s.less_raw_low:+.3f} to {s.less_raw_high:+.3f}"
         shown.add_row(s.table, str(s.width), f"{s.mean:.3f}", interval, f"{s.less_raw:+.3f}", less)
-    Console().print(shown)
+    console_for_tables().print(shown)
     typer.echo(f"{output}: scores.csv, scores.png.")

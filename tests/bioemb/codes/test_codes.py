@@ -133,9 +133,16 @@ def test_fewer_entities_than_centroids_are_refused():
         make_codes(table(normal(9)))
 
 
+def test_vectors_that_are_all_the_same_tell_nothing_apart():
+    with pytest.raises(StateshiftError, match=r"All vectors of the table are the same \(A, B\)"):
+        make_codes(FeatureTable(["A", "B"], np.ones((2, 3))), k=2)
+    with pytest.raises(StateshiftError, match="holds A alone: a code tells genes apart"):
+        make_codes(FeatureTable(["A"], np.ones((1, 3))), k=2)
+
+
 def test_copies_do_not_count_as_entities():
-    with pytest.raises(StateshiftError, match="1 different vectors can't fill"):
-        make_codes(table(np.ones((20, 3))))
+    with pytest.raises(StateshiftError, match="2 different vectors can't fill"):
+        make_codes(table(np.repeat(np.eye(2), 10, axis=0)))
 
 
 def test_constant_columns_are_told_and_do_no_harm(caplog):

@@ -46,8 +46,8 @@ def test_codes_train_and_evaluate_from_the_command_line(overrides, labels, tmp_p
         rows = list(csv.DictReader(handle))
     assert [row["table"] for row in rows] == [
         "raw",
-        "PCA 6",
-        "random projection 6",
+        "PCA",
+        "random projection",
         "MLM",
         "BioEmb, random codes",
         "BioEmb",
@@ -63,21 +63,22 @@ def test_codes_train_and_evaluate_from_the_command_line(overrides, labels, tmp_p
 
 def test_a_table_alone_has_the_rows_that_need_no_training(labels, tmp_path):
     compared = evaluate_bioemb(labels, tmp_path / "s", table=tmp_path / "t.pt", width=3)
-    assert [(s.table, s.width) for s in compared] == [("raw", 8), ("PCA 3", 3), ("random projection 3", 3)]
+    assert [(s.table, s.width) for s in compared] == [("raw", 8), ("PCA", 3), ("random projection", 3)]
 
 
 def test_pca_is_that_of_the_fitted_genes(overrides, write, table, tmp_path):
     from sklearn.decomposition import PCA
 
-    from stateshift.bioemb.comparison.rows import compared_tables
+    from stateshift.bioemb.comparison.rows import compared_tables, read_source
     from stateshift.bioemb.training.train import train_bioemb
 
     train_bioemb("genes", overrides("run", f"data.held_out={write('h.txt', 'G1 G2 G5'.replace(' ', chr(10)))}"))
-    rows, fitted = compared_tables(tmp_path / "run", None, None, None, tmp_path / "out")
+    source = read_source(tmp_path / "run", None, None)
+    rows = compared_tables(source, None, tmp_path / "out")
     kept = [i for i in range(48) if i not in (1, 2, 5)]
-    assert fitted == [f"G{i}" for i in kept]
+    assert source.fitted == [f"G{i}" for i in kept]
     by_hand = PCA(6, random_state=0).fit(table.vectors[kept]).transform(table.vectors)
-    np.testing.assert_allclose(rows["PCA 6"].vectors, by_hand, atol=1e-4)
+    np.testing.assert_allclose(rows["PCA"].vectors, by_hand, atol=1e-4)
     assert rows["BioEmb, random codes"].provenance["fit"] == rows["BioEmb"].provenance["fit"] == "training genes only"
 
 
@@ -88,7 +89,8 @@ def test_arguments_that_contradict_each_other_are_refused(labels, overrides, tmp
         ({"table": tmp_path / "t.pt", "split": "grouped"}, "--group-column"),
     ):
         with pytest.raises(StateshiftError, match=wrong):
-            evaluate_bioemb(labels, tmp_path / f"s{len(given)}", **given)
+            evaluate_bioemb(labels, tmp_path / "s", **given)
+    assert not (tmp_path / "s").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "scores.csv").write_text("")
     with pytest.raises(StateshiftError, match="holds scores already"):

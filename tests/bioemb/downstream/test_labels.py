@@ -41,6 +41,12 @@ def test_calls_are_answers_to_many_questions(write):
     [
         ("n,lable\nA,1\n", {}, r"no column `label` \(did you mean `lable`\?\)"),
         ("n,label\nA,1.5\nB,high\n", {"task": "regression"}, "`B`: the label `high` is no number"),
+        ("n,label\nA,1.5\nB,0.2\nC,high\n", {}, "`C`: the label `high` is no number"),
+        (
+            "n,label\n" + "".join(f"{x},{x}\n" for x in "ABCDEFGHIJKLMNOPQRSTUVW"),
+            {},
+            "every name has a label of its own",
+        ),
         ("n,label\nA,1\nB,1\n", {}, "one class alone, `1`"),
         ("n,label\nA,2.5\nB,2.5\n", {"task": "regression"}, "every label is 2.5"),
         ("n,label\nA,x\nB,y\nC,z\n", {"task": "binary"}, "two classes, not 3"),

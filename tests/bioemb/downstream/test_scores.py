@@ -86,7 +86,7 @@ def test_comparison_is_paired_and_tells_a_good_table_from_noise():
     labels = labelled("binary", vectors)
     tables = {"raw": FeatureTable(labels.names, vectors), "same": FeatureTable(labels.names, vectors)}
     tables["noise"] = FeatureTable(labels.names, rng.standard_normal((400, 4)))
-    raw, same, noise = compare_tables(tables, labels, "random", 3)
+    raw, same, noise = compare_tables(tables, labels, [make_split(labels, "random", seed) for seed in range(3)])
     assert (same.mean, same.less_raw, same.less_raw_low, same.less_raw_high) == (raw.mean, 0, 0, 0)
     assert raw.low < raw.mean < raw.high or raw.mean > 0.99
     assert noise.low < 0.5 < noise.high

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift.bioemb.codes.quantiser import MAX_LEVELS, SEED, K, Quantiser, fit_quantiser
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.files import written_beside
 
@@ -111,11 +111,17 @@ def make_codes(table: FeatureTable, *, k: int = K, max_levels: int = MAX_LEVELS,
         The table holds fewer than `k` different vectors.
     """
     entity, first = merged(table.vectors)
+    if len(first) < 2:
+        raise StateshiftError(
+            f"All vectors of the table are the same ({some(table.genes, 3)}): there is nothing to tell genes apart by."
+            if len(table) > 1
+            else f"The table holds {some(table.genes) or 'no gene'} alone: a code tells genes apart, two at least."
+        )
     if len(first) < len(table):
         logger.info(
             "%d of %d genes have the vector of another and share its code.", len(table) - len(first), len(table)
         )
-    constant = int((table.vectors == table.vectors[0]).all(axis=0).sum()) if len(table) else 0
+    constant = int((table.vectors == table.vectors[0]).all(axis=0).sum())
     if constant:
         logger.info("%d of %d columns are the same for every gene and say nothing.", constant, table.width)
     quantiser, levels = fit_quantiser(table.vectors[first], k=k, max_levels=max_levels, seed=seed)

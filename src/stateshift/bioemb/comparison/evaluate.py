@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.bioemb.comparison.rows import RAW, compared_tables
+from stateshift.bioemb.comparison.rows import compared_tables, read_source
 from stateshift.bioemb.downstream.head import head_predictions
 from stateshift.bioemb.downstream.labels import Labels, read_labels
 from stateshift.bioemb.downstream.scores import LOWER_IS_BETTER, MEASURES, resamples, scores
-from stateshift.bioemb.downstream.splits import make_split
+from stateshift.bioemb.downstream.splits import Split, make_split
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
@@ -110,22 +110,22 @@ def evaluate_bioemb(
         split_column=split_column,
         task=task,
     )
+    source = read_source(run, table, width)
+    found = known.among(source.raw.genes, str(labels))
+    splits = [make_split(found, split, seed) for seed in range(seeds)]
     if not (output / "random_codes").is_dir():
         new_folder(output)
-    tables, fitted = compared_tables(run, table, mlm, width, output)
-    found = known.among(tables[RAW].genes, str(labels))
     logger.info("%d names, %s; %s split, %d seeds.", len(found.names), _told(found), split, seeds)
-    compared = compare_tables(tables, found, split, seeds)
+    compared = compare_tables(compared_tables(source, mlm, output), found, splits)
     if run is not None:
-        seen = len(set(found.names) & set(fitted))
+        seen = len(set(found.names) & set(source.fitted))
         logger.info("BioEmb was fitted on the vectors (no labels) of %d of these names.", seen)
     _write(compared, output)
     return compared
 
 
-def compare_tables(tables: dict[str, FeatureTable], labels: Labels, split: str, seeds: int) -> list[Score]:
+def compare_tables(tables: dict[str, FeatureTable], labels: Labels, splits: Sequence[Split]) -> list[Score]:
     """Scores of every table on the same splits, in the tables' order; the first is what others are compared with."""
-    splits = [make_split(labels, split, seed) for seed in range(seeds)]
     # a name counts as often in every seed's test and for every table, so that differences are paired
     weights = resamples(len(labels.names), labels.groups)
     drawn: dict[str, np.ndarray] = {}

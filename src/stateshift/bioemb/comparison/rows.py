@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,41 +16,65 @@ from stateshift.feature_table import FeatureTable
 
 logger = logging.getLogger(__name__)
 
+WIDTH = 32
+"""Of PCA and projection, where no run says it."""
 RAW, PCA, PROJECTION, MLM, RANDOM_CODES, BIOEMB = (
     "raw", "PCA", "random projection", "MLM", "BioEmb, random codes", "BioEmb",
 )  # fmt: skip
 
 
-def compared_tables(
-    run: str | Path | None, table: str | Path | None, mlm: str | Path | None, width: int | None, output: Path
-) -> tuple[dict[str, FeatureTable], list[str]]:
-    """Name → table of every row, and the genes that were fitted.
+class Source(NamedTuple):
+    """What is compared: the raw table, and the run on it where there is one."""
 
-    PCA and the random projection have the run's width and see the genes that it saw. The run with random codes is
-    trained here, with the settings of `run`, into ``output/random_codes``.
+    raw: FeatureTable
+    run: TrainedBioEmb | None
+    width: int
+
+    @property
+    def fitted(self) -> list[str]:
+        """The genes that PCA and BioEmb see."""
+        return self.run.fitted if self.run else self.raw.genes
+
+
+def read_source(run: str | Path | None, table: str | Path | None, width: int | None) -> Source:
+    """A finished run, or a table alone.
 
     Raises
     ------
     StateshiftError
-        Not exactly one of `run` and `table` is named, or one lacks what the other row holds.
+        Not exactly one of them is named, it can't be read, or `width` is named with a run.
     """
     if (run is None) == (table is None):
         raise StateshiftError(
             "Name one of --run, a finished `stateshift bioemb train`, and --table, a feature table alone."
         )
-    trained = open_bioemb(run) if run is not None else None
-    if trained is not None and width is not None:
+    if table is not None:
+        return Source(FeatureTable.load(table), None, width or WIDTH)
+    if width is not None:
         raise StateshiftError("--width is the run's own bottleneck: leave it out with --run.")
-    raw = trained.table if trained else FeatureTable.load(table)
-    fitted = trained.fitted if trained else raw.genes
-    b = trained.model.shape.bottleneck if trained else (width or 32)
-    rows = {RAW: raw, f"{PCA} {b}": _pca(raw, fitted, b), f"{PROJECTION} {b}": _projection(raw, b)}
+    trained = open_bioemb(run)
+    return Source(trained.table, trained, trained.model.shape.bottleneck)
+
+
+def compared_tables(source: Source, mlm: str | Path | None, output: Path) -> dict[str, FeatureTable]:
+    """Name → table of every row.
+
+    PCA and the random projection have the run's width, and PCA sees the genes that it saw. The run with random codes is
+    trained here, with the run's settings, into ``output/random_codes``.
+
+    Raises
+    ------
+    StateshiftError
+        The table of `mlm` can't be read or lacks names.
+    """
+    raw, trained, width = source
+    rows = {RAW: raw, PCA: _pca(raw, source.fitted, width), PROJECTION: _projection(raw, width)}
     if mlm is not None:
         rows[MLM] = _mlm(Path(mlm), raw)
     if trained is not None:
         rows[RANDOM_CODES] = _random_codes(trained, output).fine_tuned()
         rows[BIOEMB] = trained.fine_tuned()
-    return rows, fitted
+    return rows
 
 
 def _pca(table: FeatureTable, fitted: list[str], b: int) -> FeatureTable:

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 TASKS = ("binary", "multiclass", "regression", "calls")
 FEW_CLASSES = 20
-"""Numbers with more different values than this, or with fractions, are taken for a regression."""
+"""Numbers with more different values than this, or with fractions, are taken for a regression, where most labels are."""
 SPLITS = ("train", "val", "test")
 
 
@@ -170,12 +170,14 @@ def _one_each(path, labels, task: str) -> tuple[str, np.ndarray, list[str]]:
     numeric = np.isfinite(numbers)
     distinct = sorted(set(labels), key=lambda label: (len(label), label))
     if task == "auto":
-        fractional = numeric.all() and ((numbers % 1 != 0).any() or len(distinct) > FEW_CLASSES)
-        task = "regression" if fractional else "binary" if len(distinct) == 2 else "multiclass"
+        known = numbers[numeric]
+        # a few texts among measured numbers are slips, and no classes
+        measured = 2 * len(known) > len(numbers) and ((known % 1 != 0).any() or len(set(known)) > FEW_CLASSES)
+        task = "regression" if measured else "binary" if len(distinct) == 2 else "multiclass"
     if task == "regression":
         if not numeric.all():
             wrong = [
-                f"`{name}`: the label `{labels[name]}` is no number, which a regression needs."
+                f"`{name}`: the label `{labels[name]}` is no number, which a regression needs: mend it or leave the row out, or name another task with --task."
                 for name in labels.index[~numeric]
             ]
             raise InputProblems(str(path), wrong[:30])
@@ -184,6 +186,10 @@ def _one_each(path, labels, task: str) -> tuple[str, np.ndarray, list[str]]:
         return task, numbers, ["value"]
     if len(distinct) < 2:
         raise StateshiftError(f"{path}: it holds one class alone, `{some(distinct)}`: nothing can be learned.")
+    if len(distinct) == len(labels) > FEW_CLASSES:
+        raise StateshiftError(
+            f"{path}: every name has a label of its own ({some(distinct, 3)}): as classes they teach nothing of other names."
+        )
     if task == "binary" and len(distinct) > 2:
         raise StateshiftError(f"{path}: a binary task has two classes, not {len(distinct)}: {some(distinct)}.")
     place = {label: i for i, label in enumerate(distinct)}

@@ -16,7 +16,7 @@ from stateshift.errors import StateshiftError, suggestion
 
 PRESETS = {
     "reference": {"layers": 8, "hidden": 768, "heads": 8, "feedforward": 3072, "dropout": 0.2},
-    "small": {"layers": 4, "hidden": 256, "heads": 4, "feedforward": 1024, "dropout": 0.1},
+    "small": {"layers": 4, "hidden": 256, "heads": 4, "feedforward": 1024, "dropout": 0.0},
 }
 """Sizes of the decoder."""
 
