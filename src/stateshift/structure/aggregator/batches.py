@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stateshift.errors import StateshiftError
+from stateshift.proteins.esm2.memory import keep_freed_memory
 from stateshift.structure.aggregator.model import Aggregator
 
 ROWS_PER_BATCH = 4096
@@ -41,9 +42,10 @@ def aggregate(model: Aggregator, chains: Sequence[Tensor], rows_per_batch: int =
             raise StateshiftError(f"Chain {i + 1} of {len(chains)} has rows of shape {tuple(chain.shape)}, not (L, D).")
         if not torch.isfinite(chain).all():
             raise StateshiftError(f"Chain {i + 1} of {len(chains)} has NaN or infinity in its residue rows.")
+    keep_freed_memory()
     home = next(model.parameters())
     vectors = torch.empty(len(chains), model.shape.hidden)
-    with torch.no_grad():
+    with torch.inference_mode():
         for batch in in_batches([len(chain) for chain in chains], rows_per_batch):
             rows = torch.cat([chains[i] for i in batch]).to(home)
             vectors[batch.start : batch.stop] = model.packed(rows, [len(chains[i]) for i in batch]).float().cpu()

@@ -86,7 +86,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H) to (B, H)."""
-        return torch.relu(x + self.block(x))
+        return torch.relu_(x + self.block(x))
 
 
 class Head(nn.Module):
@@ -104,7 +104,7 @@ class Head(nn.Module):
         """(B, H) to (B, H)."""
         for name in self.names:
             x = getattr(self, name)(x)
-        return torch.relu(self.linear(self.dropout(x)))
+        return torch.relu_(self.linear(self.dropout(x)))
 
 
 class Layer(nn.TransformerEncoderLayer):
@@ -117,7 +117,7 @@ class Layer(nn.TransformerEncoderLayer):
         dropout = attention.dropout if self.training else 0.0
         heard = [_attended(chain, attention.num_heads, dropout) for chain in projected.split(lengths)]
         rows = self.norm1(rows + self.dropout1(attention.out_proj(torch.cat(heard))))
-        wide = self.dropout(torch.relu(self.linear1(rows)))
+        wide = self.dropout(torch.relu_(self.linear1(rows)))
         return self.norm2(rows + self.dropout2(self.linear2(wide)))
 
 
