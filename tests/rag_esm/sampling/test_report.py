@@ -47,6 +47,7 @@ def test_identities_to_context_and_training_are_told(samples, tmp_path):
     page = (tmp_path / "r.html").read_text()
     assert "<polyline" in page
     assert "perplexity rag esm" in page
+    assert "Model model; iterations 3, top k 0" in page
     assert list(csv.DictReader((tmp_path / "r.csv").open()))[1]["nearest_training"] == "f/y"
 
 
@@ -62,3 +63,7 @@ def test_a_folder_without_samples_and_a_report_that_exists_are_refused(samples, 
     with pytest.raises(StateshiftError, match="exists already"):
         report_samples(samples[0], tmp_path / "r.html")
     assert (tmp_path / "r.html").read_text() == "mine"
+    (tmp_path / "s.csv").write_text("mine")
+    with pytest.raises(StateshiftError, match=r"s\.csv exists already"):
+        report_samples(samples[0], tmp_path / "s.html")
+    assert not (tmp_path / "s.html").exists()

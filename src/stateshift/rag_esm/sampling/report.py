@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from stateshift.proteins.fasta import read_fasta
 from stateshift.rag_esm.homologs.alignment import identity
 from stateshift.rag_esm.homologs.data import read_data
 from stateshift.rag_esm.homologs.retrieval import find_homologs
-from stateshift.rag_esm.sampling.sample import CONTEXTS, ENTROPY, GENERATED, TABLE
+from stateshift.rag_esm.sampling.sample import ABOUT, CONTEXTS, ENTROPY, GENERATED, TABLE
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
@@ -60,12 +61,12 @@ def report_samples(samples: str | Path, output: str | Path, data: str | Path | N
         nearest = _nearest([made.sequence for made in generated], known)
         for row, (name, share) in zip(rows, nearest):
             row |= {"nearest_training": name, "identity_to_training": share}
-    with written_beside(output) as part:
-        part.write_text(_page(folder, rows, generated, contexts), encoding="utf-8")
-    with written_beside(output.with_suffix(".csv")) as part, part.open("w", newline="") as handle:
-        table = csv.DictWriter(handle, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
+    with written_beside(output) as page, written_beside(output.with_suffix(".csv")) as table:
+        page.write_text(_page(folder, rows, generated, contexts), encoding="utf-8")
+        with table.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
     return rows
 
 
@@ -106,6 +107,8 @@ def _page(folder: Path, rows: list[dict[str, object]], generated: list, contexts
             summary.append([key.replace("_", " "), len(values), *(f"{v:.3g}" for v in told)])
     made, shown = (composition([p.sequence for p in side]) for side in (generated, contexts))
     letters = [[x, f"{100 * a:.1f}", f"{100 * b:.1f}"] for x, a, b in zip(LETTERS, made, shown)]
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in about["settings"].items())
     with (folder / ENTROPY).open(newline="") as handle:
         entropy = [float(row["mean_entropy_nats"]) for row in csv.DictReader(handle)]
     parts = [
@@ -113,6 +116,7 @@ def _page(folder: Path, rows: list[dict[str, object]], generated: list, contexts
         "<style>body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto}td,th{padding:.1em .8em;text-align:right}"
         "td:first-child,th:first-child{text-align:left}</style>",
         f"<h1>{len(rows)} samples of {html.escape(folder.name)}</h1>",
+        f"<p>Model {html.escape(about['checkpoint'])}; {html.escape(settings)}.</p>",
         _table(["", "proteins", "least", "quarter", "median", "three quarters", "most"], summary),
         "<h2>Entropy of what is predicted for masked residues</h2>",
         _curve(entropy),

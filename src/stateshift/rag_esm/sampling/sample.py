@@ -140,10 +140,11 @@ def _row(request: Request, made: Denoised) -> dict[str, object]:
 
 def _perplexities(network: RagESM, request: Request, made: Denoised) -> dict[str, float]:
     sequence, places = made.sequences[0], made.generated[0]
-    return {
+    found = {
         "perplexity_rag_esm": pseudo_perplexity(network, sequence, places, encoded(network, [request.context])),
         "perplexity_esm2": pseudo_perplexity(network, sequence, places),
     }
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def _write(
