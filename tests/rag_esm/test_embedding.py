@@ -24,6 +24,17 @@ def test_rows_are_the_mean_over_contexts_of_the_decoders_rows(demo_maker, protei
     assert (each[0] - each[1]).abs().max() > 0.01
 
 
+def test_of_a_long_context_the_beginning_is_read_and_it_is_said(demo_maker, protein_maker, caplog):
+    trained, protein, homolog = demo_maker("last"), protein_maker(12), protein_maker(1030, 1)
+    (_, cut), (_, whole) = (
+        next(embed_with_contexts(trained, {"p": protein}, {"p": [h]})) for h in (homolog, homolog[:1022])
+    )
+    np.testing.assert_array_equal(cut, whole)
+    assert [r.getMessage() for r in caplog.records] == [
+        "Of contexts longer than 1022 residues the rest is not read: p."
+    ]
+
+
 def test_a_long_protein_is_read_in_windows(demo_maker, protein_maker):
     trained, protein, homolog = demo_maker("last"), protein_maker(1100), protein_maker(30, 1)
     ((_, rows),) = embed_with_contexts(trained, {"p": protein}, {"p": [homolog]})
@@ -47,5 +58,5 @@ def test_a_fasta_is_embedded_beside_its_family_and_lonely_proteins_are_refused(d
     with np.load(tmp_path / "e.npz") as made:
         assert {name: made[name].shape for name in made} == {"p00": (128,), "p10": (128,)}
     (tmp_path / "w.fasta").write_text(">w\n" + "W" * 30 + "\n")
-    with pytest.raises(StateshiftError, match="1 proteins have no context to be read beside: w"):
+    with pytest.raises(StateshiftError, match=r"Proteins without a homolog to be read beside \(1 of 1\): w"):
         embed_fasta(tmp_path / "model", tmp_path / "w.fasta", tmp_path / "w.npz", database=fasta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from stateshift.proteins.fasta import read_fasta, sequences_by_id
 from stateshift.rag_esm.homologs.retrieval import find_homologs
 from stateshift.rag_esm.model.checkpoint import TrainedRagESM, load_rag_esm
 from stateshift.rag_esm.model.tokens import tokens_of
+
+logger = logging.getLogger(__name__)
 
 LONGEST_CONTEXT = 1022
 
@@ -44,7 +47,13 @@ def embed_with_contexts(
     """
     without = [name for name in sequences if not contexts.get(name)]
     if without:
-        raise StateshiftError(f"{len(without)} proteins have no context to be read beside: {some(without)}.")
+        raise StateshiftError(
+            f"Proteins without a homolog to be read beside ({len(without)} of {len(sequences)}): {some(without)}; leave "
+            "them out, or look in a larger --database."
+        )
+    long = [name for name in sequences if max(map(len, contexts[name])) > LONGEST_CONTEXT]
+    if long:
+        logger.warning("Of contexts longer than %d residues the rest is not read: %s.", LONGEST_CONTEXT, some(long, 5))
     network = trained.network
     device = network.esm.embedding.device
     for name, sequence in track(sequences.items(), f"Embedding with {trained.name}", total=len(sequences)):

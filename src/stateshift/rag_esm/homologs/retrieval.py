@@ -70,7 +70,7 @@ def find_homologs(
     if by not in WAYS:
         raise StateshiftError(f"There is no way to find homologs `{by}`{suggestion(by, WAYS)}.")
     if top_k < 1 or not database:
-        raise StateshiftError("Finding homologs needs a database with sequences and a --top-k of 1 or more.")
+        raise StateshiftError("Finding homologs needs a database with sequences and a number of homologs of 1 or more.")
     if by == "mmseqs":
         ranked = _by_mmseqs(queries, database)
     elif by == "embedding":
