@@ -91,7 +91,7 @@ def make_cells(
     return effects
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cell_maker() -> Callable[..., dict[str, np.ndarray]]:
     """`make_cells`, for tests that need other cells."""
     return make_cells

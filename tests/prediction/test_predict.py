@@ -147,7 +147,7 @@ def test_a_fallback_is_the_mean_whatever_the_model_and_doubles_of_unknown_genes_
 
 
 def test_effect_models_are_told_of_a_context_that_only_the_cells_bring(ask, screen, monkeypatch):
-    module = importlib.import_module("stateshift.prediction.predict")
+    module = importlib.import_module("stateshift.prediction.prepared")
 
     cells = ad.read_h5ad(screen.cells)
     cells.obs["cell_type"] = cells.obs["cell_type"].cat.rename_categories({"T98G": "never seen"})

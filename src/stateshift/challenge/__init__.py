@@ -1,6 +1,6 @@
 """The Virtual Cell Challenge: a season's rules, all checks at once, and the `.vcc` file."""
 
-from stateshift.challenge.export import Submission, export_submission
+from stateshift.challenge.export import Submission, export_run, export_submission
 from stateshift.challenge.seasons import Season, known_seasons, read_season
 from stateshift.challenge.validation import Check, Validation, validate, validation_table
 
@@ -9,6 +9,7 @@ __all__ = [
     "Season",
     "Submission",
     "Validation",
+    "export_run",
     "export_submission",
     "known_seasons",
     "read_season",

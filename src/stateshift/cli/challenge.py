@@ -1,4 +1,4 @@
-"""``stateshift challenge validate`` and ``export``."""
+"""``stateshift challenge validate``, ``export`` and ``score``."""
 
 from __future__ import annotations
 
@@ -53,35 +53,94 @@ def validate(
 
 @app.command()
 def export(
-    predicted: Predicted,
+    source: Annotated[Path, typer.Argument(help="A predicted h5ad, or a run directory with --cells.")],
     season: SeasonName,
     genes: Genes,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .vcc file to write.")],
     pert_counts: Counts = None,
     contexts: Contexts = None,
     controls: Controls = None,
+    cells: Annotated[Path | None, typer.Option(help="Of a run: the season's control cells, whole counts.")] = None,
+    model: Annotated[str, typer.Option(help="Of a run: transition, or an effect model.")] = "transition",
+    missing: Annotated[str, typer.Option(help="Of a run: genes without a vector: error or fallback.")] = "error",
+    features: Annotated[Path | None, typer.Option(help="Of a run: vectors of genes that its table lacks.")] = None,
+    n_cells: Annotated[int | None, typer.Option(help="Of a run: cells a target, where nothing else says.")] = None,
+    seed: Annotated[int, typer.Option(help="Of a run: draws the cells.")] = 0,
     expected_gene_dim: GeneDim = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Check a prediction and write the submission file."""
-    from stateshift.challenge import export_submission
+    """Check a prediction, or make it from a run, and write the submission file."""
+    from stateshift.challenge import export_run, export_submission
+    from stateshift.errors import StateshiftError
 
-    made = export_submission(
-        predicted,
-        season=season,
-        genes=genes,
-        output=output,
-        pert_counts=pert_counts,
-        contexts=_names(contexts),
-        controls=controls,
-        expected_gene_dim=expected_gene_dim,
-        overwrite=overwrite,
-    )
+    given = {
+        "season": season,
+        "genes": genes,
+        "output": output,
+        "pert_counts": pert_counts,
+        "contexts": _names(contexts),
+        "expected_gene_dim": expected_gene_dim,
+        "overwrite": overwrite,
+    }
+    if not source.is_dir():
+        made = export_submission(source, controls=controls, **given)
+    elif cells is None or pert_counts is None:
+        raise StateshiftError(f"{source} is a folder: of a run, name the season's --cells and its --pert-counts.")
+    else:
+        of_run = {"cells": cells, "model": model, "missing": missing, "features": features}
+        made = export_run(source, n_cells=n_cells, seed=seed, **of_run, **given)
     typer.echo(f"{output}: {made.cells:,} cells × {made.genes:,} genes, {made.perturbations} targets.")
     if made.dropped_genes:
         typer.echo(f"{made.dropped_genes:,} predicted genes are not in the season's list and were left out.")
     if made.dropped_controls:
         typer.echo(f"{made.dropped_controls:,} control cells were left out: the season wants none.")
+
+
+@app.command()
+def score(
+    predicted: Annotated[list[Path], typer.Argument(help="The predicted h5ad, or one a context.")],
+    truth: Annotated[
+        list[Path], typer.Option(help="The measured h5ad, controls included; or one a context, repeated.")
+    ],
+    season: Annotated[str, typer.Option(help="2025, of log1p expression, or 2026, of counts.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the tables (CSV).")] = None,
+    pert_col: Annotated[str, typer.Option(help="The obs column of the perturbation.")] = "target_gene",
+    context_col: Annotated[
+        str, typer.Option(help="The obs column of the context; a file without it holds one.")
+    ] = "context",
+    control_pert: Annotated[str, typer.Option(help="The control's name.")] = "non-targeting",
+    anchors: Annotated[
+        Path | None, typer.Option(help="2026: an earlier score's folder, to take the ends of the scale from.")
+    ] = None,
+    controls: Annotated[
+        str, typer.Option(help="2025: tested against the truth's controls, or the prediction's own (as published).")
+    ] = "truth",
+    energy: Annotated[bool, typer.Option("--energy", help="2025: energy distances too (slow).")] = False,
+    threads: Annotated[int, typer.Option(help="Threads of the tests.")] = 1,
+) -> None:
+    """Score a prediction as the season does, to its packages' sixth digit, context by context."""
+    from stateshift.cli.console import console_for_tables
+    from stateshift.evaluation.seasons import score_season, season_sentences, season_table
+
+    found = score_season(
+        predicted,
+        truth,
+        season,
+        perturbation=pert_col,
+        context=context_col,
+        control=control_pert,
+        controls=controls,
+        anchors=anchors,
+        energy=energy,
+        threads=threads,
+        output=output,
+    )
+    console = console_for_tables()
+    console.print(season_table(found))
+    for sentence in season_sentences(found):
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    if output is not None:
+        typer.echo(f"The tables lie in {output}.")
 
 
 def _names(text: str | None) -> list[str] | None:

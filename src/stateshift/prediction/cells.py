@@ -11,13 +11,16 @@ import pandas as pd
 
 from stateshift.cells import Cells, Expression, read_cells
 from stateshift.cells.every_gene import refuse_other_values, scale_of_X
+from stateshift.cells.loading import IN_MEMORY, Storage
 from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.run import RunDirectory
 
 logger = logging.getLogger(__name__)
 
 
-def read_population(run: RunDirectory, path: str | Path, columns: Mapping[str, str] | None) -> Cells:
+def read_population(
+    run: RunDirectory, path: str | Path, columns: Mapping[str, str] | None, storage: Storage = IN_MEMORY
+) -> Cells:
     """A file's cells on the run's genes and scale, and every gene that the run predicts beside them.
 
     Parameters
@@ -29,6 +32,8 @@ def read_population(run: RunDirectory, path: str | Path, columns: Mapping[str, s
         predicts beyond it; a file without the array gives its genes from ``X``.
     columns
         Where they are named otherwise than in training.
+    storage
+        Where the matrix is kept.
 
     Raises
     ------
@@ -40,12 +45,12 @@ def read_population(run: RunDirectory, path: str | Path, columns: Mapping[str, s
     declared = toml.load(run.experiment_file).get("columns", {})
     given = {k: v for k, v in (columns or {}).items() if v is not None}
     try:
-        cells = _read(path, {**declared, **given}, run)
+        cells = _read(path, {**declared, **given}, run, storage)
     except InputProblems as error:
         # cells from elsewhere may name their columns otherwise than the training files did
         theirs = {role: declared.get(role) for role in ("scale", "embedding")}
         try:
-            cells = _read(path, {**theirs, **given}, run)
+            cells = _read(path, {**theirs, **given}, run, storage)
         except StateshiftError:
             flags = "--pert-col, --cell-type-key and --control-pert name the columns of these cells."
             raise InputProblems(error.where, [*error.problems, flags]) from None
@@ -57,16 +62,16 @@ def read_population(run: RunDirectory, path: str | Path, columns: Mapping[str, s
     return cells
 
 
-def _read(path: str | Path, columns: Mapping[str, str | None], run: RunDirectory) -> Cells:
+def _read(path: str | Path, columns: Mapping[str, str | None], run: RunDirectory, storage: Storage) -> Cells:
     """The array or ``X``, and every gene where the run predicts more than that."""
     genes, every_gene, key = run.genes(), run.every_gene(), columns.get("embedding")
     if key is None:
-        return read_cells(path, columns, genes=genes)
+        return read_cells(path, columns, genes=genes, storage=storage)
     X, without_array = None, {**columns, "embedding": None}
     if every_gene:
         if run.config()["scale"] != "embedding":
             without_array["scale"] = scale_of_X(Path(path), columns.get("scale"))
-        X = read_cells(path, without_array, genes=every_gene)
+        X = read_cells(path, without_array, genes=every_gene, storage=storage)
     try:
         array = _read_array(path, columns, run)
     except InputProblems:

@@ -99,13 +99,23 @@ def export_submission(
         written_beside(output, overwrite) as part,
         examined(predicted, season, genes, pert_counts, contexts, controls, expected_gene_dim) as done,
     ):
-        if not done.outcome.passed:
-            raise InputProblems(done.outcome.where, done.outcome.problems)
-        for warning in done.outcome.warnings:
-            logger.warning("%s", warning)
-        obs = _season_obs(done)
-        n_values = _count_values(done)
-        _write(part, done, obs, n_values)
+        return write_submission(part, output, done)
+
+
+def write_submission(part: Path, output: Path, done: Examined) -> Submission:
+    """Write checked cells to `part`, which will be `output`.
+
+    Raises
+    ------
+    InputProblems
+        Checks that did not pass.
+    """
+    if not done.outcome.passed:
+        raise InputProblems(done.outcome.where, done.outcome.problems)
+    for warning in done.outcome.warnings:
+        logger.warning("%s", warning)
+    obs = _season_obs(done)
+    _write(part, done, obs, _count_values(done))
     rules, found = done.outcome.season.cells, done.found
     is_control = found.is_control[done.facts.rows]
     return Submission(
@@ -117,7 +127,7 @@ def export_submission(
         dropped_genes=len(found.genes) - len(done.genes.genes),
         dropped_controls=0 if rules.controls else int(found.is_control.sum()),
         validation=done.outcome,
-        checksum=sha256(output),
+        checksum=sha256(part),
     )
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from stateshift.challenge.candidate import Candidate, opened_candidate
 from stateshift.challenge.facts import CellFacts, gather
 from stateshift.challenge.lists import GeneList, Panel, Targets, find_panel, read_gene_list, read_targets
-from stateshift.challenge.seasons import read_season
+from stateshift.challenge.seasons import Season, read_season
 from stateshift.challenge.validation.cells import check_cells, check_contexts
 from stateshift.challenge.validation.genes import check_genes
 from stateshift.challenge.validation.labels import check_labels, check_targets, wanted_rows
@@ -109,22 +109,34 @@ def examined(
     targets = None if pert_counts is None else read_targets(pert_counts, rules)
     panel = find_panel(list(contexts or []), targets, Path(genes))
     with opened_candidate(predicted) as found:
-        wanted = read_gene_list(genes, found.genes)
-        outcome = Validation(found.where, rules)
-        rows = wanted_rows(outcome, found, panel)
-        check_labels(outcome, found, rows)
-        expected = rules.cells.genes if expected_gene_dim is None else expected_gene_dim
-        check_genes(outcome, found, wanted, expected)
-        if found.labels is not None:
-            check_targets(outcome, found, rows, targets)
-        facts = gather(found, rows)
-        scale = check_values(outcome, found, facts)
-        real = None if controls is None else _real_controls(controls, found)
-        if found.labels is not None and len(facts.rows) and not facts.values.n_bad:
-            check_cells(outcome, facts, found.control, real)
-            if rules.cells.context is not None:
-                check_contexts(outcome, facts, real, scale)
-        yield Examined(outcome, found, wanted, targets, panel, facts, scale)
+        yield examine(found, rules, genes, targets, panel, controls, expected_gene_dim)
+
+
+def examine(
+    found: Candidate,
+    rules: Season,
+    genes: Path | str,
+    targets: Targets | None,
+    panel: Panel | None,
+    controls: Path | str | None,
+    expected_gene_dim: int | None,
+) -> Examined:
+    """All checks of an open candidate."""
+    wanted = read_gene_list(genes, found.genes)
+    outcome = Validation(found.where, rules)
+    rows = wanted_rows(outcome, found, panel)
+    check_labels(outcome, found, rows)
+    check_genes(outcome, found, wanted, rules.cells.genes if expected_gene_dim is None else expected_gene_dim)
+    if found.labels is not None:
+        check_targets(outcome, found, rows, targets)
+    facts = gather(found, rows)
+    scale = check_values(outcome, found, facts)
+    real = None if controls is None else _real_controls(controls, found)
+    if found.labels is not None and len(facts.rows) and not facts.values.n_bad:
+        check_cells(outcome, facts, found.control, real)
+        if rules.cells.context is not None:
+            check_contexts(outcome, facts, real, scale)
+    return Examined(outcome, found, wanted, targets, panel, facts, scale)
 
 
 def _real_controls(path: Path | str, found: Candidate) -> CellFacts:

@@ -1,0 +1,251 @@
+"""A run's predictions as a season's `.vcc` file, without a prediction file between."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import csr_matrix, vstack
+
+from stateshift import __version__
+from stateshift.cells.loading import Storage
+from stateshift.challenge.candidate import Candidate, opened_candidate
+from stateshift.challenge.export.parts import Parts
+from stateshift.challenge.export.submission import Submission, write_submission
+from stateshift.challenge.lists import Targets, find_panel, read_gene_list, read_targets
+from stateshift.challenge.seasons import Season, read_season
+from stateshift.challenge.validation.validate import examine
+from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.files import sha256, written_beside
+from stateshift.prediction.effects import PredictedEffects, predict_effects
+from stateshift.prediction.emission import Emitter
+from stateshift.prediction.prepared import Asked
+from stateshift.progress import track
+from stateshift.run import RunDirectory
+
+logger = logging.getLogger(__name__)
+
+STARTS_FROM = 512
+"""Control cells a context from which effects are predicted, where `n_controls` names no other number."""
+MEMORY_GB = 0.5
+"""Of matrices held in memory while effects are predicted; larger ones stay on the disk."""
+
+
+def export_run(
+    run: str | Path,
+    *,
+    cells: Path | str,
+    season: str | Path,
+    genes: Path | str,
+    pert_counts: Path | str,
+    output: Path | str,
+    contexts: Sequence[str] | None = None,
+    model: str = "transition",
+    missing: str = "error",
+    features: Path | str | None = None,
+    n_cells: int | None = None,
+    columns: Mapping[str, str] | None = None,
+    seed: int = 0,
+    expected_gene_dim: int | None = None,
+    overwrite: bool = False,
+) -> Submission:
+    """Predict a season's targets and write its `.vcc` file.
+
+    Effects are predicted by the run, on every gene that it predicts, and emitted as whole counts onto the control
+    cells (`stateshift.prediction.emission`). Each population is kept beside the output as soon as it is emitted; an
+    export that was killed goes on with the rest when the same command is given again, and ends with the same bytes.
+    Memory holds the control cells of one context.
+
+    Parameters
+    ----------
+    run
+        A run directory.
+    cells
+        The season's control cells, counts in ``X``.
+    season, genes, pert_counts, contexts, expected_gene_dim
+        As for `stateshift.challenge.validate`; of a season of one context, its name where `cells` hold several.
+    output
+        The ``.vcc`` file; what is done of it lies in ``OUTPUT.parts`` until it is complete.
+    model, missing, features, columns, seed
+        As for `stateshift.prediction.predict`.
+    n_cells
+        Cells of each target, where neither the season nor `pert_counts` says how many.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    InputProblems
+        Checks of the finished cells that did not pass.
+    StateshiftError
+        A gene of the season that the run doesn't predict, control cells that are no counts, or what `predict` refuses.
+    """
+    output, rules = Path(output), read_season(season)
+    targets = read_targets(pert_counts, rules)
+    panel = find_panel(list(contexts or []), targets, Path(genes))
+    with opened_candidate(cells) as controls, written_beside(output, overwrite) as part:
+        wanted = _contexts(controls, rules, [] if panel is None else panel.contexts, str(cells))
+        order = [(c, t) for c in wanted for t in sorted(targets.of(c))]
+        numbers = [_number(targets, c, t, n_cells) for c, t in order]
+        gene_list = read_gene_list(genes, controls.genes).genes
+        about = {
+            "run": sha256(RunDirectory(Path(run)).config_file),
+            "weights": _weights(Path(run)),
+            "cells": sha256(cells),
+            "genes": gene_list,
+            "populations": [[*pair, n] for pair, n in zip(order, numbers)],
+            "model": model,
+            "seed": seed,
+            "version": __version__,
+        }
+        parts = Parts(output.with_name(f"{output.name}.parts"), about)
+        if not all(parts.has(i) for i in range(len(order))):
+            asked = Asked(
+                cells,
+                perturb=sorted({t for _, t in order}),
+                contexts=wanted,
+                model=model,
+                features=features,
+                missing=missing,
+                n_cells=_starts(controls, wanted),
+                columns=columns,
+                seed=seed,
+                storage=Storage(MEMORY_GB, parts.folder / "cells"),
+            )
+            effects = predict_effects(run, asked)
+            _emit(parts, controls, effects, order, numbers, gene_list, seed)
+        found = _candidate(parts, order, numbers, gene_list, controls, wanted, rules)
+        done = examine(found, rules, genes, targets, panel, cells if rules.cells.context else None, expected_gene_dim)
+        made = write_submission(part, output, done)
+    parts.remove()
+    return made
+
+
+def _contexts(controls: Candidate, rules: Season, named: list[str], where: str) -> list[str]:
+    """The contexts to predict in, each with control cells."""
+    if controls.contexts is None:
+        raise StateshiftError(f"{where}: obs has no column for the context; it has {', '.join(controls.columns)}.")
+    have = sorted(set(controls.contexts[controls.is_control]))
+    wanted = named or have
+    absent = [c for c in wanted if c not in have]
+    if absent:
+        raise StateshiftError(f"{where} has no control cells of context `{absent[0]}`{suggestion(absent[0], have)}.")
+    if rules.cells.context is None and len(wanted) > 1:
+        raise StateshiftError(
+            f"{where} has control cells of {some(wanted)}: the season's file holds one context, name it with --contexts."
+        )
+    return wanted
+
+
+def _number(targets: Targets, context: str, target: str, n_cells: int | None) -> int:
+    """How many cells of a target are emitted: as the season or its list says, or as asked."""
+    number = targets.of(context)[target]
+    if number is None and n_cells is None:
+        raise StateshiftError(
+            f"Neither the season nor {targets.path} says how many cells of {target} to predict: name --n-cells."
+        )
+    return number if number is not None else n_cells
+
+
+def _starts(controls: Candidate, contexts: list[str]) -> int:
+    """How many control cells of each context effects are predicted from."""
+    counts = [int((controls.is_control & (controls.contexts == c)).sum()) for c in contexts]
+    return min(STARTS_FROM, *counts)
+
+
+def _weights(run: Path) -> str:
+    """The checksum of what predicts."""
+    best = RunDirectory(run).best
+    return sha256(best) if best.is_file() else ""
+
+
+def _emit(
+    parts: Parts,
+    controls: Candidate,
+    effects: PredictedEffects,
+    order: list[tuple[str, str]],
+    numbers: list[int],
+    genes: list[str],
+    seed: int,
+) -> None:
+    """Emit what is not emitted yet, a context at a time."""
+    if effects.scale != "log1p_1e4":
+        raise StateshiftError(
+            f"The run is on scale {effects.scale}, of which the size factor is unknown: counts are emitted from log1p_1e4, "
+            "as a run is on that was trained on counts."
+        )
+    places = pd.Index(effects.genes).get_indexer(genes)
+    if (places < 0).any():
+        absent = [gene for gene, place in zip(genes, places) if place < 0]
+        raise StateshiftError(
+            f"The run predicts {len(effects.genes):,} genes, and not {len(absent):,} of the season's {len(genes):,}: "
+            f"{some(absent)}. Train on files that measure them, or name a shorter list with --genes and "
+            "--expected-gene-dim -1."
+        )
+    row = {pair: i for i, pair in enumerate(effects.pairs)}
+    absent = sorted({t for c, t in order if (c, t) not in row})
+    if absent:
+        raise StateshiftError(f"The run did not predict {some(absent)}.")
+    todo = [i for i in range(len(order)) if not parts.has(i)]
+    emitters: dict[str, Emitter] = {}
+    for i in track(todo, "emitting cells"):
+        context, target = order[i]
+        if context not in emitters:
+            emitters = {context: Emitter(_control_counts(controls, context, genes), context)}
+        effect = effects.values[row[context, target]][places]
+        parts.write(i, emitters[context].emit(effect, numbers[i], seed=seed, target=target))
+
+
+def _control_counts(controls: Candidate, context: str, genes: list[str]) -> csr_matrix:
+    """A context's control cells on the season's genes."""
+    places = pd.Index(controls.genes).get_indexer(genes)
+    if (places < 0).any():
+        absent = [gene for gene, place in zip(genes, places) if place < 0]
+        raise StateshiftError(f"{controls.where} lacks {len(absent):,} of the season's genes: {some(absent)}.")
+    wanted = controls.is_control & (controls.contexts == context)
+    X = vstack([block[:, places] for _, block in controls.blocks(wanted)], format="csr")
+    X.sort_indices()
+    return X
+
+
+def _candidate(
+    parts: Parts,
+    order: list[tuple[str, str]],
+    numbers: list[int],
+    genes: list[str],
+    controls: Candidate,
+    contexts: list[str],
+    rules: Season,
+) -> Candidate:
+    """The emitted cells, and the control cells of a season that wants them, as one prediction."""
+    kept = np.flatnonzero(controls.is_control & np.isin(controls.contexts, contexts)) if rules.cells.controls else []
+    own = [np.repeat([pair[k] for pair in order], numbers).astype(object) for k in (0, 1)]
+    of_controls = np.array([], object) if controls.contexts is None else controls.contexts[kept]
+    n = sum(numbers)
+
+    def read() -> Iterator[tuple[int, csr_matrix]]:
+        yield from parts.all(len(order))
+        if len(kept):
+            mask = np.zeros(controls.n, bool)
+            mask[kept] = True
+            before, places = n, pd.Index(controls.genes).get_indexer(genes)
+            for _, X in controls.blocks(mask):
+                X = X[:, places]
+                X.sort_indices()
+                yield before, X
+                before += X.shape[0]
+
+    return Candidate(
+        "the export",
+        genes,
+        np.concatenate([own[1], np.full(len(kept), rules.cells.control, object)]),
+        np.concatenate([own[0], of_controls]),
+        rules.cells.control,
+        ["target_gene", "context"],
+        {"stateshift": {"scale": "counts", "control": rules.cells.control}},
+        read,
+        n + len(kept),
+    )

@@ -1,0 +1,95 @@
+"""Emitted populations on the disk, a file each: what is done stays done when an export is killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from stateshift.errors import StateshiftError
+from stateshift.files import written_beside
+
+ABOUT = "about.json"
+LEVEL = 1
+
+
+class Parts:
+    """A folder of populations, written once each.
+
+    Parameters
+    ----------
+    folder
+        Beside the output.
+    about
+        What all of them depend on: a folder made of something else is refused.
+
+    Raises
+    ------
+    StateshiftError
+        The folder holds parts of another export, or can't be made.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any]):
+        self.folder = folder
+        text = json.dumps(about, sort_keys=True, indent=1)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            known = (folder / ABOUT).read_text() if (folder / ABOUT).exists() else None
+        except OSError as error:
+            raise StateshiftError(f"{folder} can't be used: {error.strerror or error}.") from error
+        if known not in (None, text):
+            before, now = json.loads(known), json.loads(text)
+            other = [key for key in {*before, *now} if before.get(key) != now.get(key)]
+            raise StateshiftError(
+                f"{folder} holds parts of an export with another {', '.join(sorted(other))}: finish that one with its own "
+                "settings, or remove the folder."
+            )
+        if known is None:
+            with written_beside(folder / ABOUT) as part:
+                part.write_text(text)
+
+    def path(self, i: int) -> Path:
+        """The file of the population i."""
+        return self.folder / f"{i:06d}.npz.zst"
+
+    def has(self, i: int) -> bool:
+        """Whether it is written."""
+        return self.path(i).exists()
+
+    def write(self, i: int, X: csr_matrix) -> None:
+        """Write the population i, whole or not at all."""
+        import zstandard
+
+        held = io.BytesIO()
+        np.savez(held, data=X.data, indices=X.indices, indptr=X.indptr, shape=np.array(X.shape))
+        with written_beside(self.path(i), overwrite=True) as part:
+            part.write_bytes(zstandard.ZstdCompressor(level=LEVEL).compress(held.getbuffer()))
+
+    def read(self, i: int) -> csr_matrix:
+        """The population i."""
+        import zstandard
+
+        try:
+            plain = zstandard.ZstdDecompressor().decompress(self.path(i).read_bytes())
+            with np.load(io.BytesIO(plain), allow_pickle=False) as held:
+                return csr_matrix((held["data"], held["indices"], held["indptr"]), shape=tuple(held["shape"]))
+        except (OSError, ValueError, KeyError, zstandard.ZstdError) as error:
+            raise StateshiftError(f"{self.path(i)} is damaged: remove it and export again.") from error
+
+    def all(self, count: int) -> Iterator[tuple[int, csr_matrix]]:
+        """All populations in order, each with the number of cells before it."""
+        before = 0
+        for i in range(count):
+            X = self.read(i)
+            yield before, X
+            before += X.shape[0]
+
+    def remove(self) -> None:
+        """Take the folder away: the output holds everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,264 @@
+"""A prediction made ready: what is asked and of which cells, and the cells predicted, request by request, as they are drawn."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from stateshift.cells import Cells, EffectTable
+from stateshift.cells.loading import IN_MEMORY, Storage
+from stateshift.effects import BASELINES, EFFECT_MODELS, EffectModel, fit_effect_models
+from stateshift.errors import StateshiftError, suggestion
+from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.prediction.anchored import Backbone, find_backbone
+from stateshift.prediction.cells import read_population
+from stateshift.prediction.ensemble import Averaged, refuse_other_runs
+from stateshift.prediction.network import Predicted, by_transition, modelled_by, refuse_unmodelled, shifted
+from stateshift.prediction.requests import (
+    Request,
+    as_trained,
+    make_requests,
+    read_perturbations,
+    refuse_misspelt,
+    requested_pairs,
+    split_pairs,
+)
+from stateshift.prediction.support import Support, find_support
+from stateshift.prediction.vectors import apply_policy, find_embedder, find_vectors, known_effects, known_routes
+from stateshift.progress import track
+from stateshift.run import RunDirectory
+
+logger = logging.getLogger(__name__)
+
+BLIND = ("control", "mean", "context_mean")
+"""Effect models that look at no perturbation, and so predict those without a vector like any other."""
+MODELS = ("transition", *(name for name in EFFECT_MODELS if name != "control"))
+
+
+@dataclass
+class Asked:
+    """What a prediction is asked for, by the parameters of `stateshift.prediction.predict`.
+
+    Parameters
+    ----------
+    storage
+        Where the cells' matrix is kept.
+    """
+
+    cells: str | Path
+    perturb: str | Path | Sequence[str] | None = None
+    split: str | None = None
+    contexts: Sequence[str] | None = None
+    model: str = "transition"
+    features: str | Path | None = None
+    fasta: str | Path | None = None
+    checkpoint: str | None = None
+    missing: str = "error"
+    n_cells: int | None = None
+    columns: Mapping[str, str] | None = None
+    seed: int = 0
+    storage: Storage = IN_MEMORY
+
+
+@dataclass
+class Prepared:
+    """R requests and what answers them.
+
+    Parameters
+    ----------
+    cells
+        The population; ``every_gene`` where more is predicted than the network reads.
+    pairs, requests
+        (context, perturbation), and the same with their control cells.
+    predicted
+        The cells of each request, made as they are asked for.
+    routes
+        Of each request.
+    support
+        What stands behind each.
+    modelled_by
+        What gives each gene.
+    table
+        Vectors of all that is asked and trained.
+    train
+        The training effects; None where a run holds none.
+    effect_models, effects
+        Name → the fitted model, and its effects (R, genes of the prediction).
+    backbones
+        Of each run, where its network starts from one.
+    fallback
+        Perturbations without a vector.
+    """
+
+    cells: Cells
+    pairs: list[tuple[str, str]]
+    requests: list[Request]
+    predicted: Iterable[Predicted]
+    routes: list[str]
+    support: Support
+    modelled_by: np.ndarray
+    table: FeatureTable
+    train: EffectTable | None
+    effect_models: dict[str, EffectModel] = field(default_factory=dict)
+    effects: dict[str, np.ndarray] = field(default_factory=dict)
+    backbones: list[Backbone | None] = field(default_factory=list)
+    fallback: set[str] = field(default_factory=set)
+
+    @property
+    def output(self) -> Cells:
+        """The population on the genes that are predicted."""
+        return self.cells.every_gene or self.cells
+
+
+def prepare(members: list[RunDirectory], asked: Asked) -> Prepared:
+    """Read the cells, fit the effect models and set the prediction going.
+
+    Parameters
+    ----------
+    members
+        A run, or several that are an ensemble.
+    """
+    from stateshift.transition.checkpoint import config_of
+
+    directory, model = members[0], asked.model
+    _refuse_impossible(members, asked)
+    population = read_population(directory, asked.cells, asked.columns, asked.storage)
+    output = population.every_gene or population
+    pairs = _pairs(directory, population, asked)
+    embedder = find_embedder(directory, asked.fasta, asked.checkpoint)
+    table, unknown = find_vectors(directory, asked.features, pairs, embedder)
+    if unknown:
+        pairs = apply_policy(pairs, unknown, asked.missing, table)
+    requests = make_requests(population, pairs, asked.n_cells, asked.seed, str(asked.cells))
+    fallback = {p for _, p in pairs if any(g in unknown for g in genes_of(p))}
+
+    train, effect_models, effects = None, {}, {}
+    by = np.full(len(output.genes), "effect", dtype=object)
+    if model == "transition":
+        by = modelled_by(config_of(directory, table.width), population.genes, directory.every_gene())
+    if directory.imported_from:
+        logger.warning("a run of %s holds no effects of its training cells: no baselines", directory.imported_from)
+    else:
+        train = EffectTable.load(directory.effects_file)
+        refuse_unmodelled(output.genes, by, train, directory)
+        train = _told_of_contexts(train, output, pairs)
+        names = [*BASELINES, *({model} - {"transition", *BASELINES})]
+        effect_models = fit_effect_models(train, table, names, seed=directory.config()["seed"])
+        effects = _baseline_effects(effect_models, pairs, fallback, output)
+    support = find_support(pairs, train, table, fallback)
+    ready = Prepared(
+        population, pairs, requests, [], [], support, by, table, train, effect_models, effects, fallback=fallback
+    )
+    if model != "transition":
+        moved = (Predicted(shifted(population, r, effect)) for r, effect in zip(requests, effects[model]))
+        ready.predicted = track(moved, f"predicting with {model}", len(requests))
+        ready.routes = known_routes(effect_models[model], pairs, fallback)
+        return ready
+    ready.backbones = [
+        find_backbone(m, table, pairs, fallback, effects["mean"], _lowest(pairs, output))
+        if config_of(m, table.width).start == "backbone"
+        else None
+        for m in members
+    ]
+    streams = [
+        by_transition(m, population, requests, table, fallback, effects, asked.seed, embedder, backbone)
+        for m, backbone in zip(members, ready.backbones)
+    ]
+    ready.predicted = streams[0] if len(members) == 1 else Averaged(streams)
+    ready.routes = ["fallback" if r.perturbation in fallback else "neural" for r in requests]
+    if all(ready.backbones):
+        effect_models["stack"] = ready.backbones[0].stack
+        ready.routes = [
+            "fallback" if r.perturbation in fallback else
+            "neural" if any(b.kept[i] for b in ready.backbones) else ready.backbones[0].routes[i]
+            for i, r in enumerate(requests)
+        ]  # fmt: skip
+    return ready
+
+
+def refuse_contradictions(asked: Asked) -> None:
+    """A StateshiftError where what is asked for can't be, whatever the run."""
+    model, missing = asked.model, asked.missing
+    if asked.seed < 0:
+        raise StateshiftError(f"--seed {asked.seed} has to be at least 0.")
+    if model not in MODELS:
+        hint = "it is what every prediction is compared with" if model == "control" else "see --help"
+        raise StateshiftError(f"There is no model `{model}` to predict with ({hint}){suggestion(model, MODELS)}.")
+    if missing not in ("error", "drop", "fallback"):
+        raise StateshiftError(f"--missing {missing}{suggestion(missing, ('error', 'drop', 'fallback'))}.")
+    if (asked.perturb is None) == (asked.split is None):
+        raise StateshiftError("Name what to predict: either --perturb GENES|FILE or --split test.")
+
+
+def _refuse_impossible(members: list[RunDirectory], asked: Asked) -> None:
+    """A StateshiftError where the runs can't do what is asked."""
+    directory, model = members[0], asked.model
+    if len(members) > 1:
+        if model != "transition":
+            raise StateshiftError(
+                f"--model {model} is fitted on the effects of one run: name one run, not {len(members)}."
+            )
+        refuse_other_runs(members)
+    if directory.imported_from and (model != "transition" or asked.missing == "fallback"):
+        raise StateshiftError(
+            f"The run comes from {directory.imported_from} and holds no effects of its training cells, which "
+            f"{'--missing fallback' if model == 'transition' else f'--model {model}'} needs: predict with transition, "
+            "and --missing error or drop."
+        )
+
+
+def _pairs(directory: RunDirectory, population: Cells, asked: Asked) -> list[tuple[str, str]]:
+    """(context, perturbation) that are asked for, by the run's names."""
+    output = population.every_gene or population
+    if asked.split is not None:
+        return split_pairs(directory.splits(), asked.split, asked.contexts)
+    named = read_perturbations(asked.perturb)
+    refuse_misspelt(asked.perturb, named, _known_genes(directory, output))
+    trained = [p for of in directory.splits().values() for by_context in of.values() for p in by_context]
+    return requested_pairs(population, as_trained(named, trained), asked.contexts, str(asked.cells))
+
+
+def _known_genes(run: RunDirectory, cells: Cells) -> set[str]:
+    """Genes that the run has vectors of or the cells measure."""
+    return {*FeatureTable.load(run.features_file).genes, *cells.genes}
+
+
+def _baseline_effects(
+    models: dict[str, EffectModel], pairs: list[tuple[str, str]], fallback: set[str], cells: Cells
+) -> dict[str, np.ndarray]:
+    """Every effect model's effects (R, G) for the pairs, as a population can show them: never below no expression.
+
+    Where a gene has no vector, models that look at the perturbation give the mean effect.
+    """
+    mean = models["mean"].predict([p for _, p in pairs], [c for c, _ in pairs])
+    lowest = _lowest(pairs, cells)
+    of_none: set[str] = set()
+    return {
+        name: np.maximum(known_effects(model, pairs, of_none if name in BLIND else fallback, mean), lowest)
+        for name, model in models.items()
+    }
+
+
+def _told_of_contexts(train: EffectTable, cells: Cells, pairs: list[tuple[str, str]]) -> EffectTable:
+    """The training effects with the control means of the contexts that only the cells bring.
+
+    So effect models know, as of a context of the training files that no row is of, which contexts it is like, and
+    that whole contexts are what they have to hold out.
+    """
+    new = dict.fromkeys(c for c, _ in pairs if c not in train.control_means)
+    return replace(train, control_means=train.control_means | {c: _control_mean(cells, c) for c in new})
+
+
+def _lowest(pairs: list[tuple[str, str]], cells: Cells) -> np.ndarray | float:
+    """The least that the effects (R, G) of pairs can be: no expression is left; no bound of an embedding."""
+    return -np.inf if cells.scale == "embedding" else -np.stack([_control_mean(cells, c) for c, _ in pairs])
+
+
+def _control_mean(cells: Cells, context: str) -> np.ndarray:
+    """Mean of a context's control cells, (G,)."""
+    rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
+    return cells.X.mean(rows).astype(np.float32)

@@ -1,0 +1,167 @@
+"""A run straight to a `.vcc` file: emitted counts, killed and resumed, every gene of the list."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import anndata as ad
+import numpy as np
+import pytest
+import zstandard
+
+from stateshift.challenge import export_run
+from stateshift.challenge.export.parts import Parts
+from stateshift.challenge.seasons import competition_folder
+from stateshift.errors import StateshiftError
+from stateshift.prediction.emission import Emitter
+from stateshift.training import train
+
+GENES = [f"GENE{i}" for i in range(20)]
+FAST = [
+    "model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8", "training.max_steps=4",
+    "training.val_every=4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory, cell_maker):
+    """A run on counts of three contexts, and a season's bundle of two of them with 20 genes."""
+    from stateshift.feature_table import FeatureTable
+
+    folder = tmp_path_factory.mktemp("from_run")
+    cell_maker(folder / "cells.h5ad", counts=True, n_cells=32)
+    vectors = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
+    FeatureTable(["G1", "G2", "G3", "G4"], vectors, {"source": "made"}).save(folder / "features.pt")
+    (folder / "made.toml").write_text(
+        f'[datasets]\nmade = "{folder / "cells.h5ad"}"\n[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "test"\n'
+        '[fewshot."made.K562"]\nval = ["G3"]\ntest = ["G4"]\n'
+    )
+    train(folder / "made.toml", FAST, pert_features=folder / "features.pt", output_dir=folder, name="run")
+    lists = folder / "lists"
+    lists.mkdir()
+    (lists / "gene_names.csv").write_text("\n".join(reversed(GENES)) + "\n")
+    (lists / "pert_counts.csv").write_text("target_gene\nG1\nG3\nG4\n")
+    (lists / "manifest.json").write_text(json.dumps({"contexts": ["K562", "T98G"]}))
+    text = (competition_folder() / "2026" / "rules.toml").read_text()
+    (lists / "rules.toml").write_text(text.replace("18_533", "20").replace("each = 400", "each = 40"))
+    return folder
+
+
+@pytest.fixture
+def export(bundle, tmp_path):
+    def run(name="s.vcc", **changed):
+        lists = bundle / "lists"
+        options = {
+            "cells": bundle / "cells.h5ad",
+            "season": lists / "rules.toml",
+            "genes": lists / "gene_names.csv",
+            "pert_counts": lists / "pert_counts.csv",
+            **changed,
+        }
+        return export_run(bundle / "run", output=tmp_path / name, **options)
+
+    return run
+
+
+def inside(vcc, folder):
+    with tarfile.open(vcc) as tar:
+        packed = tar.extractfile("pred.h5ad.zst").read()
+    (folder / "inside.h5ad").write_bytes(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(packed)).read())
+    return ad.read_h5ad(folder / "inside.h5ad")
+
+
+def test_every_target_of_the_list_is_predicted_in_every_context_as_whole_counts(export, tmp_path):
+    done = export()
+    cells = inside(done.path, tmp_path)
+    sizes = cells.obs.groupby(["context", "target_gene"], observed=True).size()
+    assert sizes.to_dict() == {(c, t): 40 for c in ("K562", "T98G") for t in ("G1", "G3", "G4")}
+    assert cells.var_names.tolist() == GENES[::-1]
+    assert (cells.X.data == np.rint(cells.X.data)).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["inside.h5ad", "s.vcc"]
+    # GENE0 is what G1 raises; K562 was trained on
+    k562 = cells[cells.obs["context"] == "K562"]
+    counts = {t: k562[k562.obs["target_gene"] == t].X.toarray() for t in ("G1", "G4")}
+    shares = {t: x[:, 19].sum() / x.sum() for t, x in counts.items()}
+    assert shares["G1"] > 1.3 * shares["G4"]
+
+
+def test_killed_and_resumed_it_ends_with_the_same_bytes(export, tmp_path, monkeypatch):
+    whole = export("whole.vcc").checksum
+    emit, calls = Emitter.emit, []
+
+    def dying(self, *args, **kwargs):
+        calls.append(kwargs["target"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return emit(self, *args, **kwargs)
+
+    monkeypatch.setattr(Emitter, "emit", dying)
+    with pytest.raises(KeyboardInterrupt):
+        export()
+    assert not (tmp_path / "s.vcc").exists()
+    assert len(list((tmp_path / "s.vcc.parts").glob("*.zst"))) == 2
+    assert export().checksum == whole
+    assert calls == ["G1", "G3", "G4", "G4", "G1", "G3", "G4"]
+
+
+def test_parts_of_other_settings_are_refused(export, tmp_path, monkeypatch):
+    monkeypatch.setattr(Parts, "remove", lambda self: None)
+    export()
+    with pytest.raises(StateshiftError, match=r"holds parts of an export with another seed: finish that one"):
+        export(seed=1, overwrite=True)
+
+
+def test_a_damaged_part_is_named(export, tmp_path, monkeypatch):
+    monkeypatch.setattr(Parts, "remove", lambda self: None)
+    export()
+    part = tmp_path / "s.vcc.parts" / "000001.npz.zst"
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(StateshiftError, match=r"000001\.npz\.zst is damaged: remove it"):
+        export(overwrite=True)
+
+
+def test_a_season_with_controls_gets_the_very_control_cells(bundle, export, tmp_path):
+    text = (competition_folder() / "2025" / "rules.toml").read_text()
+    rules = tmp_path / "rules.toml"
+    rules.write_text(text.replace("18_080", "20"))
+    (tmp_path / "counts.csv").write_text("target_gene,n_cells\nG1,10\nG4,12\n")
+    given = {"season": rules, "pert_counts": tmp_path / "counts.csv"}
+    with pytest.raises(
+        StateshiftError, match=r"control cells of A549, K562, T98G: the season's file holds one context"
+    ):
+        export(genes=_copied(bundle, tmp_path), **given)
+    done = export(genes=_copied(bundle, tmp_path), contexts=["T98G"], **given)
+    cells = inside(done.path, tmp_path)
+    assert cells.obs["target_gene"].value_counts().to_dict() == {"non-targeting": 32, "G4": 12, "G1": 10}
+    source = ad.read_h5ad(bundle / "cells.h5ad")
+    source = source[(source.obs.cell_type == "T98G") & (source.obs.target_gene == "non-targeting"), GENES[::-1]]
+    ours = np.expm1(cells[cells.obs["target_gene"] == "non-targeting"].X.toarray())
+    counts = source.X.toarray()
+    np.testing.assert_allclose(
+        ours / ours.sum(1, keepdims=True), counts / counts.sum(1, keepdims=True), rtol=1e-4, atol=1e-7
+    )
+
+
+def _copied(bundle, folder):
+    """The gene list away from the manifest."""
+    path = folder / "gene_names.csv"
+    path.write_text((bundle / "lists" / "gene_names.csv").read_text())
+    return path
+
+
+def test_what_can_not_be_emitted_is_said(bundle, export, tmp_path):
+    longer = tmp_path / "genes.csv"
+    longer.write_text("\n".join([*GENES, "NEW1"]))
+    with pytest.raises(StateshiftError, match=r"not 1 of the season's 21: NEW1"):
+        export(genes=longer, contexts=["T98G"])
+    with pytest.raises(StateshiftError, match=r"no control cells of context `t98g` \(did you mean `T98G`\?\)"):
+        export("b.vcc", genes=_copied(bundle, tmp_path), contexts=["t98g"])
+    logged = ad.read_h5ad(bundle / "cells.h5ad")
+    totals = logged.X.sum(axis=1).A1
+    logged.X = logged.X.multiply(1e4 / totals[:, None]).log1p().tocsr()
+    logged.uns["log1p"] = {"base": None}
+    logged.write_h5ad(tmp_path / "logged.h5ad")
+    with pytest.raises(StateshiftError, match=r"values are fractions: counts are needed"):
+        export("c.vcc", cells=tmp_path / "logged.h5ad")
