@@ -47,9 +47,11 @@ def test_all_problems_of_a_table_are_told_at_once(write_pdb):
 def test_duplicate_output_names_are_refused(write_pdb):
     path = write_pdb("one.pdb", {"A": "MKV", "B": "MKV"})
     table = path.with_name("t.csv")
-    table.write_text("a,one.pdb,A,same\nb,one.pdb,B,same\n")
-    with pytest.raises(InputProblems, match="1 results would have one name: same"):
+    table.write_text("a,one.pdb,A,same\nb,one.pdb,B,same\nc,gone.pdb,A,c\n")
+    with pytest.raises(InputProblems) as told:
         read_jobs(table)
+    assert "1 results would have one name: same" in str(told.value)
+    assert "there is no file gone.pdb" in str(told.value)
     write_pdb("one.ent", {"A": "MKV"})
     with pytest.raises(InputProblems, match="one name: one"):
         read_jobs(path.parent)

@@ -90,7 +90,8 @@ def read_jobs(source: str | Path) -> list[Job]:
             f"{path} is no source of structures: a folder, a structure file, a FASTA ({', '.join(FASTA[:3])}) or a .csv "
             "of name, path, chain or assembly, output name."
         )
-    _refuse_doubles(jobs, str(path))
+    if problems := _clashes(jobs):
+        raise InputProblems(str(path), problems)
     return jobs
 
 
@@ -124,6 +125,7 @@ def _of_table(path: Path) -> list[Job]:
             jobs.append(Job(name, found, part or None, output or None))
     if not jobs and not problems:
         problems.append("it is empty.")
+    problems += _clashes(jobs) if problems else []
     if problems:
         more = [f"and {len(problems) - 30} more."] if len(problems) > 30 else []
         raise InputProblems(str(path), problems[:30] + more)
@@ -135,12 +137,9 @@ def _found(place: str, beside: Path) -> str | None:
     return next((str(c) for c in candidates if c.is_file()), None)
 
 
-def _refuse_doubles(jobs: Sequence[Job], where: str) -> None:
+def _clashes(jobs: Sequence[Job]) -> list[str]:
+    """Results that would have one name, or one that no file can have."""
     twice = [key for key, count in Counter(job.key for job in jobs).items() if count > 1]
-    if twice:
-        raise InputProblems(
-            where, [f"{len(twice)} results would have one name: {some(twice)}; give them output names."]
-        )
+    problems = [f"{len(twice)} results would have one name: {some(twice)}; give them output names."] if twice else []
     bad = [job.key for job in jobs if set(job.key.replace("|", "")) & FORBIDDEN]
-    if bad:
-        raise InputProblems(where, [f"names that can't be file names: {some(bad)}."])
+    return problems + ([f"names that can't be file names: {some(bad)}."] if bad else [])

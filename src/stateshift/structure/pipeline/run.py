@@ -148,6 +148,6 @@ def predict(
     )
     with warnings.catch_warnings():
         # results go to the record, and parsing is light beside the models
-        warnings.filterwarnings("ignore", message=".*predict returned None|.*does not have many workers")
+        warnings.filterwarnings("ignore", message=".*predict returned None|.*does not have many workers|.*LeafSpec")
         trainer.predict(Embedding(residues, aggregator, record), loader, return_predictions=False)
     return trainer.is_global_zero
