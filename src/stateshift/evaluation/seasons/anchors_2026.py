@@ -111,4 +111,4 @@ def _replicate(truth: Truth, seed: int, threads: int) -> dict[str, float]:
 
 def _half(truth: Truth, rows: dict[str, np.ndarray], threads: int) -> Summary:
     controls = control_cells(truth.groups.take(rows[truth.control]))
-    return summarised(lambda name: truth.groups.take(rows[name]), truth.names, controls, threads)
+    return summarised(lambda name: truth.groups.take(rows[name]), truth.names, controls, threads, "a half of the truth")

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, issparse
 
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.seasons.energy import energy_distance, mean_distance
-from stateshift.evaluation.seasons.sides import Groups, both_sides, opened
+from stateshift.evaluation.seasons.sides import Groups, Source, both_sides, opened
 from stateshift.evaluation.significance import (
     Controls,
     Significance,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 ControlsOf = Literal["truth", "own"]
 SCORED = ("mae", "pds_l1", "des")
 TOP_GENES = 20
+HIGHEST = 15.0
+"""cell-eval takes no log1p value from here on."""
 
 
 @dataclass
@@ -72,8 +74,8 @@ class _Side:
 
 
 def score_2025(
-    predicted: AnnData | str | Path,
-    truth: AnnData | str | Path,
+    predicted: AnnData | str | Path | Source,
+    truth: AnnData | str | Path | Source,
     *,
     perturbation: str = "target_gene",
     control: str = "non-targeting",
@@ -105,18 +107,20 @@ def score_2025(
     StateshiftError
         Columns, controls, genes or perturbations are absent; values that are no log1p expression.
     """
-    shown, true, names, genes = both_sides(opened(predicted), opened(truth), perturbation, control)
+    sources = (opened(side, perturbation) for side in (predicted, truth))
+    shown, true, names, genes = both_sides(*sources, perturbation, control)
     if controls == "own" and control not in shown.rows:
         raise StateshiftError(f"The prediction has no cells of `{control}`: score it with controls='truth'.")
     real_controls = true(control)
-    _refuse_counts(real_controls)
+    _refuse_other_than_log1p(real_controls, "the truth's controls")
     ready = sorted_controls(real_controls, "log1p")
-    real = _side(true, names, real_controls, ready, threads)
+    real = _side(true, names, real_controls, ready, threads, "the truth")
     if controls == "own":
         own = shown(control)
-        found = _side(shown, names, own, sorted_controls(own, "log1p"), threads)
+        _refuse_other_than_log1p(own, "the prediction's controls")
+        found = _side(shown, names, own, sorted_controls(own, "log1p"), threads, "the prediction")
     else:
-        found = _side(shown, names, real_controls, ready, threads)
+        found = _side(shown, names, real_controls, ready, threads, "the prediction")
     targets = [[genes.index(name)] if name in genes else [] for name in names]
     table = _measures(found, real, targets, names)
     one_value = {"count_spearman": count_correlation(table)}
@@ -142,28 +146,46 @@ def baseline_score(means: pd.Series, baseline: pd.Series) -> float:
     >>> round(baseline_score(u, b), 4)
     0.3333
     """
-    parts = [1 - means["mae"] / baseline["mae"]]
-    parts += [(means[name] - baseline[name]) / (1 - baseline[name]) for name in SCORED[1:]]
-    return float(np.clip(np.nan_to_num(parts, nan=0.0), 0.0, None).mean())
+    return float(baseline_shares(means, baseline).mean())
 
 
-def _refuse_counts(cells: csr_matrix | np.ndarray) -> None:
+def baseline_shares(means: pd.Series, baseline: pd.Series) -> pd.Series:
+    """The parts of `baseline_score`, by name; 0 where one is not defined."""
+    parts = {"mae": 1 - means["mae"] / baseline["mae"]}
+    parts |= {name: (means[name] - baseline[name]) / (1 - baseline[name]) for name in SCORED[1:]}
+    return pd.Series(parts).fillna(0.0).clip(lower=0.0)
+
+
+def _refuse_other_than_log1p(cells: csr_matrix | np.ndarray, who: str) -> None:
     values = cells.data if issparse(cells) else cells
-    if values.size and (np.mod(values, 1) == 0).all():
+    if not values.any():
+        raise StateshiftError(f"{who}: every value of every cell is 0: there is nothing to score.")
+    most = values.max()
+    if not (values.min() >= 0 and most < np.inf):
+        raise StateshiftError(f"{who}: values are negative, NaN or infinite, which no expression is.")
+    # a thousand tell: log1p of counts brought to a total is no whole number but 0
+    whole = not np.mod(values[values != 0][:1000], 1).any()
+    if whole or most >= HIGHEST:
         raise StateshiftError(
-            "The truth's controls hold whole numbers: the measures of 2025 are of log1p expression. Normalise both "
-            "sides first (scanpy.pp.normalize_total, scanpy.pp.log1p)."
+            f"{who}: values are {'whole numbers' if whole else f'as large as {most:,.4g}'}, and the measures of 2025 are of "
+            "log1p expression. Normalise both sides alike first (scanpy.pp.normalize_total, scanpy.pp.log1p)."
         )
 
 
 def _side(
-    cells_of: Callable, names: list[str], control_cells: csr_matrix | np.ndarray, controls: Controls, threads: int
+    cells_of: Callable,
+    names: list[str],
+    control_cells: csr_matrix | np.ndarray,
+    controls: Controls,
+    threads: int,
+    who: str,
 ) -> _Side:
     means = np.empty((len(names), control_cells.shape[1]))
     position = {name: i for i, name in enumerate(names)}
 
     def read(name: str) -> csr_matrix | np.ndarray:
         cells = cells_of(name)
+        _refuse_other_than_log1p(cells, f"{who}: {name}")
         means[position[name]] = _mean(cells)
         return cells
 

@@ -12,11 +12,10 @@ from scipy.sparse import csr_matrix
 
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.seasons.anchors_2026 import LOWER_IS_BETTER, MEMBERS, Truth, measured_anchors
-from stateshift.evaluation.seasons.sides import both_sides, opened
+from stateshift.evaluation.seasons.sides import Groups, Source, both_sides, opened
 from stateshift.evaluation.seasons.summary import (
     control_cells,
     members_of,
-    refuse_other_than_counts,
     summarised,
 )
 
@@ -58,8 +57,8 @@ class Score2026:
 
 
 def score_2026(
-    predicted: AnnData | str | Path,
-    truth: AnnData | str | Path,
+    predicted: AnnData | str | Path | Source,
+    truth: AnnData | str | Path | Source,
     *,
     perturbation: str = "target_gene",
     control: str = "non-targeting",
@@ -90,7 +89,7 @@ def score_2026(
         baseline.
     """
     shown, true = _sides(predicted, truth, perturbation, control, threads)
-    found = summarised(shown, true.names, true.summary.controls, threads)
+    found = summarised(shown, true.names, true.summary.controls, threads, "the prediction")
     each, values = members_of(found, true.summary, true.own_gene, true.genes)
     del found
     anchors = measured_anchors(true, threads) if anchors is None else anchors
@@ -103,7 +102,7 @@ def score_2026(
 
 
 def anchors_2026(
-    truth: AnnData | str | Path,
+    truth: AnnData | str | Path | Source,
     *,
     perturbation: str = "target_gene",
     control: str = "non-targeting",
@@ -152,17 +151,22 @@ def member_score(name: str, value: float, baseline: float, replicate: float) -> 
     return float(max(score, LOWEST_NMAE)) if name == "lfc_nmae" else float(score)
 
 
-def _sides(predicted: AnnData | str | Path, truth: AnnData | str | Path, perturbation: str, control: str, threads: int):
+def _sides(
+    predicted: AnnData | str | Path | Source,
+    truth: AnnData | str | Path | Source,
+    perturbation: str,
+    control: str,
+    threads: int,
+) -> tuple[Groups, Truth]:
     """The prediction's cells, and the truth with all that is kept of it."""
-    shown, true, names, genes = both_sides(opened(predicted), opened(truth), perturbation, control)
-    counts = csr_matrix(true(control))
-    refuse_other_than_counts(counts, "the truth's controls")
-    refuse_other_than_counts(shown(names[0]), f"the prediction's {names[0]}")
+    sources = (opened(side, perturbation) for side in (predicted, truth))
+    shown, true, names, genes = both_sides(*sources, perturbation, control)
     column = {gene: j for j, gene in enumerate(genes)}
     own_gene = np.array([column.get(name, -1) for name in names])
     if (own_gene < 0).all():
         raise StateshiftError(
             f"No perturbation is named after a measured gene ({names[0]} …): each target's own gene has to be left out."
         )
-    summary = summarised(true, names, control_cells(counts), threads)
+    counts = csr_matrix(true(control))
+    summary = summarised(true, names, control_cells(counts), threads, "the truth")
     return shown, Truth(true, names, genes, control, own_gene, counts, summary)

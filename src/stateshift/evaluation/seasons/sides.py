@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
@@ -76,49 +77,116 @@ class Groups:
         return len(self.rows[name])
 
 
-def opened(source: AnnData | str | Path) -> AnnData:
-    """An AnnData as it is; a file's with its matrix left on disk."""
-    import anndata as ad
+@dataclass(frozen=True)
+class Source:
+    """What a score needs of an AnnData, or of a file whose matrix stays on disk.
 
-    if not isinstance(source, str | Path):
+    Parameters
+    ----------
+    obs
+        Labels of the cells; of a file only the columns that were asked for.
+    columns
+        Names of all columns of obs.
+    genes
+        ``var_names``.
+    X
+        (n, G').
+    rows
+        The cells that are meant, ascending; None for all.
+    """
+
+    obs: pd.DataFrame
+    columns: list[str]
+    genes: pd.Index
+    X: Any
+    rows: np.ndarray | None = None
+
+    def labels(self, column: str) -> pd.Series:
+        """A column of the cells that are meant, indexed by their rows."""
+        found = self.obs[column].set_axis(range(len(self.obs)))
+        return found if self.rows is None else found.iloc[self.rows]
+
+    def where(self, column: str, value: str) -> Source:
+        """Only the cells of one label."""
+        labels = self.labels(column)
+        return replace(self, rows=labels.index.to_numpy()[(labels.astype(str) == value).to_numpy()])
+
+
+def opened(source: AnnData | str | Path | Source, *columns: str) -> Source:
+    """An AnnData as it is; of a file the named columns of obs, where they are there, and its matrix left on disk.
+
+    Raises
+    ------
+    StateshiftError
+        No such file, or no h5ad.
+    """
+    if isinstance(source, Source):
         return source
+    if not isinstance(source, str | Path):
+        return Source(source.obs, list(source.obs.columns), source.var_names, source.X)
+    import anndata as ad
+    import h5py
+
     if not Path(source).is_file():
         raise StateshiftError(f"{source} doesn't exist.")
-    return ad.read_h5ad(source, backed="r")
+    try:
+        file = h5py.File(source)
+    except OSError as error:
+        raise StateshiftError(f"{source} is no h5ad: {error}.") from error
+    if not {"obs", "var", "X"} <= set(file):
+        raise StateshiftError(f"{source} is no h5ad with cells: it holds {some(file) or 'nothing'}.")
+    if file["X"].attrs.get("encoding-type") != "csr_matrix" or "_index" not in file["obs"].attrs:
+        file.close()
+        adata = ad.read_h5ad(source, backed="r")
+        return Source(adata.obs, list(adata.obs.columns), adata.var_names, adata.X)
+    there = [str(name) for name in file["obs"].attrs["column-order"]]
+    # names of cells, which nothing here asks for, are most of what there is to read of a small file
+    read = {name: ad.io.read_elem(file["obs"][name]) for name in columns if name in there}
+    n_cells, n_genes = (int(n) for n in file["X"].attrs["shape"])
+    genes = pd.Index(ad.io.read_elem(file["var"][file["var"].attrs["_index"]]))
+    return Source(pd.DataFrame(read, index=range(n_cells)), there, genes, RowsOnDisk(file["X"], n_genes))
 
 
-def groups_of(adata: AnnData, perturbation: str, genes: Sequence[str], who: str) -> Groups:
-    """The cells of an AnnData by the values of ``obs[perturbation]``, their columns in the order of `genes`.
+def groups_of(source: Source, perturbation: str, genes: Sequence[str], who: str) -> Groups:
+    """Cells by their label in ``obs[perturbation]``, their columns in the order of `genes`.
 
     Raises
     ------
     InputProblems
-        The column is absent, cells have no label, or genes are absent or twice there.
+        The column is absent; cells have no label, or labels that differ in nothing but blanks or capitals; genes are
+        absent or there twice.
     """
-    problems = []
-    if perturbation not in adata.obs:
-        problems.append(f"obs has no column `{perturbation}`{suggestion(perturbation, adata.obs.columns)}")
-    elif adata.obs[perturbation].isna().any():
-        problems.append(f"{int(adata.obs[perturbation].isna().sum()):,} cells have no `{perturbation}`")
-    if not adata.var_names.is_unique:
-        problems.append(f"genes more than once: {some(adata.var_names[adata.var_names.duplicated()].unique(), 4)}")
+    problems, labels = [], None
+    if perturbation not in source.columns:
+        problems.append(f"obs has no column `{perturbation}`{suggestion(perturbation, source.columns)}")
     else:
-        absent = sorted(set(genes) - set(adata.var_names))
+        labels = source.labels(perturbation)
+        if labels.isna().any():
+            problems.append(f"{int(labels.isna().sum()):,} cells have no `{perturbation}`")
+        problems += [f"obs `{perturbation}` spells one label in several ways: {ways}" for ways in spelt_twice(labels)]
+    if not source.genes.is_unique:
+        problems.append(f"genes more than once: {some(source.genes[source.genes.duplicated()].unique(), 4)}")
+    else:
+        absent = sorted(set(genes) - set(source.genes))
         if absent:
             problems.append(f"{len(absent):,} genes of the truth are absent: {some(absent, 4)}")
     if problems:
         raise InputProblems(who, problems)
-    found = adata.obs.groupby(adata.obs[perturbation], observed=True).indices
-    same = list(adata.var_names) == list(genes)
-    columns = None if same else adata.var_names.get_indexer(genes)
-    X = adata.X
-    if adata.isbacked and getattr(X, "format", "") == "csr":
-        X = RowsOnDisk(adata.file["X"], adata.n_vars)
-    return Groups(X, {str(name): np.sort(rows) for name, rows in found.items()}, columns)
+    found, positions = labels.groupby(labels, observed=True).indices, labels.index.to_numpy()
+    columns = None if list(source.genes) == list(genes) else source.genes.get_indexer(genes)
+    return Groups(source.X, {str(name): np.sort(positions[rows]) for name, rows in found.items()}, columns)
+
+
+def spelt_twice(labels: pd.Series) -> list[str]:
+    """Labels that are one without blanks around them and capitals, as ``'TP53', 'TP53 '``."""
+    ways: dict[str, list[str]] = {}
+    for label in sorted(str(name) for name in labels.dropna().unique()):
+        ways.setdefault(label.strip().casefold(), []).append(label)
+    return [", ".join(repr(label) for label in found) for found in ways.values() if len(found) > 1]
 
 
 def both_sides(
-    predicted: AnnData, truth: AnnData, perturbation: str, control: str
+    predicted: Source, truth: Source, perturbation: str, control: str
 ) -> tuple[Groups, Groups, list[str], list[str]]:
     """The prediction's and the truth's cells, the perturbations to score, and the truth's genes.
 
@@ -127,7 +195,7 @@ def both_sides(
     InputProblems
         As of `groups_of`; the truth has no controls; the two sides hold other perturbations.
     """
-    genes = [str(g) for g in truth.var_names]
+    genes = [str(g) for g in truth.genes]
     true = groups_of(truth, perturbation, genes, "the truth")
     shown = groups_of(predicted, perturbation, genes, "the prediction")
     names = sorted(set(true.rows) - {control})
@@ -139,6 +207,9 @@ def both_sides(
         problems.append(f"{len(absent)} perturbations of the truth are not predicted: {some(absent, 4)}")
     if more:
         problems.append(f"{len(more)} predicted perturbations are not in the truth: {some(more, 4)}")
+    problems += [
+        f"the two sides spell one label in several ways: {ways}" for ways in spelt_twice(pd.Series(absent + more))
+    ]
     if not names:
         problems.append("the truth holds controls alone")
     if problems:

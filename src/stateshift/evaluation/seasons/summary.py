@@ -7,16 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import csr_matrix
 
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.seasons.bulk import bulk_and_noise, corrected_error, effect_size
 from stateshift.evaluation.seasons.responses import response_members
 from stateshift.evaluation.significance import (
     Controls,
+    Ordered,
     Significance,
     adjusted,
-    against_controls,
+    compared,
+    ordered,
     sorted_controls,
 )
 from stateshift.metrics import discrimination
@@ -59,22 +61,49 @@ class Summary:
 
 
 def control_cells(counts: csr_matrix | np.ndarray) -> ControlCells:
-    """Controls (n, G) sorted and summed."""
+    """Controls (n, G) sorted and summed.
+
+    Raises
+    ------
+    StateshiftError
+        Values that are no whole counts.
+    """
     counts = csr_matrix(counts)
-    return ControlCells(sorted_controls(counts, "counts"), *bulk_and_noise(counts)[1:])
+    found = ControlCells(sorted_controls(counts, "counts"), *bulk_and_noise(counts)[1:])
+    _refuse_other_than_counts(found.sorted.cells, "the truth's controls")
+    return found
 
 
 def summarised(
-    cells_of: Callable[[str], csr_matrix | np.ndarray], names: Sequence[str], controls: ControlCells, threads: int
+    cells_of: Callable[[str], csr_matrix | np.ndarray],
+    names: Sequence[str],
+    controls: ControlCells,
+    threads: int,
+    who: str | None = None,
 ) -> Summary:
-    """Read every perturbation's counts once and keep what members are computed from."""
+    """Read every perturbation's counts once and keep what members are computed from.
+
+    Parameters
+    ----------
+    who
+        Whose cells they are, in errors, where they have to be whole counts; None for means of such.
+
+    Raises
+    ------
+    StateshiftError
+        Values that are no counts, or none but zeros.
+    """
     P, G = len(names), len(controls.bulk)
     p, fold, bulk, means = (np.empty((P, G)) for _ in range(4))
     noise = np.empty(P)
 
     def read(i: int) -> None:
         counts = csr_matrix(cells_of(names[i]))
-        p[i], fold[i] = against_controls(counts, controls.sorted, names[i])
+        called = f"{who or 'the mean response'}: {names[i]}"
+        cells = ordered(counts, "counts", called)
+        if who is not None:
+            _refuse_other_than_counts(cells, called)
+        p[i], fold[i] = compared(cells, controls.sorted)
         sums, bulk[i], noise[i] = bulk_and_noise(counts)
         means[i] = sums / counts.shape[0]
 
@@ -127,8 +156,9 @@ def mean_of(values: np.ndarray) -> float:
     return float(there.mean()) if len(there) else float("nan")
 
 
-def refuse_other_than_counts(cells: csr_matrix | np.ndarray, who: str) -> None:
+def _refuse_other_than_counts(cells: Ordered, who: str) -> None:
     """The scores of 2026 are of raw counts; log1p values would pass as small ones."""
-    values = cells.data if issparse(cells) else np.asarray(cells)
-    if values.size and ((np.mod(values, 1) != 0).any() or values.min() < 0):
+    if not cells.whole:
         raise StateshiftError(f"{who}: values are no whole counts, which the scores of 2026 need.")
+    if not len(cells.genes):
+        raise StateshiftError(f"{who}: every count of every cell is 0: there is nothing to score.")

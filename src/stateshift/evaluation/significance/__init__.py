@@ -1,11 +1,12 @@
 """Which genes respond: the rank-sum test of all perturbations against controls that are sorted once."""
 
 from stateshift.evaluation.significance.agreement import CELL_EVAL_NAMES, agreement, count_correlation
-from stateshift.evaluation.significance.ordered import Controls, sorted_controls
+from stateshift.evaluation.significance.ordered import Controls, Ordered, ordered, sorted_controls
 from stateshift.evaluation.significance.rank_sum import (
     Significance,
     adjusted,
     against_controls,
+    compared,
     false_discovery_rates,
     rank_sum_test,
 )
@@ -13,12 +14,15 @@ from stateshift.evaluation.significance.rank_sum import (
 __all__ = [
     "CELL_EVAL_NAMES",
     "Controls",
+    "Ordered",
     "Significance",
     "adjusted",
     "against_controls",
     "agreement",
+    "compared",
     "count_correlation",
     "false_discovery_rates",
+    "ordered",
     "rank_sum_test",
     "sorted_controls",
 ]

@@ -11,11 +11,10 @@ from scipy.sparse import csr_matrix, issparse
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.significance.ranks import stored_of_genes, tie_sums
 from stateshift.evaluation.significance.sorting import (
-    different,
+    ascending,
     genes_by_count,
     mean_per_million,
     slots_of_counts,
-    sorted_places,
     surveyed,
 )
 
@@ -114,16 +113,20 @@ def ordered(cells: csr_matrix | np.ndarray, scale: Scale, who: str) -> Ordered:
         mean = mean_per_million(data, genes, starts, totals, n_genes)
         if whole and largest.sum() <= MOST_SLOTS * len(data):
             values, often, number, first = slots_of_counts(data, starts, largest, totals)
-            order = sorted_places(values)
+            values, order = ascending(values)
             found = genes_by_count(data, genes, starts, first, number, often, order)
-            return Ordered(*different(values, often, order), found, mean, n_cells, whole)
+            return Ordered(*_different(values, np.cumsum(often[order])), found, mean, n_cells, whole)
         with np.errstate(invalid="ignore"):
             data = np.log1p(data / np.repeat(totals / 1e6, np.diff(starts)))
-    kept = np.flatnonzero(stored.data)
-    if len(kept) < len(data):
+    if np.count_nonzero(stored.data) < len(data):
+        kept = np.flatnonzero(stored.data)
         data, genes = data[kept], genes[kept]
-    data = np.asarray(data, dtype=np.float64)
-    order = sorted_places(data)
-    return Ordered(
-        *different(data, np.ones(len(data), np.int64), order), genes[order].astype(np.uint32), mean, n_cells, whole
-    )
+    data, order = ascending(np.asarray(data, dtype=np.float64))
+    found = genes[order].astype(np.uint32)
+    return Ordered(*_different(data, np.arange(1, len(data) + 1)), found, mean, n_cells, whole)
+
+
+def _different(values: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The D different ones of ascending values of which each ends somewhere, and where they start (D + 1,)."""
+    last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)[: len(values)]
+    return values[last], np.concatenate([[0], ends[last]])
