@@ -42,7 +42,7 @@ def train(
 
     trained = train_bioemb(config, overrides or (), resume=resume, trust_remote_code=trust_remote_code)
     shape = trained.model.shape
-    typer.echo(f"{trained.folder / 'features.pt'}: {len(trained.table):,} genes × {shape.bottleneck} values.")
+    typer.echo(f"{trained.folder / 'features.pt'}: {len(trained.table):,} names × {shape.bottleneck} values.")
 
 
 @app.command("train-mlm")

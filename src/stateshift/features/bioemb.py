@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stateshift.bioemb.codes import Codes
 from stateshift.bioemb.settings import DataSettings, Settings
 from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb
 from stateshift.cells import held_out_genes
@@ -74,14 +75,14 @@ def _fine_tuned(path: Path, request: FeatureRequest) -> TrainedBioEmb:
     data = DataSettings(table=str(path), held_out=held_out, transductive=request.transductive)
     output = request.output
     settings = Settings(name=f"{output.stem}_run", output_dir=str(output.parent), data=data)
-    table = FeatureTable.load(path)
-    if not settings.folder.exists():
+    folder, table = settings.folder, FeatureTable.load(path)
+    if not (folder / "codes.npz").is_file():
         return train_on(settings, table)
-    trained = open_or_resume(settings.folder)
-    same = trained.table.genes == table.genes and np.array_equal(trained.table.vectors, table.vectors)
-    if not same or trained.fitted != fitted_genes(table, data):
+    kept = FeatureTable.load(folder / "input.pt")
+    same = kept.genes == table.genes and np.array_equal(kept.vectors, table.vectors)
+    if not same or Codes.load(folder / "codes.npz").genes != fitted_genes(table, data):
         raise StateshiftError(
-            f"{settings.folder} is a run on another table or other genes: move it away, or name another output."
+            f"{folder} is a run on another table or other genes: move it away, or name another output."
         )
-    logger.info("%s was trained on this table before and is read.", settings.folder)
-    return trained
+    logger.info("%s is a run on this table and is gone on with.", folder)
+    return open_or_resume(folder)

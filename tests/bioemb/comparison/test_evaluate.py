@@ -32,8 +32,8 @@ def said(*words: object) -> str:
 
 def test_codes_train_and_evaluate_from_the_command_line(overrides, labels, tmp_path):
     told = said("bioemb", "codes", tmp_path / "t.pt", "-o", tmp_path / "c.npz", "--k", 4)
-    assert "48 genes, 47 different vectors, each with a code of its own." in told
-    assert "48 genes × 6 values" in said("bioemb", "train", "--config", "genes", *overrides("run"))
+    assert "48 names, 47 different vectors, each with a code of its own." in told
+    assert "48 names × 6 values" in said("bioemb", "train", "--config", "genes", *overrides("run"))
     FeatureTable([f"G{i}" for i in range(48)], np.random.default_rng(1).standard_normal((48, 5))).save(
         tmp_path / "m.pt"
     )

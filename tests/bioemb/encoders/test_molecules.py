@@ -75,6 +75,13 @@ def test_mlm_trains_the_same_encoder_and_its_folder_is_an_encoder(bert, words, t
     np.testing.assert_allclose(after.vectors, table.vectors, atol=1e-5)
 
 
+def test_an_encoder_that_lacks_weights_is_refused(bert, words, transformers):
+    transformers.AutoModel.from_pretrained(bert).save_pretrained(bert)  # without the language model's head
+    assert len(input_table(read_settings("bbbp", [*words, f"encoder.checkpoint={bert}"]))) == 32
+    with pytest.raises(StateshiftError, match="lacks weights of its language model, which would be random: cls"):
+        train_mlm("bbbp", [*words, "name=mlm", f"encoder.checkpoint={bert}"])
+
+
 def test_code_that_comes_with_a_model_does_not_run_unasked(bert, words, tmp_path):
     import json
 

@@ -199,7 +199,7 @@ def described(codes: Codes) -> Sequence[str]:
     """What to tell of codes, a line each."""
     last = " and a number" if codes.numbered else ""
     return [
-        f"{len(codes.genes):,} genes, {len(codes.codes):,} different vectors, each with a code of its own.",
+        f"{len(codes.genes):,} names, {len(codes.codes):,} different vectors, each with a code of its own.",
         f"{codes.quantiser.levels} levels of {codes.quantiser.k}{last}; what is left of the variance, level by level: "
         + ", ".join(f"{error:.3f}" for error in codes.quantiser.errors),
     ]

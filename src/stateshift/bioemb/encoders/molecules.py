@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stateshift.bioemb.settings import EncoderSettings
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, some
 from stateshift.progress import track
 
 
@@ -39,13 +39,21 @@ class MoleculeEncoder:
         try:
             options = {"trust_remote_code": trust_remote_code}
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(settings.checkpoint, **options)
-            self.network: nn.Module = kind.from_pretrained(settings.checkpoint, **options)
+            self.network: nn.Module
+            self.network, loaded = kind.from_pretrained(settings.checkpoint, output_loading_info=True, **options)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             hint = "" if trust_remote_code else " Code that comes with a model runs only with --trust-remote-code."
             raise StateshiftError(
                 f"encoder.checkpoint={settings.checkpoint} can't be loaded: {reason}.{hint}"
             ) from error
+        # the pooler, which many checkpoints lack, is not used
+        lacking = [key for key in loaded["missing_keys"] if "pooler" not in key]
+        if lacking:
+            what = "language model" if trainable else "encoder"
+            raise StateshiftError(
+                f"encoder.checkpoint={settings.checkpoint} lacks weights of its {what}, which would be random: {some(sorted(lacking), 3)}."
+            )
         if self.tokenizer.pad_token_id is None:
             raise StateshiftError(
                 f"encoder.checkpoint={settings.checkpoint} has no padding token: no encoder of this kind."
@@ -103,4 +111,7 @@ def _transformers() -> Any:
         raise StateshiftError(
             "Encoders of molecules need transformers: install it with `pip install 'stateshift[molecules]'`."
         ) from error
+    # what it reports of heads that are not used would alarm; what is lacking is refused
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     return transformers
