@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from stateshift.evaluation import evaluate
+from stateshift.evaluation import evaluate, write_report
 from stateshift.feature_table import FeatureTable
 
 HARM = "</script><img src=x onerror=window.harmed=1>"
@@ -88,3 +88,9 @@ def world_folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     FeatureTable(GENES[:20], rng.normal(size=(20, 5)), {"source": "table"}).save(run / "features.pt")
     return folder
+
+
+@pytest.fixture(scope="session")
+def world_page(world_folder, tmp_path_factory):
+    """The page of that folder."""
+    return write_report(world_folder, tmp_path_factory.mktemp("page") / "report.html")

@@ -16,9 +16,8 @@ from stateshift.feature_table import FeatureTable
 
 @pytest.fixture(scope="module")
 def detail(world_folder):
-    scores = Evaluation.load(world_folder / "scores").scores
-    scores = scores[scores["model"] == "state_tiny"]
-    return read_detail(world_folder / "predicted.h5ad", world_folder / "truth.h5ad", scores=scores)
+    evaluation = Evaluation.load(world_folder / "scores")
+    return read_detail(world_folder / "predicted.h5ad", world_folder / "truth.h5ad", evaluation=evaluation)
 
 
 def rows_of(adata, context, perturbation):
@@ -57,10 +56,10 @@ def test_a_prediction_alone_has_effects_and_intervals_and_nothing_measured(detai
 
 
 def test_scores_of_other_cells_are_refused(world_folder):
-    scores = Evaluation.load(world_folder / "scores").scores
-    other = scores[scores["model"] == "mean"]
+    other = Evaluation.load(world_folder / "scores")
+    other.about["model"] = "mean"
     with pytest.raises(StateshiftError, match="are not the cells that were evaluated"):
-        read_detail(world_folder / "predicted.h5ad", world_folder / "truth.h5ad", scores=other)
+        read_detail(world_folder / "predicted.h5ad", world_folder / "truth.h5ad", evaluation=other)
 
 
 def test_the_strongest_genes_and_the_targets_are_kept_in_their_order(detail):

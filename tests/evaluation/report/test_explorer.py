@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from stateshift.evaluation import Evaluation, write_report
+from stateshift.evaluation import Evaluation
 from stateshift.evaluation.report.detail import read_detail
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -28,14 +28,10 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def address(world_folder, tmp_path_factory):
-    return write_report(world_folder, tmp_path_factory.mktemp("page") / "report.html").as_uri()
-
-
 @pytest.fixture
-def page(browser, address):
+def page(browser, world_page):
     """The page, ready; what its console said and what it asked for but itself are held against it in the end."""
+    address = world_page.as_uri()
     opened = browser.new_page(viewport={"width": 1100, "height": 900})
     said, asked = [], []
     opened.on("console", lambda message: said.append(message.text))

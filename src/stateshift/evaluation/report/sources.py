@@ -10,10 +10,11 @@ import h5py
 import pandas as pd
 
 from stateshift.errors import StateshiftError, some
-from stateshift.evaluation.evaluator import Evaluation, evaluate
+from stateshift.evaluation.evaluator import evaluate
 from stateshift.evaluation.report.detail import Detail, feature_map, read_detail, sets_by_gene
 from stateshift.evaluation.report.detail.gene_sets import set_files_of
 from stateshift.evaluation.report.detail.maps import Map
+from stateshift.evaluation.result import Evaluation
 from stateshift.feature_table import FeatureTable
 
 CELLS = (".h5ad", ".zarr")
@@ -202,26 +203,26 @@ def _read_cells(
     if cells is None:
         found.absent.append(why)
         return
-    scores = _scores_of(found, cells)
+    evaluation = _evaluation_of(found, cells)
     try:
-        found.detail = read_detail(cells, truth, columns, scale, scores)
+        found.detail = read_detail(cells, truth, columns, scale, evaluation)
     except StateshiftError as error:
         if not found.evaluations and not found.runs:
             raise
         found.absent.append(f"Nothing is shown pair by pair: {error}")
         return
-    if found.shown in found.evaluations:
-        found.detail = replace(found.detail, rows=_with_flags(found.detail.rows, found.evaluations[found.shown].flags))
+    if evaluation is not None:
+        found.detail = replace(found.detail, rows=_with_flags(found.detail.rows, evaluation.flags))
     found.features = _features(found, cells)
     _read_gene_sets(found, gene_sets)
 
 
-def _scores_of(found: Source, cells: Path) -> pd.DataFrame | None:
-    """The model's scores on the cells, in the evaluation that is shown or that names them."""
+def _evaluation_of(found: Source, cells: Path) -> Evaluation | None:
+    """The evaluation that is shown, or that names the cells."""
     for name, evaluation in found.evaluations.items():
         if name == found.shown or evaluation.about.get("predicted") == cells.name:
             found.shown = name
-            return evaluation.scores[evaluation.scores["model"] == evaluation.model]
+            return evaluation
     return None
 
 

@@ -31,7 +31,7 @@ class Detail:
     rows
         R rows: ``context``, ``perturbation``, ``route``, ``regime``, ``n_predicted``, ``n_true`` (0 without a truth), where the
         prediction says them ``n_sources``, ``nearest``, ``nearest_gene``, and where it was scored ``pearson_delta``,
-        ``mae``, ``pds_cosine``.
+        ``mae``, ``pds_cosine``, ``reliability``, ``tier``, ``flags``.
     predicted
         (R, G) effects.
     measured

@@ -14,11 +14,12 @@ from stateshift.errors import StateshiftError
 from stateshift.evaluation.inputs import Prediction, genes_and_context, read_prediction, read_truth
 from stateshift.evaluation.pairing import Pairing, match_doubles, pair_up
 from stateshift.evaluation.report.detail.detail import Detail
+from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.significance import rank_sum_test, sorted_controls
 from stateshift.metrics import pearson_delta
 
 SUPPORT = ("n_sources", "nearest", "nearest_gene")
-SCORES = ("pearson_delta", "mae", "pds_cosine")
+SCORES = ("pearson_delta", "mae", "pds_cosine", "reliability", "tier")
 SAME = 1e-3
 """How far a Pearson delta may lie from the evaluation's and still be of the same cells."""
 
@@ -28,7 +29,7 @@ def read_detail(
     truth: Path | None,
     columns: Mapping[str, str | None] | None = None,
     scale: str | None = None,
-    scores: pd.DataFrame | None = None,
+    evaluation: Evaluation | None = None,
 ) -> Detail:
     """Effects, significance and intervals of every pair that prediction and truth share.
 
@@ -42,13 +43,13 @@ def read_detail(
         The truth's ``perturbation``, ``cell_type``, ``control``, where they don't go by convention.
     scale
         The truth's, where its values don't say.
-    scores
-        The model's rows of `stateshift.evaluation.Evaluation.scores` on these cells.
+    evaluation
+        Of these cells: its scores, and whose controls it took.
 
     Raises
     ------
     StateshiftError
-        What `evaluate` refuses; a prediction alone that says neither its control nor its model; `scores` of other cells.
+        What `evaluate` refuses; a prediction alone that says neither its control nor its model; an `evaluation` of other cells.
     """
     declared = {"perturbation": None, "cell_type": None, "control": None, **(columns or {}), "scale": scale}
     obs, about = _about(prediction)
@@ -63,12 +64,13 @@ def read_detail(
     measured, _ = read_truth(prediction if truth is None else truth, declared, genes, only_context)
     predicted = read_prediction(prediction, declared, measured)
     predicted, measured, _ = match_doubles(predicted, measured)
-    pairing = pair_up(predicted, measured, str(truth))
+    controls = "truth" if evaluation is None else evaluation.about.get("controls", "truth")
+    pairing = pair_up(predicted, measured, str(truth), controls)
     rows = _with_support(pairing.rows, obs)
     if truth is None:
         rows = rows.assign(n_true=0)
-    elif scores is not None:
-        rows = _with_scores(rows, scores, pairing, prediction)
+    elif evaluation is not None:
+        rows = _with_scores(rows, evaluation, pairing, prediction)
     return _detail(predicted, measured, pairing, rows, alone=truth is None)
 
 
@@ -122,8 +124,8 @@ def _with_support(rows: pd.DataFrame, obs: pd.DataFrame) -> pd.DataFrame:
     return rows.merge(told, how="left", on=["context", "perturbation"])
 
 
-def _with_scores(rows: pd.DataFrame, scores: pd.DataFrame, pairing: Pairing, prediction: Path) -> pd.DataFrame:
-    keys = ["context", "perturbation"]
+def _with_scores(rows: pd.DataFrame, evaluation: Evaluation, pairing: Pairing, prediction: Path) -> pd.DataFrame:
+    keys, scores = ["context", "perturbation"], evaluation.scores[evaluation.scores["model"] == evaluation.model]
     joined = rows.merge(scores[[*keys, *SCORES]], how="left", on=keys)
     known = joined["pearson_delta"].notna()
     # a model that predicts no change at all scores 0 there, whatever the formula says
@@ -133,4 +135,4 @@ def _with_scores(rows: pd.DataFrame, scores: pd.DataFrame, pairing: Pairing, pre
             f"{prediction.name} and the truth beside it are not the cells that were evaluated (their scores differ): evaluate "
             "again, or name the files with --prediction and --truth."
         )
-    return joined
+    return joined.assign(tier=joined["tier"].fillna(""))

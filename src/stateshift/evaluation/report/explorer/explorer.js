@@ -84,6 +84,8 @@ function drawFacts() {
   fact('regime', get('regime'));
   fact('Pearson delta', shown(get('pearson_delta')));
   fact(`mean half-width of the ${Math.round(100 * data.level)} % intervals`, shown(get('half_width')));
+  const tier = get('tier');
+  fact('how well the measured effect repeats', tier ? `${tier}${rows.reliability ? ` (r ${shown(get('reliability'), 2)})` : ''}` : null);
   fact('true effects inside', rows.covered && get('covered') !== null ? `${(100 * get('covered')).toFixed(1)} %` : null);
   fact(`responding genes (FDR < ${data.fdr})`, get('responding'));
   fact('cells measured', get('n_true') || null);

@@ -17,6 +17,7 @@ COLUMNS = {
     "pearson_delta": "Pearson delta ↑",
     "mae": "MAE ↓",
     "pds_cosine": "PDS (cosine) ↑",
+    "tier": "repeats",
     "covered": "inside",
     "half_width": "± mean",
     "responding": "responding genes",
@@ -25,8 +26,8 @@ COLUMNS = {
     "nearest_gene": "nearest trained",
     "flags": "flags",
 }
-TEXTS = ("perturbation", "context", "regime", "route", "nearest_gene", "flags")
-FILTERS = ("context", "regime", "route")
+TEXTS = ("perturbation", "context", "regime", "route", "tier", "nearest_gene", "flags")
+FILTERS = ("context", "regime", "route", "tier")
 MOST_OPTIONS = 60
 SCRIPTS = ("plots.js", "table.js", "explorer.js")
 
@@ -37,7 +38,7 @@ def explorer_section(detail: Detail, maps: Mapping[str, Map], gene_sets: Mapping
     rows = table_rows(detail)
     columns = [name for name in COLUMNS if name in rows and rows[name].astype(object).replace("", None).notna().any()]
     n = len(rows)
-    several = {name: sorted(set(rows[name]) - {""}) for name in FILTERS}
+    several = {name: sorted(set(rows[name]) - {""}) for name in FILTERS if name in rows}
     lines = [
         page.heading("Perturbation by perturbation", anchor="perturbations"),
         page.paragraph(
@@ -79,7 +80,9 @@ def script() -> str:
 
 def _choice(name: str, values: Sequence[str]) -> str:
     options = "".join(f'<option value="{page.text(v)}">{page.text(v)}</option>' for v in values)
-    return f'<label>{name} <select data-filter="{name}"><option value="">all</option>{options}</select></label>'
+    return (
+        f'<label>{COLUMNS[name]} <select data-filter="{name}"><option value="">all</option>{options}</select></label>'
+    )
 
 
 def _chosen(detail: Detail) -> list[str]:

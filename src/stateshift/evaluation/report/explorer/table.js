@@ -1,7 +1,7 @@
 // The table of pairs: filtered, sorted, one of them chosen.
 const FIRST = 300;
 const WHOLE = new Set(['responding', 'n_true', 'n_sources']);
-const TEXT = new Set(['perturbation', 'context', 'regime', 'route', 'nearest_gene', 'flags']);
+const TEXT = new Set(['perturbation', 'context', 'regime', 'route', 'tier', 'nearest_gene', 'flags']);
 
 function pairsTable(rows, choose) {
   const table = document.getElementById('pairs'), body = table.tBodies[0];

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stateshift.evaluation.coverage import interval_coverage
-from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.report.detail import Detail
 from stateshift.evaluation.report.figures.canvas import ACCENT, INK, OTHER, cycle, new_figure
+from stateshift.evaluation.result import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -74,7 +74,7 @@ def maps(detail: Detail, by_name: dict[str, Map]) -> Figure:
             for colour, context in zip(cycle(len(contexts)), contexts):
                 part = found.places[(detail.rows["context"] == context).to_numpy()]
                 axes.scatter(*part.T, s=18, color=colour, alpha=0.85, linewidths=0, label=context)
-        axes.legend(frameon=False, labelcolor=INK, fontsize=7)
+        axes.legend(frameon=False, labelcolor=INK, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
         axes.set_title(title, fontsize=9, color=INK)
         axes.set_xlabel(f"first component ({found.explained[0]:.0%})")
         axes.set_ylabel(f"second component ({found.explained[1]:.0%})")
@@ -88,8 +88,18 @@ def _points(axes: Axes, detail: Detail, row: int, x: np.ndarray, y: np.ndarray) 
 
 
 def _names(axes: Axes, detail: Detail, genes: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """Name the genes, the first of those whose names would lie on one another."""
+    (low, high), height = axes.get_xlim(), np.ptp(axes.get_ylim())
+    named: list[int] = []
     for i in genes:
-        axes.annotate(detail.genes[i], (x[i], y[i]), (4, 2), textcoords="offset points", fontsize=7, color=INK)
+        if any(abs(x[i] - x[j]) < 0.2 * (high - low) and abs(y[i] - y[j]) < 0.04 * height for j in named):
+            continue
+        named.append(i)
+        left = x[i] > low + 0.8 * (high - low)
+        axes.annotate(
+            detail.genes[i], (x[i], y[i]), (-4 if left else 4, 2), textcoords="offset points", fontsize=7, color=INK,
+            ha="right" if left else "left",
+        )  # fmt: skip
 
 
 def _titled(figure: Figure, detail: Detail, row: int) -> Figure:

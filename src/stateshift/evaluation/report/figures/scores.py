@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.report.figures.canvas import ACCENT, COLOURS, INK, OTHER, cycle, new_figure
+from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.scores import ALL, METRICS
 from stateshift.evaluation.tables import ORDER, ranked_models
 
@@ -37,9 +37,11 @@ def side_by_side(evaluation: Evaluation, baseline: str, metric: str) -> pd.DataF
 
 
 def model_means(evaluation: Evaluation, context: str = ALL) -> Figure:
-    """A panel a metric, a bar a model: the means over all pairs."""
+    """A panel a metric, a bar a model: the means over all pairs, and the ceiling as a line."""
     models = ranked_models(evaluation, context)[::-1]
     rows = evaluation.summary[evaluation.summary["context"] == context].set_index(["model", "metric"])["mean"]
+    of = evaluation.ceilings
+    ceilings = of[of["context"] == context].dropna(subset="ceiling").set_index("metric")["ceiling"].to_dict()
     figure, panels = new_figure(8.4, 0.6 + 0.32 * len(models), columns=len(ORDER))
     for i, (axes, metric) in enumerate(zip(panels, ORDER)):
         values = [rows[(model, metric)] for model in models]
@@ -47,6 +49,8 @@ def model_means(evaluation: Evaluation, context: str = ALL) -> Figure:
         axes.barh(range(len(models)), np.nan_to_num(values), color=colours, height=0.62)
         axes.set_yticks(range(len(models)), models if i == 0 else [""] * len(models))
         axes.axvline(0, color=INK, linewidth=0.6)
+        if metric in ceilings:
+            axes.axvline(ceilings[metric], color=INK, linewidth=1, linestyle=":")
         axes.set_title(
             f"{METRICS[metric].label} {'↑' if METRICS[metric].higher_is_better else '↓'}", fontsize=9, color=INK
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from stateshift.errors import some
+from stateshift.evaluation.ceilings import TIERS, ceiling_sentences, percent, tiers
 from stateshift.evaluation.coverage import HEADER as COVERAGE_HEADER
 from stateshift.evaluation.coverage import coverage_rows, interval_sentences
-from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.pairing import ORACLE
 from stateshift.evaluation.report import page
 from stateshift.evaluation.report.detail import Detail
@@ -20,6 +20,7 @@ from stateshift.evaluation.report.figures.scores import (
     model_means,
     side_by_side,
 )
+from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.scores import ALL, METRICS
 from stateshift.evaluation.tables import (
     FEW,
@@ -56,7 +57,7 @@ def evaluation_section(evaluation: Evaluation, name: str, anchor: str, detail: D
     )
     lines += [
         page.heading("What it beats, and what it does not", 3),
-        page.listing(sentences(evaluation)),
+        page.listing([*sentences(evaluation), *ceiling_sentences(evaluation)]),
     ]
     lines.append(page.paragraph(_harm(evaluation)))
     lines += [page.heading("All models", 3), _models_table(evaluation, ALL)]
@@ -69,7 +70,13 @@ def evaluation_section(evaluation: Evaluation, name: str, anchor: str, detail: D
         )
     )
     svg = inline_svg(model_means(evaluation), f"Mean scores of {', '.join(ranked_models(evaluation))}")
-    lines.append(page.figure(svg, "Means over all scored pairs of context and perturbation."))
+    lines.append(
+        page.figure(
+            svg,
+            "Means over all scored pairs of context and perturbation; dotted: a second experiment of the same size.",
+        )
+    )
+    lines += _floor_and_ceiling(evaluation)
     if len(contexts) > 1:
         for context in contexts:
             lines += [page.heading(context, 3), _models_table(evaluation, context)]
@@ -112,6 +119,46 @@ def _models_table(evaluation: Evaluation, context: str) -> str:
         kind = ' class="ours"' if model == evaluation.model else ""
         lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
     return page.raw_table(["model", *header], lines)
+
+
+def _floor_and_ceiling(evaluation: Evaluation) -> list[str]:
+    """The scores between what the context's mean and what a second experiment reach, and by how well effects repeat."""
+    rows = evaluation.ceilings[evaluation.ceilings["context"] == ALL].to_dict("records")
+    if not rows:
+        return [page.paragraph("No floor and ceiling: the evaluation is of an earlier version.", "soft")]
+    header = ("", f"floor: {rows[0]['floor_name']}", evaluation.model, "a second experiment", "gap closed", "harm")
+    lines = [
+        page.heading("Between floor and ceiling", 3),
+        page.table(
+            header,
+            [
+                (
+                    METRICS[row["metric"]].label, number(row["floor"]), number(row["score"]), number(row["ceiling"]),
+                    percent(row["gap_closed"]), percent(row["harm"]),
+                )
+                for row in rows
+            ],
+        ),
+        page.paragraph(
+            "A second experiment: one half of the true cells against the other, brought to its size (PDS: at least that). Harm: "
+            "pairs on which the floor is better.",
+            "soft",
+        ),
+    ]  # fmt: skip
+    by_tier = tiers(evaluation.scores)
+    shown = [tier for tier in TIERS if tier in set(by_tier["tier"])]
+    if shown:
+        wide = by_tier.pivot(index="model", columns="tier", values="pearson_delta")
+        pairs = by_tier.groupby("tier")["pairs"].first()
+        models = [model for model in ranked_models(evaluation) if model in wide.index]
+        lines += [
+            page.heading("Pearson delta by how well the measured effect repeats", 3),
+            page.table(
+                ("model", *(f"{tier} ({pairs[tier]:,} pairs)" for tier in shown)),
+                [(model, *(number(wide.loc[model, tier]) for tier in shown)) for model in models],
+            ),
+        ]
+    return lines
 
 
 def _by_perturbation(evaluation: Evaluation) -> list[str]:

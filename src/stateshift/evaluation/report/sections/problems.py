@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stateshift.evaluation.evaluator import Evaluation
 from stateshift.evaluation.flags import flag_sentences
 from stateshift.evaluation.report import page
 from stateshift.evaluation.report.sources import Source
+from stateshift.evaluation.result import Evaluation
 
 OFF = 0.03
 """How far the share inside may lie from the level before it is a problem."""
