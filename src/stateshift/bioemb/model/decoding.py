@@ -78,26 +78,22 @@ class Decoder:
         return Named(found, score)
 
     @torch.no_grad()
-    def log_likelihoods(self, embedded: Tensor, entities: Tensor | None = None, batch: int = 2048) -> Tensor:
+    def log_likelihoods(self, embedded: Tensor, batch: int = 2048) -> Tensor:
         """The logarithm of every entity's probability for each bottleneck vector, (B, E); over E they sum to one.
 
         Parameters
         ----------
         embedded
             (B, b).
-        entities
-            Only these; default all.
         batch
             Codes a pass.
         """
-        wanted = torch.arange(len(self.targets)) if entities is None else entities
         rows = []
         for memory in embedded:
             parts = []
-            for some in wanted.to(self.targets.device).split(batch):
-                targets = self.targets[some]
-                logits = self.model.logits(memory.expand(len(some), -1), self.model.before(targets))
-                shares = self._log_shares(logits, self.nodes[some])
+            for targets, nodes in zip(self.targets.split(batch), self.nodes.split(batch)):
+                logits = self.model.logits(memory.expand(len(targets), -1), self.model.before(targets))
+                shares = self._log_shares(logits, nodes)
                 parts.append(shares.gather(-1, targets[..., None])[..., 0].sum(dim=1))
             rows.append(torch.cat(parts))
         return torch.stack(rows)
