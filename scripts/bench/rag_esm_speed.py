@@ -1,10 +1,12 @@
 """RAG-ESM's speed and memory: sampling in a batch beside one by one, a training step beside plain ESM2's, real pairs.
 
     python scripts/bench/rag_esm_speed.py sampling [--model demo|8M] [--residues 100] [--iterations 100] [--proteins 32]
+    python scripts/bench/rag_esm_speed.py commands [--residues 100] [--iterations 100] [--proteins 32]
+    python scripts/bench/rag_esm_speed.py products
     python scripts/bench/rag_esm_speed.py step [--model demo|8M]
     python scripts/bench/rag_esm_speed.py pairs HOMOLOG_PAIRS CHECKPOINT [--iterations 5]
 
-Ways take turns and ratios are of medians. Models are the embedded demo ESM2 or random weights of the 8M shape, with
+Ways take turns and ratios are of medians of CPU time. Models are the embedded demo ESM2 or random weights of the 8M shape, with
 cross blocks after every second layer whose gates are open.
 """
 
@@ -21,7 +23,7 @@ import numpy as np
 import torch
 
 from stateshift.proteins.esm2.network import ESM2, Shape
-from stateshift.rag_esm.model.checkpoint import new_rag_esm
+from stateshift.rag_esm.model.checkpoint import TrainedRagESM, new_rag_esm, save_rag_esm
 from stateshift.rag_esm.model.layers import cross_layers
 from stateshift.rag_esm.model.network import RagESM
 from stateshift.rag_esm.model.tokens import tokens_of
@@ -59,17 +61,63 @@ def sampling(model: str, residues: int, iterations: int, proteins: int) -> None:
     few = min(4, proteins)
     whole, single = [], []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         generate(made, requests, settings, batch_size=proteins)
-        whole.append((time.perf_counter() - start) / proteins)
-        start = time.perf_counter()
+        whole.append((time.process_time() - start) / proteins)
+        start = time.process_time()
         generate(made, requests[:few], settings, batch_size=1)
-        single.append((time.perf_counter() - start) / few)
+        single.append((time.process_time() - start) / few)
     print(f"{model}: contexts encoded {encoded[0]} in one call of {iterations} iterations")
     print(
         f"{statistics.median(whole):.3f} s a protein in a batch, {statistics.median(single):.3f} s one by one: "
         f"{statistics.median(single) / statistics.median(whole):.2f} times"
     )
+
+
+def commands(residues: int, iterations: int, proteins: int) -> None:
+    """CPU time of `stateshift rag-esm sample` on one protein and on all, each a process of its own."""
+    import subprocess
+
+    def spent(number: int, folder: Path) -> float:
+        for name, made in (("in", lambda i: "-" * residues), ("ctx", lambda i: protein(residues, i))):
+            (folder / f"{name}.fasta").write_text("".join(f">{i}\n{made(i)}\n" for i in range(number)))
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        words = ["stateshift", "rag-esm", "sample", "--checkpoint", "model", "--input", "in.fasta", "--context"]
+        words += [
+            "ctx.fasta",
+            "--iterations",
+            str(iterations),
+            "--top-k",
+            "10",
+            "-o",
+            f"out{len(list(folder.iterdir()))}",
+        ]
+        subprocess.run(words, cwd=folder, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        save_rag_esm(TrainedRagESM(network("demo")), folder / "model")
+        turns = [(spent(1, folder), spent(proteins, folder)) for _ in range(2)]
+    one, whole = (statistics.median(column) for column in zip(*turns))
+    print(
+        f"one protein {one:.2f} CPU s, {proteins} at once {whole:.2f}, one by one {proteins * one:.2f}: "
+        f"{proteins * one / whole:.2f} times"
+    )
+
+
+def products() -> None:
+    """Rates of the feed-forward's matrix product with the rows of one protein and of 32."""
+    weight = torch.randn(512, 128)
+    for rows in (102, 32 * 102):
+        x, rates = torch.randn(rows, 128), []
+        for _ in range(20):
+            start = time.process_time()
+            for _ in range(20):
+                torch.nn.functional.linear(x, weight)
+            rates.append(20 * 2 * x.numel() * 512 / (time.process_time() - start) / 1e9)
+        print(f"{rows} rows: {statistics.median(rates):.0f} GFLOP/s")
 
 
 def step(model: str) -> None:
@@ -124,7 +172,7 @@ def pairs(folder: Path, checkpoint: Path, iterations: int) -> None:
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("what", choices=["sampling", "step", "one-step", "pairs"])
+    arguments.add_argument("what", choices=["sampling", "commands", "products", "step", "one-step", "pairs"])
     arguments.add_argument("files", nargs="*", type=Path)
     arguments.add_argument("--model", default="demo", choices=["demo", "8M"])
     arguments.add_argument("--way", default="rag")
@@ -133,6 +181,10 @@ def main() -> None:
     asked = arguments.parse_args()
     if asked.what == "sampling":
         sampling(asked.model, asked.residues, asked.iterations, asked.proteins)
+    elif asked.what == "commands":
+        commands(asked.residues, asked.iterations, asked.proteins)
+    elif asked.what == "products":
+        products()
     elif asked.what == "step":
         step(asked.model)
     elif asked.what == "one-step":
