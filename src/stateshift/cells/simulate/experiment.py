@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from stateshift.cells.columns import CONTROL
+from stateshift.cells.matrix.stream import CellStream
 from stateshift.cells.simulate.counts import draw_counts
 from stateshift.cells.simulate.layout import Layout, draw_layout
 from stateshift.cells.simulate.population import Population, draw_population, with_doubles, with_hidden_activity
 from stateshift.cells.simulate.starter import starter_toml
-from stateshift.cells.simulate.stream import CellStream
 from stateshift.errors import InputProblems
 from stateshift.feature_table import FeatureTable
 from stateshift.files import reserve_room, written_beside

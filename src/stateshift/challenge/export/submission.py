@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix
 
 from stateshift import __version__
-from stateshift.challenge.export.h5ad import h5ad_size, stream_h5ad
+from stateshift.cells.matrix.stream import CellStream
 from stateshift.challenge.export.package import write_package
 from stateshift.challenge.validation import Validation
 from stateshift.challenge.validation.validate import Examined, examined
@@ -135,11 +135,13 @@ def _write(part: Path, done: Examined, obs: pd.DataFrame, n_values: int) -> None
     """The h5ad beside the output, then the tar with it."""
     rules, genes = done.outcome.season.file, done.genes.genes
     plain = part.with_name(f"{part.name}.h5ad")
-    size = h5ad_size(len(obs), len(genes), n_values)
+    size = 8 * n_values + 100 * (len(obs) + len(genes)) + 2**20
     announce(part.parent, size)
     try:
         reserve_room(plain, size)
-        stream_h5ad(plain, obs, genes, n_values, track(_season_cells(done), "writing cells"))
+        with CellStream(plain, obs, pd.DataFrame(index=pd.Index(genes)), {}) as stream:
+            for block in track(_season_cells(done), "writing cells"):
+                stream.append(block)
         first = {} if rules.meta is None else {rules.meta: _meta(done, len(obs), n_values)}
         last = {} if rules.mark is None else {rules.mark: rules.mark_text.encode()}
         write_package(part, plain, f"{rules.matrix}.zst", rules.zstd_level, first, last)
@@ -165,7 +167,7 @@ def _season_obs(done: Examined) -> pd.DataFrame:
     columns = {rules.perturbation: labels}
     if rules.context is not None:
         columns[rules.context] = found.contexts[rows]
-    return pd.DataFrame(columns, index=[str(i) for i in range(len(rows))])
+    return pd.DataFrame(columns, index=[str(i) for i in range(len(rows))], dtype="category")
 
 
 def _season_cells(done: Examined) -> Iterator[csr_matrix]:

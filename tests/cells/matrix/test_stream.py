@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.sparse import random as random_sparse
 
-from stateshift.cells.simulate.stream import CellStream, row_ends
+from stateshift.cells.matrix.stream import CellStream, row_ends
 
 
 @pytest.fixture
