@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from scipy.sparse import csr_matrix
 
+from stateshift.evaluation.significance import unsigned
+
 BULK_TOTAL = 50_000.0
 """The total counts to which a group's summed counts are brought before log1p."""
 LARGEST_SHARE = 0.03
@@ -25,7 +27,8 @@ def bulk_and_noise(counts: csr_matrix) -> tuple[np.ndarray, np.ndarray, float]:
     counts
         A group's n cells (n, G), whole counts or not, each gene stored once a cell.
     """
-    sums, totals = _sums(counts.data, counts.indices, counts.indptr, counts.shape[1])
+    genes, starts = unsigned(counts)
+    sums, totals = _sums(counts.data, genes, starts, counts.shape[1])
     total = sums.sum()
     if total <= 0:
         return sums, np.zeros(len(sums)), 0.0
@@ -37,7 +40,7 @@ def bulk_and_noise(counts: csr_matrix) -> tuple[np.ndarray, np.ndarray, float]:
         # without the cell that has all counts nothing is left, and the others change nothing
         return sums, bulk, float(((n - 1) / n) ** 2 * (bulk**2).sum())
     moments = np.array([(share**k).sum() for k in range(2 * _terms(share.max()) + 1)])
-    noise = _jackknife(counts.data, counts.indices, counts.indptr, sums / total, share, moments, total)
+    noise = _jackknife(counts.data, genes, starts, sums / total, share, moments, total)
     return sums, bulk, noise
 
 

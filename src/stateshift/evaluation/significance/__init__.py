@@ -1,7 +1,7 @@
 """Which genes respond: the rank-sum test of all perturbations against controls that are sorted once."""
 
 from stateshift.evaluation.significance.agreement import CELL_EVAL_NAMES, agreement, count_correlation
-from stateshift.evaluation.significance.ordered import Controls, Ordered, ordered, sorted_controls
+from stateshift.evaluation.significance.ordered import Controls, Ordered, ordered, sorted_controls, unsigned
 from stateshift.evaluation.significance.rank_sum import (
     Significance,
     adjusted,
@@ -25,4 +25,5 @@ __all__ = [
     "ordered",
     "rank_sum_test",
     "sorted_controls",
+    "unsigned",
 ]

@@ -103,7 +103,7 @@ def ordered(cells: csr_matrix | np.ndarray, scale: Scale, who: str) -> Ordered:
     if not stored.has_canonical_format:
         stored = stored.copy()
         stored.sum_duplicates()
-    data, genes, starts = stored.data, stored.indices, stored.indptr
+    data, genes, starts = stored.data, *unsigned(stored)
     totals, largest, valid, whole = surveyed(data, starts)
     if not valid:
         raise StateshiftError(f"{who}: values are negative, NaN or infinite, which no expression is.")
@@ -117,7 +117,7 @@ def ordered(cells: csr_matrix | np.ndarray, scale: Scale, who: str) -> Ordered:
             found = genes_by_count(data, genes, starts, first, number, often, order)
             return Ordered(*_different(values, np.cumsum(often[order])), found, mean, n_cells, whole)
         with np.errstate(invalid="ignore"):
-            data = np.log1p(data / np.repeat(totals / 1e6, np.diff(starts)))
+            data = np.log1p(data / np.repeat(totals / 1e6, np.diff(stored.indptr)))
     if np.count_nonzero(stored.data) < len(data):
         kept = np.flatnonzero(stored.data)
         data, genes = data[kept], genes[kept]
@@ -126,7 +126,12 @@ def ordered(cells: csr_matrix | np.ndarray, scale: Scale, who: str) -> Ordered:
     return Ordered(*_different(data, np.arange(1, len(data) + 1)), found, mean, n_cells, whole)
 
 
+def unsigned(cells: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and row starts of a CSR matrix as unsigned numbers, which compiled loops needn't test for negative ones."""
+    return cells.indices.view(f"u{cells.indices.dtype.itemsize}"), cells.indptr.astype(np.uint64)
+
+
 def _different(values: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The D different ones of ascending values of which each ends somewhere, and where they start (D + 1,)."""
     last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)[: len(values)]
-    return values[last], np.concatenate([[0], ends[last]])
+    return values[last], np.concatenate([[0], ends[last]]).astype(np.uint64)

@@ -41,23 +41,23 @@ def slots_of_counts(
         ``first`` (n,).
     """
     n = len(largest)
-    first = np.empty(n, np.int64)
+    first = np.empty(n, np.uint64)
     size = 0
     for i in range(n):
         first[i] = size
         size += np.int64(largest[i]) + 1
-    number = np.zeros(size, np.int32)
+    number = np.zeros(size, np.uint32)
     for i in range(n):
         for e in range(starts[i], starts[i + 1]):
-            number[first[i] + np.int64(data[e])] += 1
+            number[first[i] + np.uint64(data[e])] += 1
     K = 0
     for i in range(n):
         number[first[i]] = 0
-        for c in range(1, np.int64(largest[i]) + 1):
+        for c in range(np.uint64(1), np.uint64(largest[i]) + np.uint64(1)):
             K += number[first[i] + c] > 0
     values, often, at = np.empty(K), np.empty(K, np.int64), 0
     for i in range(n):
-        for c in range(1, np.int64(largest[i]) + 1):
+        for c in range(np.uint64(1), np.uint64(largest[i]) + np.uint64(1)):
             if number[first[i] + c] > 0:
                 values[at], often[at] = np.log1p(c / (totals[i] / 1e6)), number[first[i] + c]
                 number[first[i] + c] = at
@@ -122,7 +122,7 @@ def genes_by_count(
     order: np.ndarray,
 ) -> np.ndarray:
     """The genes of all counts in the ascending order of their values."""
-    place, at = np.empty(len(often), np.int64), 0
+    place, at = np.empty(len(often), np.uint64), 0
     for k in order:
         place[k] = at
         at += often[k]
@@ -130,9 +130,9 @@ def genes_by_count(
     for i in range(len(first)):
         for e in range(starts[i], starts[i + 1]):
             if data[e] != 0:
-                k = number[first[i] + np.int64(data[e])]
+                k = number[first[i] + np.uint64(data[e])]
                 found[place[k]] = genes[e]
-                place[k] += 1
+                place[k] += np.uint64(1)
     return found
 
 
