@@ -81,6 +81,8 @@ def test_mistakes_are_one_sentence(some, tmp_path):
     words = ("residues", some, "--output-path", tmp_path / "x")
     assert "did you mean `separated`" in refused(*words, "--output-format", "seperated")
     assert "--file-type pickle is none" in refused(*words, "--file-type", "pickle")
+    assert "no results, all 1 failed" in refused("embed", some / "broken.cif", "--output-path", tmp_path / "y")
+    assert "none is no folder" in refused("chains", "--residue-location", tmp_path / "none", "--output-path", tmp_path)
     assert "can't be started" in refused(*words, "--esm3-python", tmp_path / "python")
     assert "is no index" in refused("search", tmp_path, some, "-o", tmp_path / "h.csv")
     assert "Name the chains by one of" in refused("train", "-o", tmp_path / "a.pt")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stateshift.cli.structure_search import index_app, register
+from stateshift.errors import StateshiftError
 
 if TYPE_CHECKING:
     from stateshift.structure.pipeline import Machine, Models, Output, Reading, Summary
@@ -55,9 +56,11 @@ def _run(level: str, source: Path | None, output: Output, models: Models, readin
     _tell(embed(level, source, output, models, reading, machine))
 
 
-def _tell(summary: Summary | None) -> None:
+def _tell(summary: Summary | None, may_be_empty: bool = False) -> None:
     if summary is None:
         return
+    if summary.failures and not summary.results and not may_be_empty:
+        raise StateshiftError(f"{summary.place}: no results, all {len(summary.failures)} failed for the reasons above.")
     failed = f"; {len(summary.failures)} failed, see the .failures.csv" if summary.failures else ""
     typer.echo(f"{summary.place}: {summary.results:,} results{failed}.")
 
@@ -224,8 +227,9 @@ def complete(
         Reading(format=structure_format, min_residues=min_residues, max_residues=max_residues),
         _machine(8, 0, num_nodes, accelerator, devices),
     )
-    for summary in summaries.values():
-        _tell(summary)
+    for level, summary in summaries.items():
+        # predicted models describe no assembly
+        _tell(summary, may_be_empty=level == "assemblies")
 
 
 @app.command()

@@ -93,13 +93,14 @@ def embed(
     reading = replace(reading or Reading(), level=level)
     if level not in LEVELS:
         raise StateshiftError(f"`{level}` is no level: there are {', '.join(LEVELS)}.")
+    stored = stored_identity(Path(reading.residue_location)) if reading.residue_location is not None else None
     jobs = _jobs(source, reading)
     trained = None if level == "residues" else load_aggregator(models.aggregator or DEMO_AGGREGATOR)
-    if trained is not None and reading.residue_location is None:
+    if trained is not None and stored is None:
         models = replace(models, geometry=trained.geometry)
     with ExitStack() as stack:
-        residues = _residue_model(models, stack) if reading.residue_location is None else None
-        identity = residues.identity if residues is not None else stored_identity(Path(reading.residue_location))
+        residues = _residue_model(models, stack) if stored is None else None
+        identity = residues.identity if residues is not None else stored
         if trained is not None:
             _check_fit(trained, identity)
         reading = replace(reading, geometry=bool(models.geometry) and residues is not None)
