@@ -92,7 +92,7 @@ def test_code_that_comes_with_a_model_does_not_run_unasked(bert, words, tmp_path
     }
     path.write_text(json.dumps(config))
     (tmp_path / "bert" / "made.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    with pytest.raises(StateshiftError, match="only with --trust-remote-code"):
+    with pytest.raises(StateshiftError, match="comes with Python code of its own.*--trust-remote-code"):
         input_table(read_settings("bbbp", [*words, f"encoder.checkpoint={bert}"]))
     assert not (tmp_path / "ran").exists()
 

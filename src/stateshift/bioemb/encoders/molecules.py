@@ -42,10 +42,17 @@ class MoleculeEncoder:
             self.network: nn.Module
             self.network, loaded = kind.from_pretrained(settings.checkpoint, output_loading_info=True, **options)
         except Exception as error:
+            if "trust_remote_code" in str(error):
+                raise StateshiftError(
+                    f"encoder.checkpoint={settings.checkpoint} comes with Python code of its own: read it, and let it run "
+                    "with --trust-remote-code."
+                ) from error
+            where = (
+                "" if Path(settings.checkpoint).is_dir() else " (there is no such folder here, so a Hugging Face name)"
+            )
             reason = " ".join(str(error).split())[:200]
-            hint = "" if trust_remote_code else " Code that comes with a model runs only with --trust-remote-code."
             raise StateshiftError(
-                f"encoder.checkpoint={settings.checkpoint} can't be loaded: {reason}.{hint}"
+                f"encoder.checkpoint={settings.checkpoint}{where} can't be loaded: {reason}"
             ) from error
         # the pooler, which many checkpoints lack, is not used
         lacking = [key for key in loaded["missing_keys"] if "pooler" not in key]
