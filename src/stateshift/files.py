@@ -62,6 +62,42 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(path: str | Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock that one process at a time can have, on any machine that sees the file.
+
+    The system forgets the lock of a process that dies. On a network file system it holds where that passes ``flock`` on, as
+    NFS 4, Lustre (``-o flock``) and GPFS do.
+
+    Parameters
+    ----------
+    path
+        The lock's file; it stays.
+    wait
+        Wait for a process that has it.
+
+    Yields
+    ------
+    bool
+        Whether the lock is held: always, where it was waited for.
+    """
+    import fcntl
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            # closing alone would leave it to a process that was forked meanwhile
+            fcntl.flock(handle, fcntl.LOCK_UN)
+
+
 def new_folder(path: str | Path) -> Path:
     """Make an empty folder; a StateshiftError where something lies there already or it can't be made."""
     path = Path(path)

@@ -21,8 +21,7 @@ from stateshift.evaluation.comparison.folder import ComparisonFolder
 from stateshift.evaluation.comparison.predicting import Predictor
 from stateshift.evaluation.comparison.rows import ALL, PAIR, comparison_rows
 from stateshift.evaluation.comparison.stages import FoldEffects, best_possible, fold_effects
-from stateshift.evaluation.pairing import Pairing
-from stateshift.evaluation.scores import score_models
+from stateshift.evaluation.comparison.work import collect, launcher_words, work_by_launcher, work_here
 from stateshift.feature_table import FeatureTable
 from stateshift.files import sha256, written_beside
 from stateshift.training.config import training_settings
@@ -69,13 +68,15 @@ def compare_experiment(
 ) -> ExperimentComparison:
     """Fit, train, predict and score models on one experiment; `stateshift.evaluation.compare` says how."""
     read = read_experiment(experiment)
+    overrides, launcher = launcher_words(overrides)
     config = experiment_config(read, overrides)
     if not seeds or min(seeds) < 0:
         raise StateshiftError("--seeds: whole numbers of at least 0 are needed, as 0,1,2.")
     regime = f"_{folds}" if folds else ""
     root = Path(read.run.get("output_dir") or config["output_dir"])
     folder = ComparisonFolder(Path(output) if output else root / f"{read.path.stem}_comparison{regime}")
-    tables = feature_tables(read, features, folder.path / "features")
+    with folder.alone("features"):
+        tables = feature_tables(read, features, folder.path / "features")
     chosen = candidates(DEFAULT_MODELS if models is None else models, list(tables), list(dict.fromkeys(seeds)))
     for candidate in chosen:
         if candidate.is_network:
@@ -85,13 +86,23 @@ def compare_experiment(
     parts = fold_effects(folder, read, folds, n_folds, storage_of(config))
     chosen = list(dict.fromkeys([*folder.finished(part.name for part in parts), *chosen]))
     notes = _on_features(parts, tables, chosen)
-    scores = _scored(folder, parts, chosen, Predictor(folder, tables, overrides), notes)
+    predictor = Predictor(folder, tables, overrides)
+    if launcher:
+        work_by_launcher(folder, read.path, parts, chosen, predictor, launcher)
+    else:
+        work_here(folder, parts, chosen, predictor)
+    chosen = list(dict.fromkeys([*folder.finished(part.name for part in parts), *chosen]))
+    scores, lacking = collect(folder, parts, chosen)
+    notes += lacking
+    if scores is None:
+        raise StateshiftError(f"Nothing could be compared: {some(notes, 3)}")
     truths = {part.name: part for part in parts}
     rows = comparison_rows(scores, lambda pairs: _ceiling(truths, pairs))
-    for name, table in (("table.csv", rows), ("scores.csv", scores)):
-        with written_beside(folder.path / name, overwrite=True) as part:
-            table.to_csv(part, index=False)
-    draw_comparison(rows, folder.path / "comparison.png")
+    with folder.alone("table"):
+        for name, table in (("table.csv", rows), ("scores.csv", scores)):
+            with written_beside(folder.path / name, overwrite=True) as part:
+                table.to_csv(part, index=False)
+        draw_comparison(rows, folder.path / "comparison.png")
     return ExperimentComparison(rows, folder.path, notes)
 
 
@@ -108,50 +119,6 @@ def _settings(experiment: Experiment, folds: str | None, n_folds: int, overrides
         "overrides": list(overrides),
         "version": stateshift.__version__,
     }
-
-
-def _scored(
-    folder: ComparisonFolder,
-    parts: list[FoldEffects],
-    chosen: list[Candidate],
-    predictor: Predictor,
-    notes: list[str],
-) -> pd.DataFrame:
-    """Scores of every candidate that can be had; one that fails in a fold is left out, with a note."""
-    found = []
-    for candidate in chosen:
-        of_candidate = []
-        for part in parts:
-            try:
-                of_candidate.append(_one(folder, part, candidate, predictor))
-            except StateshiftError as error:
-                notes.append(f"{candidate.name} failed in {part.name} and is left out: {error}")
-                of_candidate = []
-                break
-        found += of_candidate
-        if of_candidate:
-            folder.remember(dict.fromkeys([*folder.finished(part.name for part in parts), candidate]))
-    if not found:
-        raise StateshiftError(f"Nothing could be compared: {some(notes, 3)}")
-    return pd.concat(found, ignore_index=True)
-
-
-def _one(folder: ComparisonFolder, part: FoldEffects, candidate: Candidate, predictor: Predictor) -> pd.DataFrame:
-    """A candidate's scores in a fold: as kept, or of its prediction, as kept or made."""
-    scores = folder.read_scores(part.name, candidate)
-    if scores is None:
-        logger.info("%s, %s", part.name, candidate.name)
-        predicted = folder.read_prediction(part.name, candidate)
-        if predicted is None:
-            predicted = predictor(candidate, part)
-            folder.write_prediction(part.name, candidate, *predicted)
-        effects, routes = predicted
-        truth = part.truth
-        rows = pd.DataFrame({"context": truth.contexts, "perturbation": truth.perturbations, "route": routes})
-        rows = rows.assign(regime=part.regimes, n_true=truth.n_cells)
-        scores = score_models(Pairing(truth.genes, rows, truth.effects, {candidate.model: effects}))
-        folder.write_scores(part.name, candidate, scores)
-    return scores.assign(fold=part.name, model=candidate.model, features=candidate.features, seed=candidate.seed)
 
 
 def _ceiling(parts: dict[str, FoldEffects], pairs: pd.DataFrame) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pandas as pd
 
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.comparison.candidates import Candidate
-from stateshift.files import sha256, written_beside
+from stateshift.files import locked, sha256, written_beside
 
 SETTINGS = "comparison.json"
+LOCKS = ".locks"
 TEXTS = dict.fromkeys(("context", "perturbation", "route", "regime"), str)
 
 
@@ -26,8 +28,8 @@ class ComparisonFolder:
     Parameters
     ----------
     path
-        The folder: ``comparison.json``, ``folds/``, ``features/``, ``runs/``, ``predicted/``, ``scores/``, and the
-        table and plot of all that is there.
+        The folder: ``comparison.json``, ``folds/``, ``features/``, ``runs/``, ``predicted/``, ``scores/``, ``failed/``, and
+        the table and plot of all that is there. Several processes may work in it, on machines that share it.
     """
 
     path: Path
@@ -47,6 +49,10 @@ class ComparisonFolder:
         StateshiftError
             Something else lies there, or a comparison of other settings or other tables of the same name.
         """
+        with self.alone("settings"):
+            self._begin(settings, tables)
+
+    def _begin(self, settings: Mapping[str, Any], tables: Mapping[str, Path]) -> None:
         file = self.path / SETTINGS
         held: dict[str, Any] = {"tables": {}}
         if file.is_file():
@@ -57,7 +63,9 @@ class ComparisonFolder:
                     f"{key} {json.dumps(held.get(key))} there, {json.dumps(settings[key])} now" for key in differing
                 )
                 raise StateshiftError(f"{self.path} holds another comparison ({told}): choose another --output.")
-        elif self.path.exists() and (not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {"features"}):
+        elif self.path.exists() and (
+            not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {"features", LOCKS}
+        ):
             raise StateshiftError(f"{self.path} exists with other content: choose another --output.")
         sums = {label: sha256(path) for label, path in tables.items()}
         changed = [label for label in sums if held["tables"].get(label, sums[label]) != sums[label]]
@@ -66,7 +74,6 @@ class ComparisonFolder:
                 f"{self.path} holds a comparison with another table `{changed[0]}`: choose another --output, or another name "
                 "for the table."
             )
-        self.path.mkdir(parents=True, exist_ok=True)
         with written_beside(file, overwrite=True) as part:
             part.write_text(json.dumps(held | {**settings, "tables": held["tables"] | sums}, indent=1) + "\n")
 
@@ -92,11 +99,38 @@ class ComparisonFolder:
         folds = list(folds)
         return [c for c in held if all(self.scores(fold, c).is_file() for fold in folds)]
 
-    def remember(self, scored: Iterable[Candidate]) -> None:
-        """Keep which candidates were scored."""
-        held = _read(self.path / SETTINGS)
-        with written_beside(self.path / SETTINGS, overwrite=True) as part:
-            part.write_text(json.dumps(held | {"scored": [asdict(c) for c in scored]}, indent=1) + "\n")
+    def remember(self, candidate: Candidate) -> None:
+        """Keep that a candidate was scored."""
+        with self.alone("settings"):
+            held = _read(self.path / SETTINGS)
+            scored = held.get("scored", [])
+            if asdict(candidate) in scored:
+                return
+            with written_beside(self.path / SETTINGS, overwrite=True) as part:
+                part.write_text(json.dumps(held | {"scored": [*scored, asdict(candidate)]}, indent=1) + "\n")
+
+    def alone(self, name: str, wait: bool = True) -> AbstractContextManager[bool]:
+        """Hold the lock of a part of the work; whether it could be had."""
+        if self.path.exists() and not self.path.is_dir():
+            raise StateshiftError(f"{self.path} exists and is no folder: choose another --output.")
+        return locked(self.path / LOCKS / f"{name}.lock", wait)
+
+    def failure(self, fold: str, candidate: Candidate) -> str:
+        """Why a candidate could not be scored; "" where nothing is known of it."""
+        path = self._failure(fold, candidate)
+        return path.read_text().rstrip("\n") if path.is_file() else ""
+
+    def write_failure(self, fold: str, candidate: Candidate, said: str) -> None:
+        """Keep why a candidate could not be scored."""
+        with written_beside(self._failure(fold, candidate), overwrite=True) as part:
+            part.write_text(said + "\n")
+
+    def forget_failure(self, fold: str, candidate: Candidate) -> None:
+        """Before another attempt."""
+        self._failure(fold, candidate).unlink(missing_ok=True)
+
+    def _failure(self, fold: str, candidate: Candidate) -> Path:
+        return self.path / "failed" / fold / f"{candidate.name}.txt"
 
     def read_prediction(self, fold: str, candidate: Candidate) -> tuple[np.ndarray, list[str]] | None:
         """Effects (R, G) and routes (R,); None where they were not made yet."""

@@ -60,14 +60,15 @@ def fold_effects(
         The experiment or its cells can't be used, or give no such folds.
     """
     names = folder.path / "folds" / NAMES
-    if not names.is_file():
-        _, cells, split = read_all(experiment.path, storage=storage)
-        folds = make_folds(cells, split, regime, n_folds)
-        for fold in folds:
-            _estimate(folder, experiment, cells, fold)
-        with written_beside(names) as part:
-            part.write_text(json.dumps([fold.name for fold in folds]) + "\n")
-    return [_load(folder, experiment, name) for name in _read(names)]
+    with folder.alone("folds"):
+        if not names.is_file():
+            _, cells, split = read_all(experiment.path, storage=storage)
+            folds = make_folds(cells, split, regime, n_folds)
+            for fold in folds:
+                _estimate(folder, experiment, cells, fold)
+            with written_beside(names) as part:
+                part.write_text(json.dumps([fold.name for fold in folds]) + "\n")
+    return [load_fold(folder, experiment, name) for name in _read(names)]
 
 
 def _estimate(folder: ComparisonFolder, experiment: Experiment, cells: Cells, fold: Fold) -> None:
@@ -87,7 +88,8 @@ def _estimate(folder: ComparisonFolder, experiment: Experiment, cells: Cells, fo
     folder.fold(fold.name, "files.json").write_text(json.dumps(files) + "\n")
 
 
-def _load(folder: ComparisonFolder, experiment: Experiment, name: str) -> FoldEffects:
+def load_fold(folder: ComparisonFolder, experiment: Experiment, name: str) -> FoldEffects:
+    """A fold as `fold_effects` kept it."""
     files = {
         context: [(experiment.datasets[dataset][number], n) for dataset, number, n in places]
         for context, places in _read(folder.fold(name, "files.json")).items()

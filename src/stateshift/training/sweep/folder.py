@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError
-from stateshift.files import written_beside
+from stateshift.files import locked, written_beside
 from stateshift.run import RunDirectory
 
 STATES = ("waiting", "unfinished", "finished", "failed")
@@ -131,15 +131,8 @@ class SweepFolder:
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[bool]:
         """Whether no other process trains this run; the system forgets the lock of one that dies."""
-        import fcntl
-
-        with open(self.path / "jobs" / f".{name}.lock", "w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+        with locked(self.path / "jobs" / f".{name}.lock", wait=False) as alone:
+            yield alone
 
 
 def _shown(value: Any) -> str:

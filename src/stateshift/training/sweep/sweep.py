@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +11,16 @@ from stateshift.cells import Experiment
 from stateshift.cells.experiment import read_experiment
 from stateshift.errors import StateshiftError, some
 from stateshift.files import sha256
-from stateshift.training.config import hydra_configs, training_settings
+from stateshift.training.config import training_settings
 from stateshift.training.data import made_features, with_features
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.sweep.folder import SweepFolder
 from stateshift.training.sweep.job import SweepJob
+from stateshift.training.sweep.launch import launch, refuse_absent_launcher
 from stateshift.training.sweep.words import SweepWords, quoted, run_names, values_of
 from stateshift.training.train import experiment_config
 
 logger = logging.getLogger(__name__)
-
-LAUNCHERS = {
-    "joblib": "hydra_plugins.hydra_joblib_launcher",
-    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
-    "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
-}
-"""Launchers of the extra ``sweep``, and the packages that hold them."""
-
 
 def sweep(
     experiment: str | Path,
@@ -73,7 +64,7 @@ def sweep(
         Anything wrong with the words, before the first run; another sweep in the folder; no run finished.
     """
     words = SweepWords.parse(overrides)
-    _refuse_absent_launcher(words.hydra)
+    refuse_absent_launcher(words.hydra)
     parsed = read_experiment(experiment, columns)
     names = run_names(words)
     config = _checked(parsed, words, pert_features)
@@ -103,15 +94,9 @@ def sweep(
     folder = SweepFolder(folder.path.resolve())
     keys = tuple(folder.settings()["swept"])
     folder.await_runs(dict(zip(names, (values_of(words_of, keys) for words_of in words.combinations()))))
-    _launch(SweepJob(folder, parsed.path.resolve(), keys, tables, options), words)
+    job = SweepJob(folder, parsed.path.resolve(), keys, tables, options)
+    launch(job, words.all_words(), folder.path, folder.path / "jobs")
     return _concluded(folder, names)
-
-
-def _refuse_absent_launcher(words: Sequence[str]) -> None:
-    for word in words:
-        key, _, launcher = word.partition("=")
-        if key == "hydra/launcher" and launcher in LAUNCHERS and importlib.util.find_spec(LAUNCHERS[launcher]) is None:
-            raise StateshiftError(f"{word} is not installed: pip install 'stateshift[sweep]'")
 
 
 def _checked(experiment: Experiment, words: SweepWords, pert_features: str | Path | None) -> dict[str, Any]:
@@ -163,24 +148,6 @@ def _tables(
             made_features(wanted, perturbed_genes(experiment.path, columns), path, policy).save(path)
         tables[choice if named else None] = f"features={quoted(path.resolve())}"
     return tables
-
-
-def _launch(job: SweepJob, words: SweepWords) -> None:
-    from hydra.errors import HydraException
-
-    told = [*words.all_words(), f"hydra.sweep.dir={quoted(job.folder.path)}"]
-    try:
-        with hydra_configs() as hydra:
-            hydra.multirun("sweep", job, told)
-    except HydraException as error:
-        raise StateshiftError(f"Overrides {' '.join(told)}: {str(error).splitlines()[0]}") from error
-    except RuntimeError as error:
-        if not (isinstance(error, BrokenExecutor) or type(error).__module__.startswith("submitit")):
-            raise
-        raise StateshiftError(
-            f"A process of the sweep was killed, for want of memory or time perhaps (logs: {job.folder.path / 'jobs'}): "
-            "start the same command again, with fewer runs at once; finished ones are passed over."
-        ) from error
 
 
 def _concluded(folder: SweepFolder, names: Sequence[str]) -> Path:
