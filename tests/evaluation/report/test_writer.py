@@ -273,3 +273,25 @@ def test_the_terminal_table_has_a_row_a_model_with_the_model_first(world):
     assert "12 pairs (context, perturbation) of 6 perturbations" in text
     assert "K562: 6 perturbations" in summary_table(found, "K562").title
     assert [c.header for c in summary_table(found, "K562").columns][1:3] == ["Pearson delta ↑", "MAE ↓"]
+
+
+def test_a_comparison_is_told_by_its_table(tmp_path):
+    (tmp_path / "comparison.json").write_text("{}")
+    row = {
+        "regime": "T",
+        "model": "stack",
+        "features": "<go>",
+        "seeds": 1,
+        "pairs": 48,
+        "pearson_delta": 0.67,
+        "sd": np.nan,
+    }
+    row |= {"baseline": "ridge, go", "difference": 0.075, "low": 0.05, "high": 0.105, "harm": 0.02, "gap_closed": 1.15}
+    best = {**row, "model": "ridge", "difference": np.nan, "low": np.nan, "high": np.nan, "harm": np.nan}
+    pd.DataFrame([row, best]).assign(mae=0.17, pds_l1=0.91).to_csv(tmp_path / "table.csv", index=False)
+    page = Page(write_report(tmp_path, tmp_path / "report.html").read_text())
+    assert page.says("T stack <go> 48 0.670 +0.075 [+0.050, +0.105] 2% 115% 0.170 0.910")
+    assert page.says("T ridge <go> 48 0.670 – – 115% 0.170 0.910")
+    pd.DataFrame([row]).to_csv(tmp_path / "table.csv", index=False)
+    page = Page(write_report(tmp_path, tmp_path / "other.html").read_text())
+    assert page.says("table.csv can't be read ('mae'): compare again.")

@@ -32,6 +32,8 @@ class Source:
         Name → run directory.
     evaluations
         Name → evaluation.
+    comparisons
+        Name → folder of a comparison.
     detail
         One prediction pair by pair; None where its cells are not there.
     features
@@ -47,6 +49,7 @@ class Source:
     name: str
     runs: dict[str, Path] = field(default_factory=dict)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
+    comparisons: dict[str, Path] = field(default_factory=dict)
     detail: Detail | None = None
     features: Map | None = None
     gene_sets: dict[str, list[str]] = field(default_factory=dict)
@@ -115,13 +118,19 @@ def is_run(folder: Path) -> bool:
     return (folder / "genes.txt").is_file() and any((folder / n).is_file() for n in ("splits.json", "config.yaml"))
 
 
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder is that of a comparison with its table."""
+    return (folder / "comparison.json").is_file() and (folder / "table.csv").is_file()
+
+
 def _look_into(folder: Path, found: Source, anything: bool) -> None:
-    """Note the runs and evaluations below a folder; refuse one without `anything` to tell of."""
+    """Note the runs, evaluations and comparisons below a folder; refuse one without `anything` to tell of."""
     folders = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir() and not p.name.startswith("."))]
     found.runs = {_place(p, folder): p for p in folders if is_run(p)}
     scored = [p for p in folders if (p / "evaluation.json").is_file()]
     found.evaluations = {_place(p, folder): Evaluation.load(p) for p in scored}
-    if found.runs or scored or not anything or _predictions(folder):
+    found.comparisons = {_place(p, folder): p for p in folders if is_comparison(p)}
+    if found.runs or scored or found.comparisons or not anything or _predictions(folder):
         return
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     there = f"it holds {some(files, 5)}" if files else "it is empty"

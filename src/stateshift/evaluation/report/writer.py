@@ -11,6 +11,7 @@ from stateshift.evaluation.report import page
 from stateshift.evaluation.report.explorer import explorer_section
 from stateshift.evaluation.report.explorer.section import script
 from stateshift.evaluation.report.figures.named import maps_of
+from stateshift.evaluation.report.sections.comparison import comparison_section
 from stateshift.evaluation.report.sections.evaluation import evaluation_section
 from stateshift.evaluation.report.sections.problems import problems_section
 from stateshift.evaluation.report.sections.run import run_section
@@ -34,7 +35,7 @@ def write_report(
     Parameters
     ----------
     source
-        A run directory, an evaluation's folder, a folder with any of these below it, or predicted cells.
+        A run directory, an evaluation's or a comparison's folder, a folder with any of these below it, or predicted cells.
     output
         The ``.html`` file. It fetches nothing: styles, figures, data and script are inside.
     prediction, truth
@@ -85,6 +86,9 @@ def _body(found: Source) -> list[str]:
     if found.detail is not None:
         anchors["perturbations"] = "Perturbation by perturbation"
         parts += explorer_section(found.detail, maps_of(found), found.gene_sets)
+    for i, (name, folder) in enumerate(found.comparisons.items()):
+        anchors[f"comparison-{i}"] = f"Comparison {name}"
+        parts += comparison_section(folder, name, f"comparison-{i}")
     for i, (name, run) in enumerate(found.runs.items()):
         anchors[f"run-{i}"] = f"Run {name}"
         parts += run_section(run, name, f"run-{i}")

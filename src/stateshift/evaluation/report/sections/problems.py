@@ -15,7 +15,7 @@ def problems_section(found: Source) -> list[str]:
     """HTML of what evaluations flag, what intervals miss, and the parts that this page lacks."""
     lines = [page.heading("Problems found", anchor="problems")]
     problems = [said for name, e in found.evaluations.items() for said in _of_evaluation(e, _prefix(found, name))]
-    if not found.evaluations:
+    if not found.evaluations and not found.comparisons:
         problems.append("No evaluation lies here yet: nothing is said of how good the model is.")
     if problems:
         lines.append(page.listing(problems))
