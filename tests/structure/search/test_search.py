@@ -125,6 +125,12 @@ def test_another_width_another_aggregator_and_an_existing_folder_are_refused(pla
         search_index(tmp_path / "i", path, models=models)
 
 
+def test_a_folder_of_vectors_is_read_without_what_a_killed_run_left(tmp_path):
+    write_named(angles(a=0), tmp_path / "a.csv")
+    (tmp_path / ".b.12.part.csv").write_text("")
+    assert set(read_vectors(tmp_path)) == {"a"}
+
+
 def test_residue_rows_are_no_vectors(tmp_path):
     torch.save(torch.zeros(4, 8), tmp_path / "rows.pt")
     with pytest.raises(StateshiftError, match="vectors of one width are needed"):

@@ -19,7 +19,7 @@ from stateshift.structure.pipeline.jobs import Job, read_jobs
 from stateshift.structure.pipeline.loading import LEVELS, Reading
 from stateshift.structure.pipeline.record import Output, Record, Summary
 from stateshift.structure.pipeline.run import Machine, predict
-from stateshift.structure.residues import Esm2Residues, ResidueModel
+from stateshift.structure.residues import Esm2Residues, ResidueModel, residue_files
 
 logger = logging.getLogger(__name__)
 
@@ -180,10 +180,7 @@ def _jobs(source: str | Path | None, reading: Reading) -> list[Job]:
         return read_jobs(source)
     if reading.residue_location is None or reading.level != "chains":
         raise StateshiftError("Name what is to be embedded: a folder, a structure, a FASTA or a table.")
-    files = sorted(Path(reading.residue_location).glob("*.pt"))
-    if not files:
-        raise StateshiftError(f"{reading.residue_location} holds no residue tensors (.pt).")
-    return [Job(file.stem, sequence="") for file in files]
+    return [Job(file.stem, sequence="") for file in residue_files(reading.residue_location)]
 
 
 def _residue_model(models: Models, stack: ExitStack) -> ResidueModel:

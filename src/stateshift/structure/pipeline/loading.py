@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from stateshift.errors import StateshiftError
 from stateshift.structure.parsing import read_assemblies, read_chain, read_chains
 from stateshift.structure.pipeline.jobs import Job
-from stateshift.structure.residues import Entry, read_residues
+from stateshift.structure.residues import Entry, read_residues, residue_files
 
 LEVELS = ("residues", "chains", "assemblies")
 
@@ -119,7 +119,7 @@ def _stored(job: Job, reading: Reading) -> Loaded:
     elif job.part is not None:
         files = {job.key: folder / f"{job.name}.{job.part}.pt"}
     else:
-        there = sorted(f for f in folder.glob("*.pt") if f.stem == job.name or f.name.startswith(f"{job.name}."))
+        there = [f for f in residue_files(folder) if f.stem == job.name or f.name.startswith(f"{job.name}.")]
         files = {job.key + f.stem.removeprefix(job.name): f for f in there}
         if not files:
             raise StateshiftError(f"{folder} holds no residue tensors of `{job.name}` ({job.name}.CHAIN.pt).")

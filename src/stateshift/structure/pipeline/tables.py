@@ -44,7 +44,9 @@ def read_vectors(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix.lstrip(".") in FILE_TYPES and ".failures" not in f.name)
+        # hidden ones are parts that a killed run left
+        there = [f for f in path.iterdir() if not f.name.startswith(".") and ".failures" not in f.name]
+        files = sorted(f for f in there if f.suffix.lstrip(".") in FILE_TYPES)
         if not files:
             raise StateshiftError(f"{path} holds no vectors (.pt, .parquet or .csv).")
         vectors = {name: vector for file in files for name, vector in read_vectors(file).items()}

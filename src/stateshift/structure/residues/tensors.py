@@ -39,6 +39,20 @@ def read_residues(path: str | Path) -> Tensor:
     return rows.float()
 
 
+def residue_files(folder: str | Path) -> list[Path]:
+    """The residue tensors of a folder by name, without the hidden parts that a killed run may leave.
+
+    Raises
+    ------
+    StateshiftError
+        There are none.
+    """
+    files = sorted(file for file in Path(folder).glob("*.pt") if not file.name.startswith("."))
+    if not files:
+        raise StateshiftError(f"{folder} holds no residue tensors (.pt).")
+    return files
+
+
 def write_residues(rows: Tensor, path: str | Path, overwrite: bool = False) -> Path:
     """Write residue rows (L, D) as `read_residues` takes them."""
     with written_beside(path, overwrite) as part:

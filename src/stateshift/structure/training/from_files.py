@@ -14,7 +14,7 @@ from stateshift.structure.aggregator import TrainedAggregator
 from stateshift.structure.parsing import Chain, read_chains
 from stateshift.structure.pipeline.commands import stored_identity
 from stateshift.structure.pipeline.jobs import read_jobs
-from stateshift.structure.residues import Entry, Esm2Residues, read_residues
+from stateshift.structure.residues import Entry, Esm2Residues, read_residues, residue_files
 from stateshift.structure.training.pairs import Pairs, class_pairs, read_classes, read_pairs, tm_pairs
 from stateshift.structure.training.train import TrainingSettings, train_aggregator
 
@@ -23,9 +23,7 @@ class StoredRows(Mapping):
     """Name → residue rows of a folder of tensors, read when asked for."""
 
     def __init__(self, folder: str | Path):
-        self.files = {file.stem: file for file in sorted(Path(folder).glob("*.pt"))}
-        if not self.files:
-            raise StateshiftError(f"{folder} holds no residue tensors (.pt).")
+        self.files = {file.stem: file for file in residue_files(folder)}
 
     def __getitem__(self, name: str) -> Tensor:
         return read_residues(self.files[name])
