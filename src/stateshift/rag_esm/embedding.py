@@ -13,7 +13,7 @@ from stateshift.errors import StateshiftError, some
 from stateshift.files import written_beside
 from stateshift.progress import track
 from stateshift.proteins.embedding.batches import windows
-from stateshift.proteins.fasta import read_fasta, sequences_by_id
+from stateshift.proteins.fasta import read_sequences
 from stateshift.rag_esm.homologs.retrieval import find_homologs
 from stateshift.rag_esm.model.checkpoint import TrainedRagESM, load_rag_esm
 from stateshift.rag_esm.model.tokens import tokens_of
@@ -109,8 +109,8 @@ def embed_fasta(
     """
     if level not in ("protein", "residue") or Path(output).suffix != ".npz":
         raise StateshiftError("--level is protein or residue, and --output ends in .npz.")
-    sequences = sequences_by_id(read_fasta(fasta), str(fasta))
-    found = find_homologs(sequences, sequences_by_id(read_fasta(database), str(database)), by=by, top_k=contexts)
+    sequences = read_sequences(fasta)
+    found = find_homologs(sequences, read_sequences(database), by=by, top_k=contexts)
     trained = load_rag_esm(checkpoint, device)
     with written_beside(output) as part:
         shown = {name: [hit.sequence for hit in hits] for name, hits in found.items()}

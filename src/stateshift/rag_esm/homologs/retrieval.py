@@ -14,7 +14,7 @@ from typing import NamedTuple
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.files import written_beside
 from stateshift.progress import track
-from stateshift.proteins.fasta import read_fasta, sequences_by_id
+from stateshift.proteins.fasta import read_sequences
 from stateshift.rag_esm.homologs.alignment import identity, kmers
 
 COLUMNS = ("protein", "homolog", "score")
@@ -91,8 +91,8 @@ def write_homologs(
     ``proteins.fasta`` and ``contexts.fasta`` hold protein and homolog record by record, as `sample` pairs them;
     ``homologs.csv`` has the columns protein, homolog, score. Proteins without a homolog are left out.
     """
-    queries = sequences_by_id(read_fasta(fasta), str(fasta))
-    found = find_homologs(queries, sequences_by_id(read_fasta(database), str(database)), by=by, top_k=top_k)
+    queries = read_sequences(fasta)
+    found = find_homologs(queries, read_sequences(database), by=by, top_k=top_k)
     pairs = [(name, hit) for name, hits in found.items() for hit in hits]
     with written_beside(output) as part:
         part.mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.progress import track
-from stateshift.proteins.fasta import LETTERS, Protein, raw_records, read_fasta, sequences_by_id
+from stateshift.proteins.fasta import LETTERS, Protein, raw_records, read_fasta, read_sequences
 from stateshift.rag_esm.homologs.clusters import Cluster, distinct
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def _groups(path: Path) -> list[Cluster]:
 
 def _by_class(fasta: Path, classes: Path) -> list[Cluster]:
     class_of = _classes(classes)
-    sequences = sequences_by_id(read_fasta(fasta), str(fasta))
+    sequences = read_sequences(fasta)
     unknown = [name for name in sequences if name not in class_of]
     if len(unknown) == len(sequences):
         near = suggestion(unknown[0], class_of)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift.errors import InputProblems, StateshiftError, suggestion
-from stateshift.proteins.fasta import read_fasta, sequences_by_id
+from stateshift.proteins.fasta import read_sequences
 from stateshift.rag_esm.inputs.pairs import Pair, write_pairs
 
 
@@ -49,7 +49,7 @@ def scaffold_inputs(
     """
     if per_motif < 1 or not 1 <= shortest <= longest:
         raise StateshiftError("--per-motif must be 1 or more, and --shortest lie between 1 and --longest.")
-    sequences = sequences_by_id(read_fasta(fasta), str(fasta))
+    sequences = read_sequences(fasta)
     rng = np.random.default_rng(seed)
     pairs = []
     for name, segments in _segments(Path(motifs), sequences).items():
