@@ -12,9 +12,7 @@ from stateshift.prediction.emission.controls import Controls, Tally
 from stateshift.prediction.emission.drawing import KEPT
 from stateshift.progress import track
 
-ABSENT_RATE = 1e-6
-"""What the factor of a gene multiplies that no control cell holds: a hundredth of a count in 10,000."""
-NEAR = np.concatenate([[-5.0, -3.5, -2.5], np.arange(-2, 2.01, 0.25)])
+NEAR = np.concatenate([[-5.0, -3.5, -2.5], np.arange(-2, 0, 0.25), [np.log(KEPT)], np.arange(0, 2.01, 0.25)])
 FAR, LARGEST_RATE = 8, 0.05
 """Logarithms of the factors of every curve; and how many more, up to a twentieth of all counts or 32-fold."""
 STEP = 0.7
@@ -28,8 +26,6 @@ class Curves:
 
     Parameters
     ----------
-    base
-        (G,): the rates that factors multiply: the controls' own, or 1e-6 where that is 0.
     start
         (G,): the controls' mean by the same tally, which effects are added to.
     logs
@@ -38,7 +34,6 @@ class Curves:
         (G, J): ln(expm1(mean)), nearly a straight line over `logs` for rare and abundant genes alike.
     """
 
-    base: np.ndarray
     start: np.ndarray
     logs: np.ndarray
     heights: np.ndarray
@@ -58,26 +53,23 @@ def measure_curves(controls: Controls, tally: Tally) -> Curves:
 
     The integral is a trapezoidal sum over ln t, whose error falls exponentially in its step.
     """
-    expressed = controls.rates > 0
-    base = np.where(expressed, controls.rates, ABSENT_RATE)
+    base, most_kept = controls.base, np.where(controls.rates > 0, KEPT, 0.0)
     top = np.log(np.maximum(32, LARGEST_RATE / base))
     far = NEAR[-1] + (top - NEAR[-1])[:, None] * np.arange(1, FAR + 1) / FAR
     logs = np.concatenate([np.broadcast_to(NEAR, (len(base), len(NEAR))), far], axis=1)
-    means = np.empty(logs.shape)
-    for start in track(range(0, len(base), GENES_AT_ONCE), "measuring control cells"):
-        here = slice(start, start + GENES_AT_ONCE)
-        shapes, shares = 1 / controls.dispersions[here], np.where(expressed[here], KEPT, 0.0)
-        _curves(
-            tally.cells[here], tally.counts, tally.scales, base[here], shapes, shares, logs[here], TIMES, means[here]
-        )
+    shapes, means = controls.shapes(np.exp(logs)), np.empty(logs.shape)
+    for first in track(range(0, len(base), GENES_AT_ONCE), "measuring control cells"):
+        here = slice(first, first + GENES_AT_ONCE)
+        of_genes = (base[here], most_kept[here], shapes[here], logs[here])
+        _curves(tally.cells[here], tally.counts, tally.scales, *of_genes, TIMES, means[here])
     start = np.zeros(len(base))
     for d, scale in enumerate(tally.scales):
         start += tally.cells[:, d] @ np.log1p(scale * tally.counts)
-    return Curves(base, start / len(controls.depths), logs, np.log(np.expm1(means)))
+    return Curves(start / len(controls.depths), logs, np.log(np.expm1(means)))
 
 
 @njit(cache=True, nogil=True)
-def _curves(cells, counts, scales, base, shapes, shares, logs, times, means):
+def _curves(cells, counts, scales, base, most_kept, shapes, logs, times, means):
     held, weights = np.empty(len(counts)), np.empty(len(counts))
     for g in range(len(base)):
         means[g] = 0
@@ -92,9 +84,9 @@ def _curves(cells, counts, scales, base, shapes, shares, logs, times, means):
             rate = base[g] * SIZE_FACTOR / scales[d]
             for j in range(logs.shape[1]):
                 factor = np.exp(logs[g, j])
-                share = min(factor, shares[g])
-                odds = (factor - share) * rate / (shapes[g] + share * rate)
-                means[g, j] += _mean_log(scales[d], held[:m], weights[:m], share, odds, shapes[g], times)
+                share = min(factor, most_kept[g])
+                odds = (factor - share) * rate / (shapes[g, j] + share * rate)
+                means[g, j] += _mean_log(scales[d], held[:m], weights[:m], share, odds, shapes[g, j], times)
         means[g] /= n0
 
 

@@ -2,72 +2,124 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-KEPT = 0.9
-"""The largest share of a cell's counts that is kept; the rest is drawn anew."""
+KEPT = 0.95
+"""The largest share of a cell's counts that is kept; the rest is drawn anew, so that no cell is a copy."""
 FEW = 10.0
 """Means up to which a number is drawn by walking through its distribution."""
 
 
+class Cells(NamedTuple):
+    """Control cells as the kernels read them: the arrays of a CSR matrix, and the depth of every row."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    counts: np.ndarray
+    depths: np.ndarray
+
+
+class Genes(NamedTuple):
+    """What is done to G genes.
+
+    Parameters
+    ----------
+    factors
+        (G,): f, of the rates.
+    base
+        (G,): the rates that they multiply.
+    most_kept
+        (G,): the largest share of the counts that is kept.
+    shapes
+        (G,): 1 / φ.
+    """
+
+    factors: np.ndarray
+    base: np.ndarray
+    most_kept: np.ndarray
+    shapes: np.ndarray
+
+
 def draw(
-    rng: np.random.Generator,
-    rows: np.ndarray,
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    counts: np.ndarray,
-    depths: np.ndarray,
-    kept: np.ndarray,
-    seen: np.ndarray,
-    anew: np.ndarray,
-    shapes: np.ndarray,
+    rng: np.random.Generator, rows: np.ndarray, cells: Cells, genes: Genes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values float32, columns int32 and row ends int32 of the cells drawn.
+
+    All rates of a cell are multiplied by the depth that it has over the one that it is expected to get, so that it keeps its own.
+    A cell that loses all its counts, as one of a handful may, gets one, of a gene drawn by its rate.
 
     Parameters
     ----------
     rng
         The source of randomness.
     rows
-        (n,): the cells to start from, rows of the CSR matrix (`indptr`, `indices`, `counts`).
-    depths
-        Counts of every cell of that matrix.
-    kept
-        (G,): the share of a gene's counts that is kept.
-    seen, anew
-        (G,): rates of what is kept, and of what is drawn anew; times the depth they are means.
-    shapes
-        (G,): 1 / φ.
+        (n,): the cells to start from.
+    cells, genes
+        The controls, and what is done to their genes.
     """
-    room = len(rows) * len(kept)
+    room = len(rows) * len(genes.base)
     values, columns = np.empty(room, np.float32), np.empty(room, np.int32)
     ends = np.zeros(len(rows) + 1, np.int32)
-    n = _draw(rng, rows, indptr, indices, counts, depths, kept, seen, anew, shapes, values, columns, ends)
+    n = _draw(rng, rows, 1 / growth(rows, cells, genes)[0], cells, genes, values, columns, ends)
     return values[:n].copy(), columns[:n].copy(), ends
 
 
 @njit(cache=True, nogil=True)
-def _draw(rng, rows, indptr, indices, counts, depths, kept, seen, anew, shapes, values, columns, ends):
-    n, G = 0, len(kept)
+def growth(rows, cells, genes):
+    """The depth that cells are expected to get, over the one that they have; mean and variance, (n,) each."""
+    factors, base, most_kept, shapes = genes
+    kept = np.minimum(factors, most_kept)
+    seen, anew = kept * base, (factors - kept) * base
+    mean, variance = np.zeros(len(rows)), np.zeros(len(rows))
     for i in range(len(rows)):
-        at, end, depth = indptr[rows[i]], indptr[rows[i] + 1], depths[rows[i]]
+        depth = cells.depths[rows[i]]
+        for g in range(len(base)):
+            if anew[g] > 0:
+                odds = anew[g] * depth / (shapes[g] + depth * seen[g])
+                mean[i] += odds * shapes[g]
+                variance[i] += odds * (1 + odds) * shapes[g]
+        for at in range(cells.indptr[rows[i]], cells.indptr[rows[i] + 1]):
+            g = cells.indices[at]
+            odds = anew[g] * depth / (shapes[g] + depth * seen[g])
+            left = kept[g] * cells.counts[at]
+            mean[i] += left * (1 + odds)
+            variance[i] += left * (odds * (1 + odds) + (1 - kept[g]) * (1 + odds) ** 2)
+        mean[i] /= depth
+        variance[i] /= depth**2
+    return mean, variance
+
+
+@njit(cache=True, nogil=True)
+def _draw(rng, rows, scales, cells, genes, values, columns, ends):
+    n, G = 0, len(genes.base)
+    factors, base, most_kept, shapes = genes
+    rates = np.cumsum(factors * base)
+    for i in range(len(rows)):
+        at, end, depth = cells.indptr[rows[i]], cells.indptr[rows[i] + 1], cells.depths[rows[i]]
         for g in range(G):
+            factor = factors[g] * scales[i]
+            kept = min(factor, most_kept[g])
             y = 0
-            if at < end and indices[at] == g:
-                y = _thinned(rng, int(counts[at]), kept[g])
+            if at < end and cells.indices[at] == g:
+                y = _thinned(rng, int(cells.counts[at]), kept)
                 at += 1
-            mean = depth * anew[g]
-            if mean > 0:
-                # no count is added more often than their mean: that decides most genes
-                expected = mean * (shapes[g] + y) / (shapes[g] + depth * seen[g])
+            mean = depth * base[g]
+            anew = mean * (factor - kept)
+            if anew > 0:
                 u = rng.random()
-                if u < expected:
-                    odds = mean / (shapes[g] + depth * seen[g])
+                # no count is added more often than their mean, which is at most this: that decides most genes
+                if u * shapes[g] < anew * (shapes[g] + y):
+                    odds = anew / (shapes[g] + mean * kept)
                     y += _negative_binomial(rng, u, shapes[g] + y, odds)
             if y > 0:
                 values[n], columns[n] = y, g
                 n += 1
+        if n == ends[i]:
+            values[n], columns[n] = 1, min(np.searchsorted(rates, rng.random() * rates[-1], side="right"), G - 1)
+            n += 1
         ends[i + 1] = n
     return n
 

@@ -10,12 +10,16 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_matrix
 
 from stateshift.errors import InputProblems, StateshiftError
-from stateshift.prediction.emission.controls import measure_controls
+from stateshift.prediction.emission.controls import depths_of, measure_controls
 from stateshift.prediction.emission.curves import measure_curves
-from stateshift.prediction.emission.drawing import KEPT, draw
+from stateshift.prediction.emission.drawing import KEPT, Cells, Genes, draw, growth
 
 ENOUGH = 1e-7
-"""How far the rates of an emission may be from summing to 1."""
+"""How far the rates of an emission may be from the sum that they need."""
+LOOKED_AT, ROUNDS = 256, 2
+"""Cells whose growth in depth is looked at to find what the rates have to sum to, and how often that is done."""
+AT_ONCE = 2**22
+"""Values that are looked at together."""
 
 
 class Emitter:
@@ -39,12 +43,10 @@ class Emitter:
 
     Attributes
     ----------
-    means, variances
-        (G,): of the controls, on log1p_1e4.
-    rates
-        (G,): p, the share of all counts.
-    dispersions
-        (G,): φ.
+    counts
+        (n0, G): the control cells.
+    controls
+        What was measured of them: `Controls`.
 
     Raises
     ------
@@ -63,17 +65,18 @@ class Emitter:
     def __init__(self, counts: csr_matrix | np.ndarray, context: str, batches: Sequence[str] | None = None):
         self.context = context
         self.counts = _checked(counts, context, batches)
-        measured, tally = measure_controls(self.counts)
-        self.depths, self.rates, self.dispersions = measured.depths, measured.rates, measured.dispersions
-        self.means, self.variances = measured.means, measured.variances
-        self._curves = measure_curves(measured, tally)
-        labels = np.zeros(len(self.depths), int) if batches is None else np.unique(batches, return_inverse=True)[1]
-        self._in_order = np.lexsort((self.depths, labels))
+        self.controls, tally = measure_controls(self.counts)
+        self._curves = measure_curves(self.controls, tally)
+        n0 = self.counts.shape[0]
+        labels = np.zeros(n0, int) if batches is None else np.unique(batches, return_inverse=True)[1]
+        self._in_order = np.lexsort((self.controls.depths, labels))
+        self._cells = Cells(self.counts.indptr, self.counts.indices, self.counts.data, self.controls.depths)
+        self._some = self.rows(min(n0, LOOKED_AT), seed=0, target="")
 
     def factors(self, effect: np.ndarray) -> np.ndarray:
         """What each gene's rate is multiplied by, (G,), so that the cells' pseudobulk moves by `effect`.
 
-        A gene that no control cell holds has a factor of the rate 1e-6 instead (`Curves.base`): 0 where its effect
+        A gene that no control cell holds has a factor of the rate 1e-6 instead (`Controls.base`): 0 where its effect
         is not positive.
         """
         return self._solved(effect)[0]
@@ -107,10 +110,10 @@ class Emitter:
     def emit(self, effect: np.ndarray, n_cells: int, *, seed: int, target: str) -> csr_matrix:
         """Cells whose pseudobulk is the controls' moved by `effect`, within sampling error.
 
-        A gene's counts are thinned to the share k = min(f, 0.9), each count for itself, and drawn anew for the rest
-        of its factor: given what was kept, ε is Gamma distributed with shape 1/φ + kept and rate 1/φ + k · N · p (Bayes' rule),
+        A gene's counts are thinned to the share k = min(f, 0.95), each count for itself, and drawn anew for the rest
+        of its factor: given what was kept, ε is Gamma distributed with shape 1 / φ + kept and rate 1 / φ + k · N · p (Bayes' rule),
         so that new counts are negative binomial. Mean, variance and zeros are then those of the model at rate f · p, for any
-        distribution of ε as to mean and variance. Since a tenth of the counts is always drawn anew, no cell is a copy of a control cell.
+        distribution of ε as to mean and variance. Since a twentieth of the counts is always drawn anew, no cell is a copy of a control cell.
 
         Parameters
         ----------
@@ -133,22 +136,17 @@ class Emitter:
         """
         rows = self.rows(n_cells, seed=seed, target=target)
         factors = self.factors(effect)
-        kept = np.where(self.rates > 0, np.minimum(factors, KEPT), 0.0)
-        base = self._curves.base
         rng = _generator(seed, self.context, target, "counts")
-        of_genes = (kept, kept * base, (factors - kept) * base, 1 / self.dispersions)
-        data, indices, indptr = draw(
-            rng, rows, self.counts.indptr, self.counts.indices, self.counts.data, self.depths, *of_genes
-        )
-        return csr_matrix((data, indices, indptr), shape=(n_cells, len(base)))
+        data, indices, indptr = draw(rng, rows, self._cells, self._genes(factors))
+        return csr_matrix((data, indices, indptr), shape=(n_cells, len(factors)))
 
     def _solved(self, effect: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Factors, and the effect that they give, (G,) each."""
         effect = np.asarray(effect, dtype=np.float64)
-        if effect.shape != self.rates.shape:
+        if effect.shape != self.controls.rates.shape:
             raise StateshiftError(
                 f"An effect of shape {effect.shape} can't be emitted in {self.context}, whose controls hold "
-                f"{len(self.rates):,} genes: give one value a gene, in the order of the controls."
+                f"{len(self.controls.rates):,} genes: give one value a gene, in the order of the controls."
             )
         if not np.isfinite(effect).all():
             raise StateshiftError(
@@ -157,14 +155,32 @@ class Emitter:
             )
         curves = self._curves
         wanted = np.maximum(curves.start + effect, 0)
-        share = self.variances * curves.base * curves.factors(wanted)
+        base = self.controls.base
+        share = self.controls.variances * base * curves.factors(wanted)
 
-        def left_over(step: float) -> float:
-            return curves.base @ curves.factors(wanted - step * share) - 1
+        total = 1.0
+        for _ in range(ROUNDS):
+            reached, factors = self._summing_to(total, wanted, share)
+            grown, variance = growth(self._some, self._cells, self._genes(factors))
+            total = grown.mean() / np.exp((np.log(grown) - variance / grown**2 / 2).mean())
+        return factors, reached - curves.start
 
-        step = _root(left_over, 1 / max((share * curves.base).sum(), 1e-300))
-        reached = np.maximum(wanted - step * share, 0)
-        return curves.factors(reached), reached - curves.start
+    def _summing_to(self, total: float, wanted: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Means (G,), as near to the wanted ones as the shares δ leave them, and factors whose rates sum to `total`."""
+        base = self.controls.base
+
+        def reached(step: float) -> np.ndarray:
+            return np.maximum(wanted - step * share, 0)
+
+        def too_much(step: float) -> float:
+            return base @ self._curves.factors(reached(step)) - total
+
+        step = _root(too_much, 1 / max(share @ base, 1e-300))
+        return reached(step), self._curves.factors(reached(step))
+
+    def _genes(self, factors: np.ndarray) -> Genes:
+        controls = self.controls
+        return Genes(factors, controls.base, np.where(controls.rates > 0, KEPT, 0.0), controls.shapes(factors))
 
 
 def _root(falling, scale: float) -> float:
@@ -190,17 +206,21 @@ def _checked(counts: csr_matrix | np.ndarray, context: str, batches: Sequence[st
     problems = []
     if counts.shape[0] < 2:
         problems.append(f"{counts.shape[0]} control cells: two or more are needed to measure how genes vary.")
-    finite = np.isfinite(counts.data)
-    if not finite.all():
-        problems.append(f"{(~finite).sum():,} values are NaN or infinite.")
-    elif (counts.data < 0).any():
-        problems.append(f"{(counts.data < 0).sum():,} values are negative (least {counts.data.min():.3g}).")
-    elif (counts.data != np.rint(counts.data)).any():
-        problems.append("values are fractions: counts are needed, not normalised or log1p expression.")
-    else:
-        empty = int((np.asarray(counts.sum(axis=1)).ravel() == 0).sum())
-        if empty:
-            problems.append(f"{empty:,} cells hold no counts: drop them.")
+    n_bad, n_negative, n_fractions = 0, 0, 0
+    for start in range(0, counts.nnz, AT_ONCE):
+        values = counts.data[start : start + AT_ONCE]
+        n_bad += (~np.isfinite(values)).sum()
+        n_negative += (values < 0).sum()
+        n_fractions += (values != np.rint(values)).sum()
+    if n_bad:
+        problems.append(f"{n_bad:,} values are NaN or infinite.")
+    if n_negative:
+        problems.append(f"{n_negative:,} values are negative.")
+    if n_fractions > n_bad:
+        problems.append(f"{n_fractions:,} values are fractions: counts are needed, not normalised or log1p expression.")
+    n_empty = (depths_of(counts) == 0).sum()
+    if n_empty:
+        problems.append(f"{n_empty:,} cells hold no counts: drop them.")
     if batches is not None and len(batches) != counts.shape[0]:
         problems.append(f"{len(batches):,} batch labels for {counts.shape[0]:,} cells: give one a cell.")
     if problems:

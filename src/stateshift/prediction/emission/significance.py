@@ -88,7 +88,7 @@ def match_significance(
     n_cells
         (P,).
     variances
-        (G,): of the control cells (`Emitter.variances`). Genes of variance 0 are left out.
+        (G,): of the control cells (`Emitter.controls.variances`). Genes of variance 0 are left out.
     n_controls
         n0.
     threshold
