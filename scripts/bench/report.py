@@ -27,6 +27,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from stateshift.evaluation import evaluate
 from stateshift.feature_table import FeatureTable
+from stateshift.files import sha256
 
 
 def main(
@@ -119,8 +120,12 @@ def write_run(run: Path, names: list[str], targets: list[str], rng: np.random.Ge
     (run / "metrics.csv").write_text("step,val_loss\n" + "".join(f"{50 * i},{1 / (i + 1)}\n" for i in range(200)))
     sets = (f"SET_{i:04d}_of_simulated_genes\t\t" + "\t".join(rng.choice(names, 20, False)) for i in range(1000))
     (run / "sets.gmt").write_text("\n".join(sets) + "\n")
-    (run / "experiment.toml").write_text('[datasets]\nscreen = "truth.h5ad"\n[features]\nlookup = "sets.gmt"\n')
-    FeatureTable(names, rng.normal(size=(len(names), 256)), {"source": "gene_sets"}).save(run / "features.pt")
+    (run / "experiment.toml").write_text('[datasets]\nscreen = "truth.h5ad"\n')
+    FeatureTable(
+        names,
+        rng.normal(size=(len(names), 256)),
+        {"source": "gene_sets", "lookup": "sets.gmt", "lookup_sha256": sha256(run / "sets.gmt")},
+    ).save(run / "features.pt")
 
 
 if __name__ == "__main__":

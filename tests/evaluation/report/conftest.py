@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from stateshift.evaluation import evaluate, write_report
 from stateshift.feature_table import FeatureTable
+from stateshift.files import sha256
 
 HARM = "</script><img src=x onerror=window.harmed=1>"
 GENES = [*(f"G{i:02d}" for i in range(28)), "<b>G28</b>", r"$\frac{G29$"]
@@ -82,11 +83,12 @@ def world_folder(tmp_path_factory):
     (run / "genes.txt").write_text("".join(f"{gene}\n" for gene in GENES))
     splits = {"train": {"K562": {"G10": 40, "G11": 40}}, "test": {"RPE1": {"G01": 20}}}
     (run / "splits.json").write_text(json.dumps(splits))
-    (run / "experiment.toml").write_text('[datasets]\nscreen = "truth.h5ad"\n[features]\nlookup = "../../sets.gmt"\n')
+    (run / "experiment.toml").write_text('[datasets]\nscreen = "truth.h5ad"\n')
     (run / "config.yaml").write_text("model:\n  name: state_tiny\ntraining:\n  max_steps: 200\n")
     (run / "metrics.csv").write_text("step,val_loss,train_loss\n0,3.0,\n100,2.0,2.2\n200,2.5,1.9\n")
     rng = np.random.default_rng(0)
-    FeatureTable(GENES[:20], rng.normal(size=(20, 5)), {"source": "table"}).save(run / "features.pt")
+    about = {"source": "gene_sets", "lookup": "sets.gmt", "lookup_sha256": sha256(folder / "sets.gmt")}
+    FeatureTable(GENES[:20], rng.normal(size=(20, 5)), about).save(run / "features.pt")
     return folder
 
 

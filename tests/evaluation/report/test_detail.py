@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import Evaluation
 from stateshift.evaluation.report.detail import effect_map, feature_map, read_detail, sets_by_gene
+from stateshift.evaluation.report.detail.gene_sets import set_files_of
 from stateshift.feature_table import FeatureTable
 
 
@@ -107,3 +108,10 @@ def test_the_smallest_sets_of_a_gene_come_first(tmp_path):
     assert sets_by_gene(file, ["A", "B", "Z"], most=2) == {"A": ["small", "middle"], "B": ["middle", "big"]}
     with pytest.raises(StateshiftError, match="none of the 1 genes"):
         sets_by_gene(file, ["Z"])
+
+
+def test_the_gene_sets_of_a_run_are_found_by_name_and_checksum(world_folder, tmp_path):
+    run = world_folder / "runs" / "first"
+    assert set_files_of([run], [world_folder]) == [(world_folder / "sets.gmt").resolve()]
+    (tmp_path / "sets.gmt").write_text("others\t\tG07\n")
+    assert set_files_of([run], [tmp_path]) == []

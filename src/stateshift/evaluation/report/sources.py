@@ -109,7 +109,7 @@ def read_source(
         declared = {names[role]: name for role, name in (columns or {}).items()}
         found.evaluations[""] = evaluate(cells, true_cells, **declared, scale=scale)
     if detailed:
-        _read_cells(found, cells, true_cells, why, gene_sets, columns, scale)
+        _read_cells(found, folder, cells, true_cells, why, gene_sets, columns, scale)
     return found
 
 
@@ -201,6 +201,7 @@ def _first_there(folders: list[Path], name: str) -> Path | None:
 
 def _read_cells(
     found: Source,
+    folder: Path | None,
     cells: Path | None,
     truth: Path | None,
     why: str,
@@ -223,7 +224,7 @@ def _read_cells(
     if evaluation is not None:
         found.detail = replace(found.detail, rows=_with_flags(found.detail.rows, evaluation.flags))
     found.features = _features(found, cells)
-    _read_gene_sets(found, gene_sets)
+    _read_gene_sets(found, gene_sets, [cells.resolve().parent] if folder is None else [folder, folder.resolve().parent])
 
 
 def _evaluation_of(found: Source, cells: Path) -> Evaluation | None:
@@ -263,8 +264,8 @@ def _features(found: Source, cells: Path) -> Map | None:
     return found_map
 
 
-def _read_gene_sets(found: Source, named: Path | str | None) -> None:
-    files = [Path(named)] if named is not None else set_files_of(found.runs.values())
+def _read_gene_sets(found: Source, named: Path | str | None, folders: list[Path]) -> None:
+    files = [Path(named)] if named is not None else set_files_of(found.runs.values(), folders)
     if not files:
         found.absent.append("No gene sets beside the top genes: name a GMT file with --gene-sets.")
         return

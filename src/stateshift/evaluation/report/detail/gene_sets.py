@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stateshift.errors import StateshiftError
 from stateshift.features.gene_sets import read_gmt
+from stateshift.files import sha256
 
 MOST_SETS = 4
 """Sets that are told of a gene."""
@@ -42,17 +44,16 @@ def sets_by_gene(path: Path, genes: Sequence[str], most: int = MOST_SETS) -> dic
     return found
 
 
-def set_files_of(runs: Iterable[Path]) -> list[Path]:
-    """GMT files that the features of runs were made of and that are still there."""
-    import toml
-
+def set_files_of(runs: Iterable[Path], folders: Sequence[Path]) -> list[Path]:
+    """GMT files that the features of runs were made of: of that name and that checksum, beside a run or in the folders."""
     found = []
     for run in runs:
         try:
-            features = toml.loads((run / "experiment.toml").read_text()).get("features", {})
-        except (OSError, toml.TomlDecodeError):
+            about = json.loads((run / "features.pt.json").read_text())
+        except (OSError, json.JSONDecodeError):
             continue
-        lookup = features.get("lookup")
-        if isinstance(lookup, str) and lookup.endswith(".gmt") and (run / lookup).is_file():
-            found.append((run / lookup).resolve())
-    return list(dict.fromkeys(found))
+        name = Path(str(about.get("lookup", ""))).name
+        if name.endswith(".gmt"):
+            beside = (folder / name for folder in (run, run.parent, *folders) if (folder / name).is_file())
+            found += [path for path in beside if sha256(path) == about.get("lookup_sha256")]
+    return list(dict.fromkeys(path.resolve() for path in found))

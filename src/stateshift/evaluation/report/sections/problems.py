@@ -40,8 +40,9 @@ def _of_evaluation(evaluation: Evaluation, prefix: str) -> list[str]:
         for row in intervals["by"]:
             if abs(row["covered"] - intervals["level"]) > OFF:
                 where = "" if row["regime"] == "all" else f" of regime {row['regime']}"
+                wrong = "narrow" if row["covered"] < intervals["level"] else "wide"
                 said.append(
-                    f"{prefix}The {intervals['level']:.0%} intervals{where} hold {row['covered']:.1%} of the true effects "
-                    f"({row['pairs']:,} pairs)."
+                    f"{prefix}The {intervals['level']:.0%} intervals{where} are too {wrong}: they hold {row['covered']:.1%} of the "
+                    f"true effects ({row['pairs']:,} pairs)."
                 )
     return said
