@@ -26,14 +26,13 @@ def payload(detail: Detail, maps: Mapping[str, Map], gene_sets: Mapping[str, Seq
     The genes are cut to the strongest where there are more values than `VALUES`.
     """
     rows = table_rows(detail)
-    detail = detail.with_strongest_genes(max(FEWEST_GENES, VALUES // max(len(detail.rows), 1)))
+    detail = detail.with_strongest_genes(most_genes(detail))
     told, text = packed(_arrays(detail), STEPS)
     content = {
         "model": detail.model,
         "level": _plain(detail.level),
         "fdr": FDR,
         "genes": detail.genes,
-        "allGenes": detail.n_genes,
         "chosen": detail.row_of(None, None),
         "rows": {name: [_plain(v) for v in rows[name]] for name in rows.columns},
         "arrays": told,
@@ -41,6 +40,11 @@ def payload(detail: Detail, maps: Mapping[str, Map], gene_sets: Mapping[str, Seq
         **_sets(detail.genes, gene_sets),
     }
     return json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False), text
+
+
+def most_genes(detail: Detail) -> int:
+    """How many genes of a prediction the page holds."""
+    return max(FEWEST_GENES, VALUES // max(len(detail.rows), 1))
 
 
 def table_rows(detail: Detail) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from importlib import resources
 
 from stateshift.evaluation.report import page
 from stateshift.evaluation.report.detail import Detail, Map
-from stateshift.evaluation.report.explorer.payload import payload, table_rows
+from stateshift.evaluation.report.explorer.payload import most_genes, payload, table_rows
 
 COLUMNS = {
     "perturbation": "perturbation",
@@ -46,6 +46,7 @@ def explorer_section(detail: Detail, maps: Mapping[str, Map], gene_sets: Mapping
             "pseudo-count of one. Choose a row by mouse, or with the arrow keys once one has the focus.",
             "soft",
         ),
+        *_cut(detail),
         "<noscript>" + page.paragraph("The table and plots of this part need JavaScript.", "note") + "</noscript>",
         '<div id="explorer">',
         '<div class="controls">',
@@ -70,6 +71,17 @@ def explorer_section(detail: Detail, maps: Mapping[str, Map], gene_sets: Mapping
         f'<script type="application/octet-stream" id="arrays">{arrays}</script>',
     ]
     return lines
+
+
+def _cut(detail: Detail) -> list[str]:
+    kept = most_genes(detail)
+    if kept >= len(detail.genes):
+        return []
+    said = (
+        f"Of {detail.n_genes:,} genes this page holds the {kept:,} with the strongest effect in any pair, and the targets. Scores, "
+        "false discovery rates and the number of responding genes are of all."
+    )
+    return [page.paragraph(said, "soft")]
 
 
 def script() -> str:
