@@ -93,7 +93,7 @@ def test_a_table_is_fine_tuned_on_all_genes_but_those_that_the_experiment_holds_
 
 @pytest.mark.usefixtures("tiny")
 def test_an_experiments_features_name_the_table_and_what_is_fitted(screen, wide):
-    from stateshift.cells import held_out_genes, read_experiment
+    from stateshift.cells import check_experiment, held_out_genes, read_experiment
     from stateshift.training.data import made_features
 
     toml = screen.toml.read_text()
@@ -106,6 +106,10 @@ def test_an_experiments_features_name_the_table_and_what_is_fitted(screen, wide)
     screen.toml.write_text(f'{toml}[features]\nsource = "bioemb"\nlookup = "wide.pt"\ntransductive = "yes"\n')
     with pytest.raises(InputProblems, match="transductive = 'yes': true or false is needed"):
         read_experiment(screen.toml)
+    screen.toml.write_text(f'{toml}[features]\nsource = "bioemb"\nlookup = "wid.pt"\n')
+    assert any(
+        'lookup = "wid.pt": there is no such file' in problem for problem in check_experiment(screen.toml).problems
+    )
 
 
 @pytest.mark.usefixtures("tiny")

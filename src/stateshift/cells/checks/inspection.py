@@ -219,6 +219,9 @@ def _read_labels(
     named = experiment.features.get("table")
     if named is not None and not experiment.resolve(named).is_file():
         problems.append(f'[features] table = "{named}": there is no such feature table.')
+    lookup = experiment.features.get("lookup")
+    if lookup is not None and not experiment.resolve(lookup).exists():
+        problems.append(f'[features] lookup = "{lookup}": there is no such file.')
     policy = experiment.features.get("missing", "error")
     policies = ("error", "drop") if named is not None else ("error", "drop", "zero", "mean")
     if policy not in policies:
