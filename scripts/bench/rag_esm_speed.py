@@ -167,7 +167,8 @@ def pairs(folder: Path, checkpoint: Path, iterations: int) -> None:
             checkpoint, Path(place) / "out", context=folder / "context_sequences_test_set.fasta",
             masked=folder / "input_sequences_test_set.fasta", settings=SamplingSettings(iterations=iterations, top_k=10),
         )  # fmt: skip
-        print(f"{(made / 'generated.fasta').read_text().count('>')} pairs in {time.perf_counter() - start:.0f} s")
+        number = (made / "generated.fasta").read_text().count(">")
+        print(f"{number} pairs in {time.perf_counter() - start:.0f} s, {time.process_time():.0f} CPU s")
 
 
 def main() -> None:
