@@ -107,9 +107,8 @@ def test_an_experiments_features_name_the_table_and_what_is_fitted(screen, wide)
     with pytest.raises(InputProblems, match="transductive = 'yes': true or false is needed"):
         read_experiment(screen.toml)
     screen.toml.write_text(f'{toml}[features]\nsource = "bioemb"\nlookup = "wid.pt"\n')
-    assert any(
-        'lookup = "wid.pt": there is no such file' in problem for problem in check_experiment(screen.toml).problems
-    )
+    with pytest.raises(InputProblems, match='lookup = "wid.pt": there is no such file'):
+        check_experiment(screen.toml)
 
 
 @pytest.mark.usefixtures("tiny")
