@@ -97,6 +97,8 @@ def serve(season: str, side: str, folder: Path, threads: int, alone: bool) -> No
     """Score once for every line that comes in, and say what it took."""
     import warnings
 
+    import anndata  # noqa: F401  (both sides read with it, and imports don't count)
+
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
     run = {"2025": {"ours": ours_2025, "package": cell_eval}, "2026": {"ours": ours_2026, "package": cell_eval2}}
@@ -128,7 +130,7 @@ def simulate(path: Path, size: tuple[int, int, int, int], share: float, season: 
     ad.AnnData(X=empty, obs=obs, var=var).write_h5ad(path)
     with h5py.File(path, "r+") as file:
         del file["X"]
-        write_elem(file, "X", csr_matrix((0, genes), dtype=np.float32), dataset_kwargs={"chunks": (2**18,)})
+        write_elem(file, "X", csr_matrix((0, genes), dtype=np.float32), dataset_kwargs={"chunks": (2**16,)})
         X = sparse_dataset(file["X"])
         for at, (name, n) in enumerate(blocks):
             # both sides have the same controls

@@ -51,6 +51,21 @@ def test_each_context_is_scored_against_its_own_controls_and_the_mean_counts(pan
     assert found.perturbations.groupby("context").size().to_dict() == {"K562": 7, "RPE1": 6}
 
 
+def test_problems_of_all_contexts_are_told_at_once(panel):
+    predicted = in_two_contexts(panel.without_controls())
+    gone = {("RPE1", "g3"), ("K562", "g4"), ("RPE1", "g2"), ("K562", "g2")}
+    kept = [pair not in gone for pair in zip(predicted.obs["context"], predicted.obs["target_gene"])]
+    with pytest.raises(InputProblems) as error:
+        score_season(predicted[kept].copy(), in_two_contexts(panel.truth), "2026")
+    assert error.value.problems == [
+        "K562: the two sides of the score: 2 perturbations of the truth are not predicted: g2, g4",
+        "RPE1: the two sides of the score: 2 perturbations of the truth are not predicted: g2, g3",
+    ]
+    with pytest.raises(InputProblems) as error:
+        score_season(predicted[:, 1:].copy(), in_two_contexts(panel.truth), "2026")
+    assert error.value.problems == ["the prediction: 1 genes of the truth are absent: g0"]
+
+
 def test_a_file_a_context_and_one_file_give_the_same(panel, anchors, tmp_path):
     for name, side in (("truth", panel.truth), ("predicted", panel.without_controls())):
         (tmp_path / name).mkdir()

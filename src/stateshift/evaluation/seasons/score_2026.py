@@ -15,6 +15,7 @@ from stateshift.evaluation.seasons.anchors_2026 import LOWER_IS_BETTER, MEMBERS,
 from stateshift.evaluation.seasons.sides import Groups, Source, both_sides, opened
 from stateshift.evaluation.seasons.summary import (
     control_cells,
+    counts_in_order,
     members_of,
     summarised,
 )
@@ -167,6 +168,8 @@ def _sides(
         raise StateshiftError(
             f"No perturbation is named after a measured gene ({names[0]} …): each target's own gene has to be left out."
         )
+    # one perturbation of the prediction tells of most mistakes, long before the truth is read
+    counts_in_order(csr_matrix(shown(names[0])), f"the prediction: {names[0]}")
     counts = csr_matrix(true(control))
     summary = summarised(true, names, control_cells(counts), threads, "the truth")
     return shown, Truth(true, names, genes, control, own_gene, counts, summary)

@@ -12,7 +12,7 @@ import pandas as pd
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.evaluation.seasons.score_2025 import SCORED, Score2025, baseline_shares, score_2025
 from stateshift.evaluation.seasons.score_2026 import Score2026, score_2026
-from stateshift.evaluation.seasons.sides import Source, opened, spelt_twice
+from stateshift.evaluation.seasons.sides import Source, both_sides, opened, spelt_twice
 from stateshift.files import written_beside
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ def score_season(
         for side, who in ((predicted, "the prediction"), (truth, "the truth"))
     )
     pairs = _paired(shown, true, context)
+    _refuse_unequal(pairs, perturbation, control)
     known = None if anchors is None else _read_anchors(Path(anchors), list(pairs))
     named = {"perturbation": perturbation, "control": control, "threads": threads}
     found: dict[str, Score2025 | Score2026] = {}
@@ -182,6 +183,20 @@ def _paired(shown: dict[str, Source], true: dict[str, Source], context: str) -> 
     if problems:
         raise InputProblems("the two sides of the score", problems)
     return {name: (shown[name], true[name]) for name in true}
+
+
+def _refuse_unequal(pairs: dict[str, tuple[Source, Source]], perturbation: str, control: str) -> None:
+    """The problems of all contexts at once, before hours may go into the first."""
+    found: dict[str, list[str]] = {}
+    for name, sides in pairs.items():
+        try:
+            both_sides(*sides, perturbation, control)
+        except InputProblems as error:
+            for problem in error.problems:
+                found.setdefault(f"{error.where}: {problem}", []).append(name)
+    if found:
+        named = {said: "" if names in ([ONE], list(pairs)) else f"{some(names)}: " for said, names in found.items()}
+        raise InputProblems("cells to score", [f"{named[said]}{said}" for said in found])
 
 
 def _read_anchors(folder: Path, contexts: list[str]) -> dict[str, pd.DataFrame]:

@@ -18,8 +18,8 @@ from stateshift.evaluation.significance import (
     Significance,
     adjusted,
     compared,
+    controls_of,
     ordered,
-    sorted_controls,
 )
 from stateshift.metrics import discrimination
 from stateshift.progress import track
@@ -69,9 +69,8 @@ def control_cells(counts: csr_matrix | np.ndarray) -> ControlCells:
         Values that are no whole counts.
     """
     counts = csr_matrix(counts)
-    found = ControlCells(sorted_controls(counts, "counts"), *bulk_and_noise(counts)[1:])
-    _refuse_other_than_counts(found.sorted.cells, "the truth's controls")
-    return found
+    cells = counts_in_order(counts, "the truth's controls")
+    return ControlCells(controls_of(cells, "counts"), *bulk_and_noise(counts)[1:])
 
 
 def summarised(
@@ -100,9 +99,7 @@ def summarised(
     def read(i: int) -> None:
         counts = csr_matrix(cells_of(names[i]))
         called = f"{who or 'the mean response'}: {names[i]}"
-        cells = ordered(counts, "counts", called)
-        if who is not None:
-            _refuse_other_than_counts(cells, called)
+        cells = ordered(counts, "counts", called) if who is None else counts_in_order(counts, called)
         p[i], fold[i] = compared(cells, controls.sorted)
         sums, bulk[i], noise[i] = bulk_and_noise(counts)
         means[i] = sums / counts.shape[0]
@@ -156,9 +153,11 @@ def mean_of(values: np.ndarray) -> float:
     return float(there.mean()) if len(there) else float("nan")
 
 
-def _refuse_other_than_counts(cells: Ordered, who: str) -> None:
-    """The scores of 2026 are of raw counts; log1p values would pass as small ones."""
+def counts_in_order(counts: csr_matrix, who: str) -> Ordered:
+    """Counts put in order; log1p values, which would pass as small ones, and nothing but zeros are refused."""
+    cells = ordered(counts, "counts", who)
     if not cells.whole:
         raise StateshiftError(f"{who}: values are no whole counts, which the scores of 2026 need.")
     if not len(cells.genes):
         raise StateshiftError(f"{who}: every count of every cell is 0: there is nothing to score.")
+    return cells

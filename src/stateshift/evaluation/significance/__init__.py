@@ -1,7 +1,14 @@
 """Which genes respond: the rank-sum test of all perturbations against controls that are sorted once."""
 
 from stateshift.evaluation.significance.agreement import CELL_EVAL_NAMES, agreement, count_correlation
-from stateshift.evaluation.significance.ordered import Controls, Ordered, ordered, sorted_controls, unsigned
+from stateshift.evaluation.significance.ordered import (
+    Controls,
+    Ordered,
+    controls_of,
+    ordered,
+    sorted_controls,
+    unsigned,
+)
 from stateshift.evaluation.significance.rank_sum import (
     Significance,
     adjusted,
@@ -20,6 +27,7 @@ __all__ = [
     "against_controls",
     "agreement",
     "compared",
+    "controls_of",
     "count_correlation",
     "false_discovery_rates",
     "ordered",

@@ -83,7 +83,11 @@ def sorted_controls(cells: csr_matrix | np.ndarray, scale: Scale) -> Controls:
     StateshiftError
         No cells, or values that are negative, NaN or infinite.
     """
-    found = ordered(cells, scale, "the controls")
+    return controls_of(ordered(cells, scale, "the controls"), scale)
+
+
+def controls_of(found: Ordered, scale: Scale) -> Controls:
+    """Cells in order as controls, with their ties counted."""
     stored = stored_of_genes(found.genes, len(found.mean))
     return Controls(found, stored, tie_sums(found.starts, found.genes, stored, found.n_cells), scale)
 
