@@ -172,6 +172,23 @@ def test_a_cell_of_a_single_count_keeps_one(screen):
     assert cells.sum(axis=1).min() == 1
 
 
+def test_controls_that_do_not_vary_can_be_emitted_from():
+    controls = np.full((30, 4), 25.0)
+    cells = Emitter(controls, "c").emit(np.array([0.5, 0.5, 0.0, 0.0]), 30, seed=0, target="A")
+    assert cells.sum() / 30 == pytest.approx(100, rel=0.1)
+
+
+def test_a_cell_of_nothing_but_a_gene_knocked_out_keeps_its_depth():
+    controls = np.zeros((200, 10))
+    controls[:, 1:] = np.random.default_rng(0).poisson(20, (200, 9))
+    controls[:20] = 0
+    controls[:20, 0] = 150
+    effect = np.where(np.arange(10) == 0, -20.0, 0.0)
+    cells = Emitter(controls, "c").emit(effect, 200, seed=0, target="A")
+    assert cells[:, [0]].nnz == 0
+    assert cells.sum(axis=1).min() > 80
+
+
 def test_what_can_not_be_emitted_is_refused_in_a_sentence(screen):
     with pytest.raises(StateshiftError, match="300 genes"):
         screen.emitter.emit(np.zeros(3), N, seed=0, target="A")
@@ -179,6 +196,8 @@ def test_what_can_not_be_emitted_is_refused_in_a_sentence(screen):
     effect[7] = np.nan
     with pytest.raises(StateshiftError, match=r"1 NaN .* column 7"):
         screen.emitter.factors(effect)
+    with pytest.raises(StateshiftError, match="no gene expressed"):
+        screen.emitter.factors(np.full(G, -20.0))
     with pytest.raises(StateshiftError, match="0 cells"):
         screen.emitter.emit(np.zeros(G), 0, seed=0, target="A")
 

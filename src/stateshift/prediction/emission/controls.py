@@ -128,7 +128,8 @@ def _dispersions(rates: np.ndarray, excess: np.ndarray, pairs: np.ndarray) -> tu
     """φ (G,), and its trend over rates, (T,) and (T,).
 
     With a = Σ (x − N p)² − x over cells (`excess`) and b = Σ (N p)² (`pairs`), a / b measures φ, with variance 2 / b
-    where it is small. The trend is Σ a / Σ b over genes of like rate, made to fall by isotonic regression. A gene's own φ is drawn to the trend's φ0,
+    where it is small. The trend is Σ a / Σ b over genes of like rate, made to fall by isotonic regression.
+    A gene's own φ is drawn to the trend's φ0,
 
         φ = (a / 2 + φ0 / τ²) / (b / 2 + 1 / τ²),    τ = φ0 · s
 

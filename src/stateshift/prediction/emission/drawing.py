@@ -48,8 +48,8 @@ def draw(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values float32, columns int32 and row ends int32 of the cells drawn.
 
-    All rates of a cell are multiplied by the depth that it has over the one that it is expected to get, so that it keeps its own.
-    A cell that loses all its counts, as one of a handful may, gets one, of a gene drawn by its rate.
+    All rates of a cell are multiplied by the depth that it has over the one that it is expected to get: it keeps its
+    own. A cell that loses all its counts, as one of a handful may, gets one, of a gene drawn by its rate.
 
     Parameters
     ----------

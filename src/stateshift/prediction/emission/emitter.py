@@ -18,6 +18,7 @@ ENOUGH = 1e-7
 """How far the rates of an emission may be from the sum that they need."""
 LOOKED_AT, ROUNDS = 256, 2
 """Cells whose growth in depth is looked at to find what the rates have to sum to, and how often that is done."""
+LEAST_VARIANCE = 1e-9
 AT_ONCE = 2**22
 """Values that are looked at together."""
 
@@ -51,7 +52,8 @@ class Emitter:
     Raises
     ------
     InputProblems
-        Counts that are negative, fractional or not finite; cells without counts; fewer than two cells; labels that are not one a cell.
+        Counts that are negative, fractional or not finite; cells without counts; fewer than two cells; labels that are
+        not one a cell.
 
     Examples
     --------
@@ -85,8 +87,9 @@ class Emitter:
         """The effect (G,) that an emission aims at: `effect`, as near as cells can show it.
 
         Expression can't fall below none; and as every cell's expression sums to 10,000, the rates have to sum to 1,
-        which an effect that was averaged or shrunk misses by a little. The rest δ is what makes the least sum of
-        squared standard errors, to first order: δ_g ∝ variance_g · rate_g.
+        which an effect that was averaged or shrunk misses by a little. (With m the depths that cells would get, to
+        E m / exp(E ln m), since it is logarithms that are averaged.) What is given up makes the least sum of squared
+        standard errors, to first order: δ_g ∝ variance_g · rate_g.
         """
         return self._solved(effect)[1]
 
@@ -94,8 +97,8 @@ class Emitter:
         """The control cells (n_cells,) that an emission starts from, one a row of it.
 
         The controls in order of batch and depth are cut into as many stretches as cells are wanted, and one cell
-        drawn of each: batches and depths are the controls' own, more closely than by chance. None comes twice unless more are
-        wanted than there are; then each comes about as often.
+        drawn of each: batches and depths are the controls' own, more closely than by chance. None comes twice unless
+        more are wanted than there are; then each comes about as often. Their order is random.
         """
         n0 = len(self._in_order)
         if n_cells < 1:
@@ -105,15 +108,16 @@ class Emitter:
         wanted = n_cells % n0
         edges = np.floor((np.arange(wanted + 1) + rng.random()) * n0 / max(wanted, 1)).astype(int)
         drawn = rng.integers(edges[:-1], edges[1:]) % n0 if wanted else edges[:0]
-        return self._in_order[np.concatenate([every, drawn])]
+        return self._in_order[rng.permutation(np.concatenate([every, drawn]))]
 
     def emit(self, effect: np.ndarray, n_cells: int, *, seed: int, target: str) -> csr_matrix:
         """Cells whose pseudobulk is the controls' moved by `effect`, within sampling error.
 
         A gene's counts are thinned to the share k = min(f, 0.95), each count for itself, and drawn anew for the rest
-        of its factor: given what was kept, ε is Gamma distributed with shape 1 / φ + kept and rate 1 / φ + k · N · p (Bayes' rule),
-        so that new counts are negative binomial. Mean, variance and zeros are then those of the model at rate f · p, for any
-        distribution of ε as to mean and variance. Since a twentieth of the counts is always drawn anew, no cell is a copy of a control cell.
+        of its factor: given what was kept, ε is Gamma distributed with shape 1 / φ + kept and rate 1 / φ + k · N · p
+        (Bayes' rule), so that new counts are negative binomial. They have the mean and the variance of rate f · p
+        whatever the distribution of ε, and the zeros too where it is Gamma. As a twentieth of what an effect leaves alone
+        is drawn anew, cells are no copies of control cells.
 
         Parameters
         ----------
@@ -132,7 +136,7 @@ class Emitter:
         Raises
         ------
         StateshiftError
-            An effect of another length, or with NaN or infinite values; no cells.
+            An effect of another length, with NaN or infinite values, or that leaves no expression; no cells.
         """
         rows = self.rows(n_cells, seed=seed, target=target)
         factors = self.factors(effect)
@@ -155,9 +159,12 @@ class Emitter:
             )
         curves = self._curves
         wanted = np.maximum(curves.start + effect, 0)
-        base = self.controls.base
-        share = self.controls.variances * base * curves.factors(wanted)
-
+        # a gene that doesn't vary gives way too where no other can
+        share = np.maximum(self.controls.variances, LEAST_VARIANCE) * self.controls.base * curves.factors(wanted)
+        if not share.any():
+            raise StateshiftError(
+                f"An effect to be emitted in {self.context} leaves no gene expressed: is it on log1p_1e4?"
+            )
         total = 1.0
         for _ in range(ROUNDS):
             reached, factors = self._summing_to(total, wanted, share)
@@ -175,7 +182,7 @@ class Emitter:
         def too_much(step: float) -> float:
             return base @ self._curves.factors(reached(step)) - total
 
-        step = _root(too_much, 1 / max(share @ base, 1e-300))
+        step = _root(too_much, 1 / (share @ base))
         return reached(step), self._curves.factors(reached(step))
 
     def _genes(self, factors: np.ndarray) -> Genes:

@@ -50,9 +50,10 @@ class SignificanceMatch:
         return _above(0 * z, self.threshold) + max(1.0, float(np.interp((z**2).sum(), self.sizes, self.counts)))
 
     def shrink(self, effect: np.ndarray, n_cells: int) -> np.ndarray:
-        """The effect (G,) drawn to zero by λ standard errors (soft threshold), λ ≥ 0 the least that makes `expected` ≤ `allowed`.
+        """The effect (G,) drawn to zero by λ standard errors, a soft threshold.
 
-        It is returned as it is where it shows no more than that: nothing is ever enlarged.
+        λ ≥ 0 is the least that leaves no more `expected` genes than were `allowed` before. The effect is returned as it is
+        where it shows no more than that: nothing is ever enlarged.
         """
         z = _z(effect, n_cells, self.n_controls, self.variances)
         size, allowed = np.abs(z), self.allowed(effect, n_cells)
@@ -78,8 +79,8 @@ def match_significance(
 
     For perturbation p of n cells, z_g = effect_g / √(variance_g (1/n + 1/n0)); its size is Σ (z² − 1), which noise
     leaves at 0 in the mean, its count the genes of |z| > threshold less the 2 G Φ(−threshold) that noise shows. The
-    count is fitted as a rising function of the size by isotonic regression, from the origin on. As z holds n, perturbations
-    of other numbers of cells than a prediction's are of use.
+    count is fitted as a rising function of the size by isotonic regression, from the origin on. As z holds n,
+    perturbations of other numbers of cells than a prediction's are of use.
 
     Parameters
     ----------
