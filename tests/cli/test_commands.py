@@ -65,9 +65,11 @@ def test_the_way_from_toml_to_submission(in_folder):
     (screen.folder / "genes.txt").write_text("G1\nG4\n")
     predicted = command(
         "predict", "runs/made_state_tiny", "--cells", screen.cells, "--perturb", "genes.txt", "--context", "T98G",
-        "-o", "predicted.h5ad",
+        "--control-pert", "non-targeting", "-o", "predicted.h5ad",
     )  # fmt: skip
     assert predicted.returncode == 0, predicted.stderr
+    next_one = "Next: stateshift evaluate predicted.h5ad --truth TRUTH.h5ad --control-pert non-targeting"
+    assert predicted.stdout.strip().endswith(next_one)
     scored = command("evaluate", "predicted.h5ad", "--truth", screen.cells, "-o", "scores")
     assert scored.returncode == 0, scored.stderr
     assert "ridge" in scored.stdout

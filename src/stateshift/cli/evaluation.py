@@ -112,7 +112,7 @@ def compare(
 ) -> None:
     """Models beside each other: a sweep's runs, or models × features × seeds on one experiment."""
     from stateshift.cli.console import console_for_tables
-    from stateshift.evaluation import ExperimentComparison, comparison_table
+    from stateshift.evaluation import ExperimentComparison, comparison_table, flag_sentences
     from stateshift.evaluation import compare as compare_models
 
     comparison = compare_models(
@@ -128,7 +128,8 @@ def compare(
     )
     console = console_for_tables()
     console.print(comparison_table(comparison))
-    for note in comparison.notes:
+    flags = flag_sentences(comparison.flags) if isinstance(comparison, ExperimentComparison) else []
+    for note in (*comparison.notes, *flags):
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     if isinstance(comparison, ExperimentComparison):
         typer.echo(f"The table, all scores and the plot lie in {comparison.folder}.")

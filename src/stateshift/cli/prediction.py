@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -59,4 +60,6 @@ def predict(
         seed=seed,
         overwrite=overwrite,
     )
-    typer.echo(f"The prediction is {output}. Next: stateshift evaluate {output} --truth TRUTH.h5ad")
+    flags = {"--pert-col": pert_col, "--cell-type-key": cell_type_key, "--control-pert": control_pert}
+    of_truth = ["--truth", "TRUTH.h5ad", *(word for flag, name in flags.items() if name for word in (flag, name))]
+    typer.echo(f"The prediction is {output}. Next: {shlex.join(['stateshift', 'evaluate', str(output), *of_truth])}")

@@ -187,6 +187,27 @@ def test_what_fails_is_named_and_stops_nothing(start, monkeypatch):
     assert found.notes == ["knn,features,seed=0 failed in test and is left out: it can't be fitted."]
 
 
+def test_scaled_predictions_are_flagged_and_honest_ones_are_not(start, monkeypatch):
+    class Loud:
+        def __init__(self, model, times):
+            self.model, self.times = model, times
+
+        def predict(self, perturbations, contexts):
+            return self.times * self.model.predict(perturbations, contexts)
+
+        def routes(self, perturbations, contexts):
+            return self.model.routes(perturbations, contexts)
+
+    additive = predicting.EFFECT_MODELS["additive"]
+    for name, times in (("forest", 1), ("bilinear", 8)):
+        monkeypatch.setitem(predicting.EFFECT_MODELS, name, lambda *of, times=times: Loud(additive(*of), times))
+    found = start(models="forest,bilinear")
+    assert set(found.flags["name"]) == {"scaled up"}
+    assert set(found.flags["model"]) == {"bilinear,features,seed=0"}
+    assert found.flags["figure"].between(2, 12).all()
+    assert (found.folder / "flags.csv").is_file()
+
+
 def test_folds_hold_out_what_they_say_and_never_look_at_the_test_split(start, screen):
     found = start(models="ridge", folds="T", n_folds=2)
     scores = pd.read_csv(found.folder / "scores.csv")

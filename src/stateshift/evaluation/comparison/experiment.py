@@ -17,11 +17,13 @@ from stateshift.cells.checks.leakage import leak_notes
 from stateshift.errors import StateshiftError, some
 from stateshift.evaluation.comparison.candidates import NO_FEATURES, Candidate, candidates, feature_tables
 from stateshift.evaluation.comparison.figure import draw_comparison
+from stateshift.evaluation.comparison.flagged import flagged
 from stateshift.evaluation.comparison.folder import ComparisonFolder
 from stateshift.evaluation.comparison.predicting import Predictor
 from stateshift.evaluation.comparison.rows import ALL, PAIR, comparison_rows
 from stateshift.evaluation.comparison.stages import FoldEffects, best_possible, fold_effects
 from stateshift.evaluation.comparison.work import collect, launcher_words, work_by_launcher, work_here
+from stateshift.evaluation.flags import flags_frame
 from stateshift.feature_table import FeatureTable
 from stateshift.files import sha256, written_beside
 from stateshift.training.config import training_settings
@@ -45,14 +47,17 @@ class ExperimentComparison:
     rows
         As `comparison_rows` gives them.
     folder
-        Where the parts, ``table.csv``, ``scores.csv`` (a row a candidate and pair) and ``comparison.png`` lie.
+        Where the parts, ``table.csv``, ``scores.csv`` (a row a candidate and pair), ``flags.csv`` and ``comparison.png`` lie.
     notes
         Sentences on what failed, what had no vector and what may leak.
+    flags
+        What the scores don't say of predicted effects (`flagged`), as in ``flags.csv``.
     """
 
     rows: pd.DataFrame
     folder: Path
     notes: list[str] = field(default_factory=list)
+    flags: pd.DataFrame = field(default_factory=lambda: flags_frame([]))
 
 
 def compare_experiment(
@@ -98,12 +103,14 @@ def compare_experiment(
         raise StateshiftError(f"Nothing could be compared: {some(notes, 3)}")
     truths = {part.name: part for part in parts}
     rows = comparison_rows(scores, lambda pairs: _ceiling(truths, pairs))
+    scored = [c for c in chosen if c in folder.finished(part.name for part in parts)]
+    flags = flagged(folder, parts, scored)
     with folder.alone("table"):
-        for name, table in (("table.csv", rows), ("scores.csv", scores)):
+        for name, table in (("table.csv", rows), ("scores.csv", scores), ("flags.csv", flags)):
             with written_beside(folder.path / name, overwrite=True) as part:
                 table.to_csv(part, index=False)
         draw_comparison(rows, folder.path / "comparison.png")
-    return ExperimentComparison(rows, folder.path, notes)
+    return ExperimentComparison(rows, folder.path, notes, flags)
 
 
 def _settings(experiment: Experiment, folds: str | None, n_folds: int, overrides: Sequence[str]) -> dict:

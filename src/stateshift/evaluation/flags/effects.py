@@ -22,16 +22,66 @@ MOST = 0.5
 
 
 @dataclass
+class Effects:
+    """Predicted and measured effects of the P perturbations of a context, and their squares without noise.
+
+    Parameters
+    ----------
+    predicted, true
+        (P, G).
+    predicted_squares, true_squares
+        (P, G): of the same effects, the noise taken away.
+    """
+
+    predicted: np.ndarray
+    true: np.ndarray
+    predicted_squares: np.ndarray
+    true_squares: np.ndarray
+
+    @classmethod
+    def of_halves(cls, predicted: np.ndarray, true: np.ndarray) -> Effects:
+        """Of halves (2, P, G) each, whose product is the square.
+
+        A prediction of one cell has no second half, and is its own mean without noise.
+        """
+        predicted = np.stack([predicted[0], np.where(np.isnan(predicted[1]), predicted[0], predicted[1])])
+        return cls(predicted.mean(axis=0), true.mean(axis=0), predicted[0] * predicted[1], true[0] * true[1])
+
+    @classmethod
+    def of_errors(cls, predicted: np.ndarray, true: np.ndarray, standard_error: np.ndarray) -> Effects:
+        """Of predicted means without noise, and measured effects with their standard errors, (P, G) each."""
+        return cls(predicted, true, predicted**2, true**2 - standard_error**2)
+
+    def without(self, targets: list[list[int]]) -> Effects:
+        """With the columns of each perturbation's own targets at zero."""
+        kept = np.ones(self.true.shape)
+        for i, columns in enumerate(targets):
+            kept[i, columns] = 0
+        return Effects(*(of * kept for of in (self.predicted, self.true, self.predicted_squares, self.true_squares)))
+
+    def sizes(self, genes: slice = slice(None), labels: np.ndarray | None = None) -> Sizes:
+        """Sums over genes; with labels, predictions stand beside the measured effects of others."""
+        labels = np.arange(len(self.true)) if labels is None else labels
+        p, t = self.predicted[:, genes], self.true[labels][:, genes]
+        return Sizes(
+            self.predicted_squares[:, genes].sum(axis=1),
+            self.true_squares[labels][:, genes].sum(axis=1),
+            np.einsum("pg,pg->p", p, p),
+            np.einsum("pg,pg->p", p, t),
+        )
+
+
+@dataclass
 class Sizes:
     """What predicted and measured effects of a context have in common, pair by pair, free of noise.
 
     Parameters
     ----------
     predicted, true
-        (P,): inner products of the effects of two halves. Where predicted cells are made to have a mean, it has less
-        noise than its halves, and the product is below the squared size.
+        (P,): squared sizes. Of predicted cells that are made to have a mean, halves hold more noise than the mean, and
+        their product is below its square.
     whole
-        (P,): squared size of the whole predicted effect, its noise included.
+        (P,): squared size of the predicted effect, its noise included.
     shared
         (P,): inner product of predicted and measured effect.
     """
@@ -40,16 +90,6 @@ class Sizes:
     true: np.ndarray
     whole: np.ndarray
     shared: np.ndarray
-
-    @classmethod
-    def of(cls, predicted: np.ndarray, true: np.ndarray) -> Sizes:
-        """Of halves (2, P, G) each.
-
-        A prediction of one cell has no second half, and is its own mean without noise.
-        """
-        predicted = np.stack([predicted[0], np.where(np.isnan(predicted[1]), predicted[0], predicted[1])])
-        p, t = predicted.mean(axis=0), true.mean(axis=0)
-        return cls(*(np.einsum("pg,pg->p", a, b) for a, b in ((*predicted,), (*true,), (p, p), (p, t))))
 
     @property
     def slope(self) -> float:
@@ -76,21 +116,30 @@ def ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
     return float(found), float(spread / abs(below.sum())) if n > 1 else 0.0
 
 
-def size_flags(predicted: np.ndarray, true: np.ndarray) -> list[tuple[str, float, float]]:
-    """``no change``, ``scaled up`` or ``scaled down``, each by twice its standard error.
+def effect_flags(effects: Effects, apart: Effects) -> list[tuple[str, float, float]]:
+    """Flags of the effects of a context.
 
     Parameters
     ----------
-    predicted, true
-        (2, P, G): effects of two halves of the cells of P perturbations of a context, own targets zero. True pairs
-        without two halves are left out by the caller.
+    effects
+        Own targets at zero.
+    apart
+        The same less each gene's mean over perturbations.
 
     Returns
     -------
     list
         Name, figure, limit.
     """
-    sizes = Sizes.of(predicted, true)
+    told = size_flags(effects.sizes())
+    if [name for name, *_ in told] == ["no change"]:
+        return told
+    other = same_for_all(apart.sizes()) or permuted(apart)
+    return told + ([other] if other else [])
+
+
+def size_flags(sizes: Sizes) -> list[tuple[str, float, float]]:
+    """``no change``, ``scaled up`` or ``scaled down``, the latter two by twice their standard error."""
     if not sizes.can_tell:
         return []
     if sizes.amplitude <= NOTHING:
@@ -106,11 +155,6 @@ def same_for_all(sizes: Sizes) -> tuple[str, float, float] | None:
     """``same effect for all``: what differs between predicted perturbations has under `NOTHING` of the measured amplitude.
 
     Below twice its own standard error it counts as none, as long as it has under a third of the truth's amplitude.
-
-    Parameters
-    ----------
-    sizes
-        Of effects less each gene's mean over perturbations, own targets zero.
     """
     if len(sizes.true) < 2 or not sizes.can_tell:
         return None
@@ -120,35 +164,27 @@ def same_for_all(sizes: Sizes) -> tuple[str, float, float] | None:
     return ("same effect for all", sizes.amplitude, NOTHING) if alike else None
 
 
-def permuted(predicted: np.ndarray, true: np.ndarray) -> tuple[str, float, float] | None:
+def permuted(apart: Effects) -> tuple[str, float, float] | None:
     """``labels permuted``: own labels explain nothing, and others more than half.
 
     With effects p and t, a prediction explains (2⟨p, t⟩ − ‖p‖²) / ‖t‖² of what differs between perturbations. The labels
     that fit best are found on every other gene (the assignment problem) and judged on the rest, and the other way
     round, so that what fits by chance on one half of the genes has to hold on the other. The best labels of an honest
-    model are mostly its own; a model without skill fits others by chance, mostly less than half.
-
-    Parameters
-    ----------
-    predicted, true
-        (2, P, G), each gene's mean over perturbations taken away, own targets zero. With fewer than five perturbations
-        nothing is said.
+    model are mostly its own; a model without skill fits others by chance, mostly less than half. With fewer than five
+    perturbations nothing is said.
     """
     from scipy.optimize import linear_sum_assignment
 
-    P = predicted.shape[1]
-    if P < FEWEST_GROUPS:
+    if len(apart.true) < FEWEST_GROUPS:
         return None
-    own, other = [], []
-    for chosen in (slice(0, None, 2), slice(1, None, 2)):
-        rest = slice(1 - chosen.start, None, 2)
-        p, t = np.nanmean(predicted[:, :, chosen], axis=0), true[:, :, chosen].mean(axis=0)
-        labels = linear_sum_assignment(p @ t.T, maximize=True)[1]
-        for of, explained in ((np.arange(P), own), (labels, other)):
-            sizes = Sizes.of(predicted[:, :, rest], true[:, of, rest])
+    explained: list[list[float]] = [[], []]
+    for start in (0, 1):
+        chosen, rest = slice(start, None, 2), slice(1 - start, None, 2)
+        best = linear_sum_assignment(apart.predicted[:, chosen] @ apart.true[:, chosen].T, maximize=True)[1]
+        for labels, found in zip((None, best), explained):
+            sizes = apart.sizes(rest, labels)
             if not sizes.can_tell:
                 return None
-            explained.append(2 * sizes.slope - sizes.amplitude**2)
-    if np.mean(own) <= 0 and np.mean(other) > MOST:
-        return "labels permuted", float(np.mean(other)), MOST
-    return None
+            found.append(2 * sizes.slope - sizes.amplitude**2)
+    own, other = np.mean(explained, axis=1)
+    return ("labels permuted", float(other), MOST) if own <= 0 and other > MOST else None

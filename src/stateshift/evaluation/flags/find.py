@@ -7,7 +7,7 @@ import pandas as pd
 
 from stateshift.cells import Cells
 from stateshift.evaluation.flags import cells as of_cells
-from stateshift.evaluation.flags.effects import Sizes, permuted, same_for_all, size_flags
+from stateshift.evaluation.flags.effects import Effects, effect_flags
 from stateshift.evaluation.flags.named import Flag, flags_frame
 from stateshift.evaluation.inputs import Prediction
 from stateshift.evaluation.pairing import Pairing, own_targets
@@ -65,22 +65,19 @@ def _on_effects(
     rows = rows[np.isfinite(pairing.halves["true"][1, rows]).all(axis=1)]
     if not len(rows):
         return []
-    predicted, true = (pairing.halves[name][:, rows].astype(np.float64) for name in (prediction.model, "true"))
-    targets = own_targets(pairing)
-    own = [(i, gene) for i, row in enumerate(rows) for gene in targets[row]]
-    apart = [halves - halves.mean(axis=1, keepdims=True) for halves in (predicted, true)]
-    for halves in (predicted, true, *apart):
-        for i, gene in own:
-            halves[:, i, gene] = 0
-    told = size_flags(predicted, true)
-    if [name for name, *_ in told] == ["no change"]:
-        return told
-    between = Sizes.of(*apart)
-    shuffled = None
-    if between.can_tell and between.amplitude <= ALIKE:
-        shuffled = _shuffled(prediction, truth, pairing, rows, apart[1])
-    other = shuffled or same_for_all(between) or permuted(*apart)
-    return told + ([other] if other else [])
+    halves = [pairing.halves[name][:, rows].astype(np.float64) for name in (prediction.model, "true")]
+    own = own_targets(pairing)
+    targets = [own[row] for row in rows]
+    centred = [of - of.mean(axis=1, keepdims=True) for of in halves]
+    effects, apart = (Effects.of_halves(*of).without(targets) for of in (halves, centred))
+    told, between = effect_flags(effects, apart), apart.sizes()
+    if between.can_tell and between.amplitude <= ALIKE and "no change" not in [name for name, *_ in told]:
+        for i, columns in enumerate(targets):
+            centred[1][:, i, columns] = 0
+        shuffled = _shuffled(prediction, truth, pairing, rows, centred[1])
+        if shuffled is not None:
+            return [shuffled, *(flag for flag in told if flag[0] not in (SAME, "labels permuted"))]
+    return told
 
 
 def _shuffled(

@@ -22,6 +22,7 @@ from stateshift.training.train import experiment_config
 
 logger = logging.getLogger(__name__)
 
+
 def sweep(
     experiment: str | Path,
     overrides: Sequence[str],
