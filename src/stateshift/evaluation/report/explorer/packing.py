@@ -35,4 +35,4 @@ def packed(arrays: Mapping[str, np.ndarray], steps: Mapping[str, float]) -> tupl
         whole = np.ascontiguousarray(np.where(np.isnan(scaled), ABSENT, scaled), dtype="<i2")
         planes.append(whole.view(np.uint8).reshape(-1, 2).T.tobytes())
         told.append({"name": name, "step": steps[name]})
-    return told, base64.b64encode(zlib.compress(b"".join(planes), 9)).decode()
+    return told, base64.b64encode(zlib.compress(b"".join(planes))).decode()
