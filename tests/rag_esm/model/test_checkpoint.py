@@ -69,6 +69,12 @@ def test_weights_of_another_esm2_size_are_refused(demo_maker, tmp_path):
         load_rag_esm(folder)
 
 
+def test_the_best_of_a_run_goes_by_the_runs_name(demo_maker, tmp_path):
+    (tmp_path / "run").mkdir()
+    save_rag_esm(demo_maker(), tmp_path / "run" / "best")
+    assert load_rag_esm(tmp_path / "run").name == "run"
+
+
 def test_a_model_without_its_config_is_told_so(demo_maker, tmp_path):
     folder = save_rag_esm(demo_maker(), tmp_path / "model")
     (folder / "config.json").unlink()

@@ -30,7 +30,7 @@ class TrainedRagESM:
     network
         In evaluation mode.
     name
-        Of its folder.
+        Of its folder, or of the run's whose best it is.
     base
         The ESM2 model that it was made of: ``model``, ``model_sha256``; empty where its file doesn't tell.
     training
@@ -171,7 +171,9 @@ def _ours(folder: Path, told: dict[str, Any]) -> TrainedRagESM:
             f"{folder} is a damaged RAG-ESM checkpoint: {str(error).splitlines()[0][:160]}."
         ) from error
     filled(network, state, folder / WEIGHTS)
-    return TrainedRagESM(network, folder.name, told["base"], told["training"], sha256(folder / WEIGHTS))
+    place = folder.resolve()
+    name = place.parent.name if place.name == "best" else place.name
+    return TrainedRagESM(network, name, told["base"], told["training"], sha256(folder / WEIGHTS))
 
 
 def _config(folder: Path) -> dict[str, Any]:
