@@ -113,6 +113,8 @@ def score_2025(
         raise StateshiftError(f"The prediction has no cells of `{control}`: score it with controls='truth'.")
     real_controls = true(control)
     _refuse_other_than_log1p(real_controls, "the truth's controls")
+    # one perturbation of the prediction tells of most mistakes, long before the truth is read
+    _refuse_other_than_log1p(shown(names[0]), f"the prediction: {names[0]}")
     ready = sorted_controls(real_controls, "log1p")
     real = _side(true, names, real_controls, ready, threads, "the truth")
     if controls == "own":
