@@ -119,6 +119,34 @@ def test_complete_writes_all_three_and_a_fasta_has_no_assemblies(shared_data, mo
         embed_complete(fasta, one, one, one, models)
 
 
+def test_complete_takes_chains_of_a_table_under_its_names_and_every_assembly(shared_data, models, tmp_path):
+    table = tmp_path / "t.csv"
+    file = shared_data / "structure" / "esm3" / "1acb.cif"
+    table.write_text(f"1acb,{file},B,inhibitor\n1acb,{file},,whole\n")
+    stages = [
+        Stage(Output(tmp_path / n, n, *more)) for n, more in (("r", ()), ("c", ("grouped",)), ("a", ("grouped",)))
+    ]
+    done = embed_complete(table, *stages, models, machine=CPU)
+    assert {level: one.failures for level, one in done.items()} == {"residues": {}, "chains": {}, "assemblies": {}}
+    assert {file.name for file in (tmp_path / "r").glob("*.pt")} == {"1acb.A.pt", "1acb.B.pt"}
+    vectors = read_vectors(tmp_path / "c" / "c.pt")
+    assert set(vectors) == {"inhibitor", "whole.A", "whole.B"}
+    np.testing.assert_array_equal(vectors["inhibitor"], vectors["whole.B"])
+    assert set(read_vectors(tmp_path / "a" / "a.pt")) == {"1acb.1"}
+    table.write_text(f"1acb,{file},A,\n1acb,{tmp_path / 't.csv'},A,other\n")
+    with pytest.raises(StateshiftError, match=r"several structures \(1acb\)"):
+        embed_complete(table, *stages, models, machine=CPU)
+
+
+def test_stored_tensors_of_a_name_are_not_those_of_a_longer_one(models, tmp_path):
+    for name in ("x.A", "x.v2.A"):
+        torch.save(torch.ones(3, 128), tmp_path / f"{name}.pt")
+    (tmp_path / "x.pdb").write_text("ATOM")
+    reading = Reading(residue_location=str(tmp_path))
+    embed("chains", tmp_path / "x.pdb", Output(tmp_path / "out", "v", "grouped"), models, reading, CPU)
+    assert set(read_vectors(tmp_path / "out" / "v.pt")) == {"x.A"}
+
+
 def test_esm3_tensors_of_the_rcsb_tool_become_vectors_by_an_aggregator_of_their_width(shared_data, tmp_path):
     from stateshift.structure.aggregator import Aggregator, AggregatorShape, aggregate
 

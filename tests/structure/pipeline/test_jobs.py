@@ -20,6 +20,15 @@ def test_a_folder_a_file_an_address_and_a_fasta(write_pdb):
     assert [(job.key, job.sequence) for job in read_jobs(fasta)] == [("p1", "MKV"), ("p2", "LAG")]
 
 
+def test_a_part_beside_all_parts_of_its_structure_is_refused_unless_it_has_a_name(write_pdb):
+    table = write_pdb("one.pdb", {"A": "MKV"}).with_name("t.csv")
+    table.write_text("a,one.pdb,,\na,one.pdb,A,\n")
+    with pytest.raises(InputProblems, match=r"beside them a\.A"):
+        read_jobs(table)
+    table.write_text("a,one.pdb,,\na,one.pdb,A,first\n")
+    assert [job.key for job in read_jobs(table)] == ["a", "first"]
+
+
 def test_a_table_names_parts_and_outputs_and_finds_files_beside_it(write_pdb):
     path = write_pdb("one.pdb", {"A": "MKV"})
     table = path.with_name("t.csv")

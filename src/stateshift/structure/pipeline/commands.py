@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from stateshift.errors import StateshiftError
 from stateshift.proteins import load_esm2
 from stateshift.structure.aggregator import TrainedAggregator, load_aggregator
-from stateshift.structure.pipeline.jobs import Job, read_jobs
+from stateshift.structure.pipeline.jobs import Job, read_jobs, whole_structures
 from stateshift.structure.pipeline.loading import LEVELS, Reading
 from stateshift.structure.pipeline.record import Output, Record, Summary
 from stateshift.structure.pipeline.run import Machine, predict
@@ -59,7 +59,7 @@ class Stage:
 
 def embed(
     level: str,
-    source: str | Path | None,
+    source: str | Path | Sequence[Job] | None,
     output: Output,
     models: Models | None = None,
     reading: Reading | None = None,
@@ -72,7 +72,7 @@ def embed(
     level
         ``residues`` (rows of each chain), ``chains`` or ``assemblies`` (a vector each).
     source
-        As `read_jobs` takes it; with ``reading.residue_location`` and chains it may be None: every tensor there.
+        As `read_jobs` takes it, or jobs; with ``reading.residue_location`` and chains it may be None: every tensor there.
     output
         Where results go; a run into an output that was begun with the same settings does the rest.
     models, reading, machine
@@ -128,11 +128,12 @@ def embed_complete(
     Parameters
     ----------
     source
-        As in `embed`. Of a table the chains are embedded that it names, and all assemblies of its structures.
+        As in `embed`. Of a table the chains are embedded that it names; residue tensors and assemblies are all
+        those of its structures, under the structures' names.
     residues, chains, assemblies
         Outputs, batch sizes and workers; residue tensors are separated ``.pt`` files.
     models, reading, machine
-        As in `embed`.
+        As in `embed`; chains have label names, by which assemblies find them.
     """
     models, reading, machine = models or Models(), reading or Reading(), machine or Machine()
     if (residues.output.format, residues.output.file_type) != ("separated", "pt"):
@@ -142,9 +143,12 @@ def embed_complete(
     folders = [stage.output.folder.resolve() for stage in (residues, chains, assemblies)]
     if folders[0] in folders[1:]:
         raise StateshiftError("Residue tensors need a folder of their own: vectors there would be taken for tensors.")
+    if reading.chain_names != "label":
+        raise StateshiftError("A complete run names chains by label, as assemblies do.")
     geometry = models.esm3_python is None and load_aggregator(models.aggregator or DEMO_AGGREGATOR).geometry
     steps = {"residues": residues, "chains": chains, "assemblies": assemblies}
     jobs = read_jobs(source)
+    structures = whole_structures(jobs)
     if all(job.sequence is not None for job in jobs):
         logger.info("%s holds sequences: they have no assemblies.", source)
         del steps["assemblies"]
@@ -155,7 +159,8 @@ def embed_complete(
         # the limits were kept when residues were made; rows may hold BOS and EOS beside them
         read = reading if level != "chains" else replace(reading, min_residues=0, max_residues=None)
         read = replace(read, residue_location=stored)
-        done = embed(level, source, stage.output, replace(models, geometry=geometry), read, ran)
+        asked = jobs if level == "chains" else structures
+        done = embed(level, asked, stage.output, replace(models, geometry=geometry), read, ran)
         if done is not None:
             summaries[level] = done
     return summaries
@@ -175,9 +180,9 @@ def stored_identity(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _jobs(source: str | Path | None, reading: Reading) -> list[Job]:
+def _jobs(source: str | Path | Sequence[Job] | None, reading: Reading) -> Sequence[Job]:
     if source is not None:
-        return read_jobs(source)
+        return read_jobs(source) if isinstance(source, str | Path) else source
     if reading.residue_location is None or reading.level != "chains":
         raise StateshiftError("Name what is to be embedded: a folder, a structure, a FASTA or a table.")
     return [Job(file.stem, sequence="") for file in residue_files(reading.residue_location)]

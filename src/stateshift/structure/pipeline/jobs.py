@@ -137,9 +137,28 @@ def _found(place: str, beside: Path) -> str | None:
     return next((str(c) for c in candidates if c.is_file()), None)
 
 
+def whole_structures(jobs: Sequence[Job]) -> list[Job]:
+    """The structures that jobs take parts of, each once and with all its parts; sequences as they are.
+
+    Raises
+    ------
+    StateshiftError
+        One name stands for several structures.
+    """
+    whole = list(dict.fromkeys(j if j.sequence is not None else Job(j.name, j.source) for j in jobs))
+    twice = [name for name, count in Counter(job.name for job in whole).items() if count > 1]
+    if twice:
+        raise StateshiftError(f"One name stands for several structures ({some(twice)}): their tensors need names too.")
+    return whole
+
+
 def _clashes(jobs: Sequence[Job]) -> list[str]:
     """Results that would have one name, or one that no file can have."""
     twice = [key for key, count in Counter(job.key for job in jobs).items() if count > 1]
     problems = [f"{len(twice)} results would have one name: {some(twice)}; give them output names."] if twice else []
+    all_parts = {job.key for job in jobs if job.part is None and job.sequence is None}
+    within = [job.key for job in jobs if job.part is not None and job.key.rpartition(".")[0] in all_parts]
+    if within:
+        problems.append(f"all parts of a structure are asked for, and beside them {some(within)}: give output names.")
     bad = [job.key for job in jobs if set(job.key.replace("|", "")) & FORBIDDEN]
     return problems + ([f"names that can't be file names: {some(bad)}."] if bad else [])

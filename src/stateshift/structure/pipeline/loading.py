@@ -119,7 +119,7 @@ def _stored(job: Job, reading: Reading) -> Loaded:
     elif job.part is not None:
         files = {job.key: folder / f"{job.name}.{job.part}.pt"}
     else:
-        there = [f for f in residue_files(folder) if f.stem == job.name or f.name.startswith(f"{job.name}.")]
+        there = [f for f in residue_files(folder) if job.name in (f.stem, f.stem.rpartition(".")[0])]
         files = {job.key + f.stem.removeprefix(job.name): f for f in there}
         if not files:
             raise StateshiftError(f"{folder} holds no residue tensors of `{job.name}` ({job.name}.CHAIN.pt).")
