@@ -261,6 +261,35 @@ def test_a_context_or_a_gene_that_nothing_matches_is_refused_with_a_suggestion(w
         evaluate(world.predicted(), renamed)
 
 
+def test_one_name_in_two_spellings_is_refused_on_either_side(world):
+    predicted, truth = world.predicted(), world.truth.copy()
+    predicted.obs["target_gene"] = predicted.obs["target_gene"].astype(str).replace({"G01": "g01"})
+    lines = truth.obs["cell_line"].astype(str).to_numpy()
+    lines[:3] = "k-562"
+    truth.obs["cell_line"] = lines
+    with pytest.raises(StateshiftError) as refused:
+        evaluate(predicted, truth)
+    assert "2 problems" in str(refused.value)
+    assert "one perturbation is spelt `G01` in the truth and `g01` in the prediction: write it alike." in str(
+        refused.value
+    )
+    assert "one context is spelt `K562` in the prediction and the truth and `k-562` in the truth" in str(refused.value)
+
+
+def test_infinite_values_are_refused_on_either_side(world):
+    broken = world.predicted()
+    broken.X.data[:2] = [np.inf, np.nan]
+    with pytest.raises(StateshiftError, match="the prediction holds 2 NaN or infinite values in 1 cells"):
+        evaluate(broken, world.truth)
+
+
+def test_a_prediction_of_zeros_is_refused(world):
+    zero = world.predicted()
+    zero.X = zero.X * 0
+    with pytest.raises(StateshiftError, match="the prediction is all zeros"):
+        evaluate(zero, world.truth)
+
+
 def test_a_context_without_true_controls_is_refused_by_name(world):
     truth = world.truth[~((world.truth.obs["cell_line"] == "RPE1") & (world.truth.obs["gene"] == "ctrl"))].copy()
     with pytest.raises(StateshiftError, match="context `RPE1` has no control cells"):

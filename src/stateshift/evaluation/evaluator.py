@@ -17,6 +17,7 @@ from stateshift.evaluation.inputs import genes_and_context, read_prediction, rea
 from stateshift.evaluation.pairing import ORACLE, Controls, Pairing, match_doubles, pair_up
 from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.scores import score_models, summarise
+from stateshift.evaluation.spelling import refuse_spellings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -99,6 +100,8 @@ def evaluate(
     if training is not None:
         prediction, on_training = with_training(prediction, training, true_cells)
     true_name, predicted_name = _name(truth, "the truth"), _name(predicted, "the prediction")
+    for side in filter(None, (prediction, second)):
+        refuse_spellings(side.cells, true_cells, Path(true_name).name)
     pairing = pair_up(prediction, true_cells, true_name, controls, second)
     notes = _on_baselines(prediction.baselines) + on_training + left_out + matched + pairing.notes
     scores = add_reliability(score_models(pairing), pairing)
