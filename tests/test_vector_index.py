@@ -38,6 +38,11 @@ def index():
     return made
 
 
+@pytest.fixture
+def low_limit(monkeypatch):
+    monkeypatch.setattr(vector_index, "EXACT_BELOW", 500)
+
+
 def test_exact_search_gives_cosines_in_their_order(index):
     query = np.random.default_rng(9).standard_normal(16).astype(np.float32)
     (hits,) = index.search(query[None], top_k=7)
@@ -68,18 +73,39 @@ def test_a_replaced_vector_is_found_in_its_new_place_alone(index, tmp_path):
         (hits,) = read.search(query[None], top_k=300)
         assert sorted(hit.name for hit in hits[:2]) == ["new", "v5"]
         assert len(hits) == len({hit.name for hit in hits}) == len(read) == 201
-        assert read.stats()["replaced"] == 1
+        assert read.stats()["replaced"] == 0
+
+
+def test_a_small_index_takes_any_number_of_updates(low_limit):
+    index = VectorIndex(16)
+    for round in range(30):
+        assert index.add(some_vectors(20, seed=round)) == ((20, 0) if not round else (0, 20))
+    np.testing.assert_allclose(
+        index.vectors(["v3"])[0] @ some_vectors(20, seed=29)["v3"],
+        np.linalg.norm(some_vectors(20, seed=29)["v3"]),
+        rtol=1e-5,
+    )
+    assert index.stats()["vectors"] == 20
+
+
+def test_metadata_that_came_as_words_and_as_numbers_is_words(index, tmp_path):
+    index.add(some_vectors(2), {"v0": {"organism": 9606}})
+    read = VectorIndex.load(index.save(tmp_path / "i"))
+    assert [read.metadata[name]["organism"] for name in ("v0", "v1", "v3")] == ["9606", None, "yeast"]
+
+
+def test_saving_again_leaves_files_of_others(index, tmp_path):
+    folder = index.save(tmp_path / "i")
+    (folder / "mine.parquet").write_text("kept")
+    index.save(folder)
+    assert (folder / "mine.parquet").read_text() == "kept"
+    assert not (folder / "vectors.1.faiss").exists()
 
 
 def test_saving_again_leaves_one_generation(index, tmp_path):
     for _ in range(3):
         index.save(tmp_path / "i")
     assert sorted(f.name for f in (tmp_path / "i").iterdir()) == ["about.json", "entries.3.parquet", "vectors.3.faiss"]
-
-
-@pytest.fixture
-def low_limit(monkeypatch):
-    monkeypatch.setattr(vector_index, "EXACT_BELOW", 500)
 
 
 def recall(index: VectorIndex, vectors: dict[str, np.ndarray], queries: np.ndarray) -> float:
@@ -139,6 +165,11 @@ def test_a_graph_forgets_replaced_vectors_too(low_limit):
     index.add({"v7": -query})
     assert index.search(query[None], 1)[0][0].name != "v7"
     assert index.search(-query[None], 1)[0][0].name == "v7"
+    assert index.stats()["replaced"] == 1
+    index._to_exact()
+    assert len(index.names) == len(index) == 1000
+    assert index.search(-query[None], 1)[0][0].name == "v7"
+    np.testing.assert_allclose(index.vectors(["v7"])[0], -query / np.linalg.norm(query), rtol=1e-5)
 
 
 def test_vectors_that_do_not_fit_are_told_and_nothing_is_added(index):
@@ -164,6 +195,7 @@ def test_no_index_a_damaged_one_and_one_of_strange_parts_are_told(index, tmp_pat
     (folder / "vectors.1.faiss").write_bytes((other.save(tmp_path / "o") / "vectors.1.faiss").read_bytes())
     with pytest.raises(StateshiftError, match="vectors and names don't belong together"):
         VectorIndex.load(folder)
-    (folder / "about.json").write_text(json.dumps({"width": 16}))
-    with pytest.raises(StateshiftError, match="is a damaged index"):
-        VectorIndex.load(folder)
+    for content in ({"width": 16}, [1]):
+        (folder / "about.json").write_text(json.dumps(content))
+        with pytest.raises(StateshiftError, match="is a damaged index"):
+            VectorIndex.load(folder)

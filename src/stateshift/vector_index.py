@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -49,8 +50,8 @@ class VectorIndex:
     again whenever the vectors are four times as many, whether a graph of all would spare most of that; a graph
     that still misses more than one in twenty of the ten nearest is given up. `stats` says which it is and why.
 
-    Vectors are kept normalised. A replaced vector stays in the FAISS index, marked as dead, so that an
-    update never rebuilds; `stats` says how many there are.
+    Vectors are kept normalised. Where search is exact, a replaced vector makes way for the new one; in a graph it
+    stays, marked as dead, so that an update never rebuilds; `stats` says how many there are.
 
     Parameters
     ----------
@@ -105,17 +106,15 @@ class VectorIndex:
         for block in blocks:
             self._normalised({name: vectors[name] for name in block})
         replaced = sum(name in self.row_of for name in names)
-        grown = len(self.names) + len(names)
+        grown = len(self) + len(names) - replaced
         if grown >= EXACT_BELOW and grown >= 4 * self.choice.get("decided_at", 0):
             self._decide(vectors, grown)
         self._make_room(grown)
         for block in blocks:
-            self._faiss.add(self._normalised({name: vectors[name] for name in block}))
-            self.row_of |= {name: len(self.names) + i for i, name in enumerate(block)}
-            self.names += block
+            self._put(block, self._normalised({name: vectors[name] for name in block}))
         for name, values in (metadata or {}).items():
             self.metadata[str(name)] = dict(values)
-        if not self.is_exact and grown > 1.5 * self.choice.get("tuned_at", 0):
+        if not self.is_exact and len(self.names) > 1.5 * self.choice.get("tuned_at", 0):
             self._tune()
         return len(names) - replaced, replaced
 
@@ -145,9 +144,7 @@ class VectorIndex:
     def vectors(self, names: Sequence[str] | None = None) -> np.ndarray:
         """Normalised vectors (N, width) of some names, or of all in the order of `row_of`."""
         rows = list(self.row_of.values()) if names is None else [self.row_of[name] for name in names]
-        return (
-            np.stack([self._faiss.reconstruct(row) for row in rows]) if rows else np.zeros((0, self.width), np.float32)
-        )
+        return self._faiss.reconstruct_batch(np.array(rows, dtype=np.int64))
 
     def stats(self) -> dict[str, Any]:
         """Numbers about the index."""
@@ -158,7 +155,7 @@ class VectorIndex:
             "why": self.choice["why"],
             "recall_at_10": self.choice["recall_at_10"],
             "replaced": len(self.names) - len(self),
-            "megabytes": round(len(self.names) * (self.width * 4 + (0 if self.is_exact else LINKS * 8)) / 2**20, 1),
+            "megabytes": round(len(self.names) * (self.width * 4 + (0 if self.is_exact else LINKS * 8)) / 2**20, 2),
             **self.about,
         }
 
@@ -174,13 +171,18 @@ class VectorIndex:
         entries = pd.DataFrame({"name": self.names})
         entries["alive"] = [self.row_of[name] == row for row, name in enumerate(self.names)]
         extra = pd.DataFrame([self.metadata.get(name, {}) for name in self.names], index=entries.index)
+        for column in extra:
+            # a column of a parquet table has one kind: what came as words and as numbers is words
+            if extra[column].dropna().map(type).nunique() > 1:
+                extra[column] = extra[column].map(str, na_action="ignore")
         with written_beside(folder / f"entries.{number}.parquet", overwrite=True) as part:
             pd.concat([entries, extra.drop(columns=["name", "alive"], errors="ignore")], axis=1).to_parquet(part)
         told = {"generation": number, "width": self.width, "choice": self.choice, "about": self.about}
         with written_beside(folder / ABOUT, overwrite=True) as part:
             part.write_text(json.dumps(told, indent=2, default=str) + "\n")
-        for old in folder.glob("*.*"):
-            if old.suffix in (".faiss", ".parquet") and f".{number}." not in old.name:
+        for old in folder.iterdir():
+            written = re.fullmatch(r"vectors\.(\d+)\.faiss|entries\.(\d+)\.parquet", old.name)
+            if written and number != int(written[1] or written[2]):
                 old.unlink()
         return folder
 
@@ -205,17 +207,31 @@ class VectorIndex:
             index._faiss = faiss.read_index(str(folder / f"vectors.{told['generation']}.faiss"))
             entries = pd.read_parquet(folder / f"entries.{told['generation']}.parquet")
             index.choice = dict(told["choice"])
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            index.names = entries["name"].astype(str).tolist()
+            index.row_of = {name: row for row, name in enumerate(index.names) if entries["alive"].iat[row]}
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise StateshiftError(f"{folder} is a damaged index ({' '.join(str(error).split())[:120]}).") from error
         if index._faiss.ntotal != len(entries) or index._faiss.d != index.width:
             raise StateshiftError(f"{folder} is a damaged index: its vectors and names don't belong together.")
-        index.names = entries["name"].astype(str).tolist()
-        index.row_of = {name: row for row, name in enumerate(index.names) if entries["alive"].iat[row]}
         columns = [c for c in entries if c not in ("name", "alive")]
         if columns:
             values = entries[columns].astype(object).where(entries[columns].notna(), None).to_dict("records")
             index.metadata = {name: values[row] for name, row in index.row_of.items()}
         return index
+
+    def _put(self, names: list[str], rows: np.ndarray) -> None:
+        """Normalised rows (N, width) under their names: new ones at the end, known ones in place where that can be."""
+        new = np.array([not self.is_exact or name not in self.row_of for name in names])
+        known = [self.row_of[name] for name, is_new in zip(names, new) if not is_new]
+        if known:
+            flat = self._faiss
+            faiss_module().rev_swig_ptr(flat.get_xb(), flat.ntotal * self.width).reshape(-1, self.width)[known] = rows[
+                ~new
+            ]
+        self._faiss.add(rows[new])
+        added = [name for name, is_new in zip(names, new) if is_new]
+        self.row_of |= {name: len(self.names) + i for i, name in enumerate(added)}
+        self.names += added
 
     def _normalised(self, vectors: Mapping[str, np.ndarray]) -> np.ndarray:
         """Named vectors as rows (N, width) of length one; a sentence where some can't be."""
@@ -257,19 +273,20 @@ class VectorIndex:
 
     def _to_graph(self) -> None:
         """From exact to HNSW."""
-        self._faiss = self._copied(empty_graph(self.width))
+        self._move(empty_graph(self.width))
 
     def _to_exact(self) -> None:
         """From HNSW to exact."""
         if not self.is_exact:
-            self._faiss = self._copied(faiss_module().IndexFlatIP(self.width))
+            self._move(faiss_module().IndexFlatIP(self.width))
         self.choice = {"recall_at_10": 1.0}
 
-    def _copied(self, other: faiss.Index) -> faiss.Index:
-        """Another kind of index with the vectors of this one."""
-        for start in range(0, self._faiss.ntotal, BLOCK):
-            other.add(self._faiss.reconstruct_n(start, min(BLOCK, self._faiss.ntotal - start)))
-        return other
+    def _move(self, other: faiss.Index) -> None:
+        """Into another kind of index; the dead stay behind."""
+        names = list(self.row_of)
+        for start in range(0, len(names), BLOCK):
+            other.add(self.vectors(names[start : start + BLOCK]))
+        self._faiss, self.names, self.row_of = other, names, {name: row for row, name in enumerate(names)}
 
     def _tune(self) -> None:
         """Find the efSearch that `RECALL` needs, of neighbours of stored vectors; without one the graph goes."""
@@ -285,7 +302,7 @@ class VectorIndex:
                 f"a graph of {count:,} vectors compared {compared / count:.0%} of them for a recall@10 of {recall:.2f}"
             )
             self._to_exact()
-            self.choice |= {"decided_at": count, "why": why}
+            self.choice |= {"decided_at": len(self), "why": why}
         else:
             self.choice |= {"tuned_at": count, "ef": ef, "recall_at_10": round(recall, 3)}
         logger.info("%s.", self.choice)
@@ -302,7 +319,7 @@ class VectorIndex:
         faiss = faiss_module()
         alive = None
         if len(self.names) > len(self):
-            dead = np.array([r for r, name in enumerate(self.names) if self.row_of[name] != r], dtype=np.int64)
+            dead = np.setdiff1d(np.arange(len(self.names)), np.fromiter(self.row_of.values(), dtype=np.int64))
             alive = faiss.IDSelectorNot(faiss.IDSelectorBatch(dead))
         if self.is_exact:
             return faiss.SearchParameters(sel=alive)
