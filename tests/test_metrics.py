@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stateshift.metrics import discrimination, mae, mse, paired_bootstrap, pearson_delta
+from stateshift.metrics import RankedGroups, discrimination, group_auc, mae, mse, paired_bootstrap, pearson_delta
 
 
 def test_errors_of_a_row_worked_by_hand():
@@ -188,3 +188,18 @@ def _random_pair(pair_class):
     )
     left_out = [[genes.index(p)] if p in genes else [] for p in pair.perts]
     return pair, predicted, true, left_out
+
+
+def test_the_area_of_each_group_is_sklearns_under_any_weights_with_one_ranking():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    scores, labels, groups = rng.normal(size=300).round(1), rng.integers(0, 2, 300), rng.integers(0, 4, 300)
+    ranked = RankedGroups(scores, labels, groups)
+    for weights in (None, rng.integers(0, 4, 300), rng.random(300)):
+        of = np.ones(300) if weights is None else weights
+        expected = [
+            roc_auc_score(labels[groups == k], scores[groups == k], sample_weight=of[groups == k]) for k in range(4)
+        ]
+        assert ranked.auc(weights) == pytest.approx(expected)
+        assert group_auc(scores, labels, groups, weights) == pytest.approx(expected)

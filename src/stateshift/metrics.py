@@ -141,20 +141,38 @@ def group_auc(
     >>> group_auc([0.1, 0.9, 0.5, 0.5, 0.3], [0, 1, 1, 0, 0], [0, 0, 1, 1, 2])
     array([1. , 0.5, nan])
     """
-    scores, labels, groups = np.asarray(scores, dtype=float), np.asarray(labels) > 0, np.asarray(groups)
-    weights = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=float)
-    order = np.lexsort((scores, groups))
-    score, group = scores[order], groups[order]
-    new = np.r_[True, (np.diff(score) != 0) | (np.diff(group) != 0)][: len(order)]
-    tie, of_tie = np.cumsum(new) - 1, group[new]
-    positive = np.bincount(tie, weights[order] * labels[order])
-    negative = np.bincount(tie, weights[order] * ~labels[order])
-    count = int(groups.max(initial=-1)) + 1
-    positives, negatives = (np.bincount(of_tie, n, count) for n in (positive, negative))
-    below = np.cumsum(negative) - negative - (np.cumsum(negatives) - negatives)[of_tie]
-    won = np.bincount(of_tie, positive * (below + negative / 2), count)
-    pairs = positives * negatives
-    return np.divide(won, pairs, out=np.full(count, np.nan), where=pairs > 0)
+    return RankedGroups(scores, labels, groups).auc(weights)
+
+
+class RankedGroups:
+    """Scores ranked once within their groups, for the area under the ROC curve under many weights.
+
+    Parameters
+    ----------
+    scores, labels, groups
+        As `group_auc` takes them.
+    """
+
+    def __init__(self, scores: np.ndarray, labels: np.ndarray, groups: np.ndarray):
+        scores, groups = np.asarray(scores, dtype=float), np.asarray(groups)
+        self._order = np.lexsort((scores, groups))
+        score, group = scores[self._order], groups[self._order]
+        new = np.r_[True, (np.diff(score) != 0) | (np.diff(group) != 0)][: len(score)]
+        self._tie, self._of_tie = np.cumsum(new) - 1, group[new]
+        self._positive = np.asarray(labels)[self._order] > 0
+        self._count = int(groups.max(initial=-1)) + 1
+
+    def auc(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """The area of each group (K,), each score counting as often as its weight (N,); default once."""
+        weights = np.ones(len(self._order)) if weights is None else np.asarray(weights, dtype=float)[self._order]
+        ties = len(self._of_tie)
+        positive = np.bincount(self._tie, weights * self._positive, ties)
+        negative = np.bincount(self._tie, weights * ~self._positive, ties)
+        positives, negatives = (np.bincount(self._of_tie, n, self._count) for n in (positive, negative))
+        below = np.cumsum(negative) - negative - (np.cumsum(negatives) - negatives)[self._of_tie]
+        won = np.bincount(self._of_tie, positive * (below + negative / 2), self._count)
+        pairs = positives * negatives
+        return np.divide(won, pairs, out=np.full(self._count, np.nan), where=pairs > 0)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.calls.read import read_calls
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
-from stateshift.metrics import group_auc
+from stateshift.metrics import RankedGroups
 
 DRAWS = 500
 COLUMNS = ("perturbation", "context", "gene", "score")
@@ -46,8 +47,18 @@ class Pairs:
             How often each perturbation counts (P,); default once.
         """
         if self.labels:
-            weights = None if times is None else times[self.perturbation]
-            return group_auc(self.predicted, self.truth, self.gene, weights)
+            return self._ranked.auc(None if times is None else times[self.perturbation])
+        perturbations, each = self._correlations
+        return each if times is None else np.repeat(each, times[perturbations].astype(int))
+
+    @cached_property
+    def _ranked(self) -> RankedGroups:
+        """Sorted once for all resamples."""
+        return RankedGroups(self.predicted, self.truth, self.gene)
+
+    @cached_property
+    def _correlations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Perturbations, and the correlation of each."""
         frame = pd.DataFrame({"p": self.perturbation, "x": self.predicted, "y": self.truth})
         centred = frame[["x", "y"]] - frame.groupby("p")[["x", "y"]].transform("mean")
         sums = (
@@ -59,7 +70,7 @@ class Pairs:
         )
         size = np.sqrt(sums["xx"] * sums["yy"]).to_numpy()
         each = np.divide(sums["xy"].to_numpy(), size, out=np.full(len(size), np.nan), where=size > 1e-12)
-        return each if times is None else np.repeat(each, times[sums.index.to_numpy()].astype(int))
+        return sums.index.to_numpy(), each
 
     def mean(self, times: np.ndarray | None = None) -> float:
         """The mean of `each` where it is defined."""

@@ -25,7 +25,7 @@ from stateshift.metrics import paired_bootstrap, pearson_delta
 logger = logging.getLogger(__name__)
 
 DRAWS = 200
-"""Resamples of the targets of a table of calls: each sorts all of its pairs."""
+"""Resamples of the targets of a table of calls: each walks through all of its pairs."""
 
 
 class Trial(Protocol):
