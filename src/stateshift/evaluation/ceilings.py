@@ -116,10 +116,10 @@ def ceiling_sentences(evaluation: Evaluation) -> list[str]:
     if not rows or not rows[0]["floor_name"]:
         return []
     row = rows[0]
-    made = f"{percent(row['gap_closed'])} of the way" if np.isfinite(row["gap_closed"]) else "no way that could be told"
+    made = f"makes {percent(row['gap_closed'])} of the way" if np.isfinite(row["gap_closed"]) else "has no gap to close"
     said = [
         f"Pearson delta from the floor, {row['floor_name']} ({number(row['floor'])}), to a second experiment of the same size "
-        f"({number(row['ceiling'])}): {evaluation.model} ({number(row['score'])}) makes {made}, and is worse than the floor "
+        f"({number(row['ceiling'])}): {evaluation.model} ({number(row['score'])}) {made}, and is worse than the floor "
         f"on {percent(row['harm'])} of {row['pairs']:,} pairs."
     ]
     by_tier = tiers(evaluation.scores)
