@@ -46,7 +46,7 @@ def test_from_structures_to_vectors_hits_clusters_and_edges(some, tmp_path):
     assert len(pd.read_parquet(vectors)) == 4
     assert "4 vectors × 128, exact" in done("index", "build", vectors, "-o", tmp_path / "i")
     assert "0 new, 4 replaced" in done("index", "update", tmp_path / "i", vectors)
-    assert "replaced: 4" in done("index", "stats", tmp_path / "i")
+    assert "replaced: 0" in done("index", "stats", tmp_path / "i")
     one = sorted(some.glob("*.pdb"))[0]
     done("search", tmp_path / "i", one, "-o", tmp_path / "h.csv", "--page", tmp_path / "h.html", "--top-k", 2)
     hits = pd.read_csv(tmp_path / "h.csv")

@@ -35,6 +35,8 @@ class StructureEmbedding:
     def __init__(self, aggregator: str | Path | None = None, checkpoint: str | Path | None = None):
         self.trained = load_aggregator(aggregator or DEMO_AGGREGATOR)
         self.residues = Esm2Residues(load_esm2(checkpoint), self.trained.geometry)
+        if aggregator is not None:
+            self.trained.refuse_other_rows(self.residues.identity)
         self.trained.model.to(next(self.residues.esm.network.parameters()).device)
 
     def residue_embedding(
@@ -43,7 +45,7 @@ class StructureEmbedding:
         format: str = "auto",
         chain_id: str | None = None,
         chain_names: str = "label",
-        min_residues: int = 10,
+        min_residues: int = 0,
         max_residues: int | None = None,
     ) -> Tensor:
         """Residue rows (L, D) of one chain.

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.structure.pipeline import Models, read_vectors
+from stateshift.structure import StructureEmbedding
+from stateshift.structure.pipeline import Machine, Models, Output, embed, read_vectors
 from stateshift.structure.pipeline.tables import write_named
 from stateshift.structure.search import (
     build_index,
@@ -123,6 +124,45 @@ def test_another_width_another_aggregator_and_an_existing_folder_are_refused(pla
     index.save(tmp_path / "i")
     with pytest.raises(StateshiftError, match="pass the same --aggregator"):
         search_index(tmp_path / "i", path, models=models)
+
+
+def test_an_index_of_vectors_knows_from_their_record_what_made_them(models, write_pdb, tmp_path):
+    path = write_pdb("one.pdb", {"A": "MKVLAGSTRWYVQEDN"})
+    for place, form in (("grouped", "grouped"), ("separated", "separated")):
+        embed("chains", path, Output(tmp_path / place, "v", form, "csv"), models, machine=Machine(accelerator="cpu"))
+        source = tmp_path / place if form == "separated" else tmp_path / place / "v.csv"
+        index = build_index(source, tmp_path / f"{place}.index")
+        assert index.search(index.vectors(), 1)[0][0].name == "one.A"
+        with pytest.raises(StateshiftError, match="made by the aggregator .* pass the same --aggregator"):
+            search_index(index, path)
+        assert search_index(index, path, models=models)["one.A"][0][0] == "one.A"
+    index.about["residues"]["model_sha256"] = "f" * 64
+    with pytest.raises(StateshiftError, match="made by the residue model .* pass the same --checkpoint"):
+        search_index(index, path, models=models)
+
+
+def test_queries_by_a_model_that_the_aggregator_was_not_trained_on_are_refused(aggregator_file, write_pdb, tmp_path):
+    content = torch.load(aggregator_file, weights_only=True)
+    content["residues"]["model_sha256"] = "f" * 64
+    torch.save(content, tmp_path / "other.pt")
+    path = write_pdb("one.pdb", {"A": "MKVLAGSTRWYVQEDN"})
+    with pytest.raises(StateshiftError, match="The aggregator was trained on rows of"):
+        build_index(path, tmp_path / "i", Models(aggregator=tmp_path / "other.pt"))
+    with pytest.raises(StateshiftError, match="The aggregator was trained on rows of"):
+        StructureEmbedding(tmp_path / "other.pt")
+
+
+def test_a_folder_of_structures_is_none_of_vectors_whatever_their_suffix(models, write_pdb, tmp_path):
+    (tmp_path / "s").mkdir()
+    write_pdb("s/one.pdb", {"A": "MKVLAGSTRWYVQEDN"}).rename(tmp_path / "s" / "one.mmcif")
+    assert set(build_index(tmp_path / "s", tmp_path / "i", models).row_of) == {"one.A"}
+
+
+def test_one_name_in_two_files_of_a_folder_is_refused(tmp_path):
+    write_named(angles(a=0), tmp_path / "a.csv")
+    write_named(angles(a=0, b=9), tmp_path / "all.csv")
+    with pytest.raises(StateshiftError, match="one name in several files: a"):
+        read_vectors(tmp_path)
 
 
 def test_a_folder_of_vectors_is_read_without_what_a_killed_run_left(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,25 @@ class TrainedAggregator:
     def geometry(self) -> bool:
         """Whether its rows carry local geometry after the residue model's values."""
         return bool(self.residues.get("geometry", False))
+
+    def refuse_other_rows(self, identity: Mapping[str, Any]) -> None:
+        """Refuse residue rows that it was not trained on, where what they are is known on both sides.
+
+        Raises
+        ------
+        StateshiftError
+            They are of another model, or have local geometry where it takes none, or none where it takes it.
+        """
+        if not self.residues or not identity:
+            return
+        if any(self.residues.get(k) != identity.get(k) for k in ("model_sha256", "geometry")):
+            told = [
+                f"{d.get('model')}{' with geometry' if d.get('geometry') else ''}" for d in (self.residues, identity)
+            ]
+            raise StateshiftError(
+                f"The aggregator was trained on rows of {told[0]}, these are of {told[1]}: name the other with "
+                "--aggregator, --checkpoint or --residue-location."
+            )
 
 
 def save_aggregator(trained: TrainedAggregator, path: str | Path, overwrite: bool = False) -> Path:

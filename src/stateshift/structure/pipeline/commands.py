@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,7 +102,7 @@ def embed(
         residues = _residue_model(models, stack) if stored is None else None
         identity = residues.identity if residues is not None else stored
         if trained is not None:
-            _check_fit(trained, identity)
+            trained.refuse_other_rows(identity)
         reading = replace(reading, geometry=bool(models.geometry) and residues is not None)
         record = Record(output, _settings(reading, identity, trained))
         to_do = record.open(jobs)
@@ -170,14 +170,34 @@ def stored_identity(folder: Path) -> dict[str, Any]:
     """What made the residue tensors of a folder, where a record of ours lies beside them."""
     if not folder.is_dir():
         raise StateshiftError(f"--residue-location {folder} is no folder.")
-    for file in sorted(folder.glob("*.json")):
+    made = (settings["residues"] for settings in _recorded(folder.glob("*.json")) if settings["level"] == "residues")
+    return next(made, {})
+
+
+def vectors_identity(path: Path) -> dict[str, Any]:
+    """What made the vectors of a file or a folder: ``aggregator`` and ``residues``, where our record lies beside them.
+
+    Raises
+    ------
+    StateshiftError
+        A folder holds vectors of several aggregators.
+    """
+    records = _recorded(path.glob("*.json") if path.is_dir() else [path.with_suffix(".json")])
+    made = [{k: one[k] for k in ("aggregator", "residues")} for one in records if one["level"] != "residues"]
+    if any(one != made[0] for one in made):
+        raise StateshiftError(f"{path} holds vectors of several aggregators or residue models: name one file.")
+    return made[0] if made else {}
+
+
+def _recorded(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """The settings in those files that are records of a run."""
+    for file in sorted(files):
         try:
-            settings = json.loads(file.read_text()).get("settings", {})
-        except (json.JSONDecodeError, AttributeError, UnicodeDecodeError):
+            settings = json.loads(file.read_text())["settings"]
+            if settings["level"] in LEVELS:
+                yield settings
+        except (OSError, ValueError, KeyError, TypeError):
             continue
-        if settings.get("level") == "residues":
-            return settings["residues"]
-    return {}
 
 
 def _jobs(source: str | Path | Sequence[Job] | None, reading: Reading) -> Sequence[Job]:
@@ -196,21 +216,6 @@ def _residue_model(models: Models, stack: ExitStack) -> ResidueModel:
     from stateshift.structure.residues.esm3 import Esm3Residues
 
     return stack.enter_context(Esm3Residues(models.esm3_python))
-
-
-def _check_fit(trained: TrainedAggregator, identity: Mapping[str, Any]) -> None:
-    """An aggregator takes the rows that it was trained on, where both are known."""
-    if not trained.residues or not identity:
-        return
-    differing = [k for k in ("model_sha256", "geometry") if trained.residues.get(k) != identity.get(k)]
-    if differing:
-        told = [
-            f"{d.get('model')}{' with geometry' if d.get('geometry') else ''}" for d in (trained.residues, identity)
-        ]
-        raise StateshiftError(
-            f"The aggregator was trained on rows of {told[0]}, these are of {told[1]}: name the other with --aggregator, "
-            "--checkpoint or --residue-location."
-        )
 
 
 def _settings(reading: Reading, identity: Mapping[str, Any], trained: TrainedAggregator | None) -> dict[str, Any]:

@@ -49,7 +49,12 @@ def read_vectors(path: str | Path) -> dict[str, np.ndarray]:
         files = sorted(f for f in there if f.suffix.lstrip(".") in FILE_TYPES)
         if not files:
             raise StateshiftError(f"{path} holds no vectors (.pt, .parquet or .csv).")
-        vectors = {name: vector for file in files for name, vector in read_vectors(file).items()}
+        vectors: dict[str, np.ndarray] = {}
+        for file in files:
+            made = read_vectors(file)
+            if twice := made.keys() & vectors.keys():
+                raise StateshiftError(f"{path} holds vectors of one name in several files: {some(sorted(twice))}.")
+            vectors |= made
     elif not path.is_file():
         raise StateshiftError(f"{path}: there is no such file of vectors.")
     elif path.suffix == ".pt":

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.progress import track
+from stateshift.structure.parsing.files import SUFFIXES
 from stateshift.structure.pipeline import Models, read_vectors
-from stateshift.structure.pipeline.commands import DEMO_AGGREGATOR
+from stateshift.structure.pipeline.commands import DEMO_AGGREGATOR, vectors_identity
 from stateshift.structure.pipeline.jobs import read_jobs
 from stateshift.structure.pipeline.loading import JobData, Reading
 from stateshift.structure.residues import Esm2Residues
@@ -108,7 +110,7 @@ def vectors_of(source: str | Path, models: Models) -> tuple[dict[str, np.ndarray
     """Vectors of a source and what made them: read where they are there, embedded where it names structures."""
     path = Path(source)
     if path.suffix.lower() in TABLES or _is_table_of_vectors(path) or _is_folder_of_vectors(path):
-        return read_vectors(path), {}
+        return read_vectors(path), vectors_identity(path)
     return _embedded(source, models)
 
 
@@ -119,10 +121,12 @@ def _embedded(source: str | Path, models: Models) -> tuple[dict[str, np.ndarray]
 
     trained = load_aggregator(models.aggregator or DEMO_AGGREGATOR)
     residues = Esm2Residues(load_esm2(models.checkpoint), trained.geometry)
+    trained.refuse_other_rows(residues.identity)
     jobs = JobData(read_jobs(source), Reading(geometry=trained.geometry))
     vectors: dict[str, np.ndarray] = {}
     failures: list[str] = []
-    for start in range(0, len(jobs), BATCH):
+    starts = range(0, len(jobs), BATCH)
+    for start in track(starts, "Embedding", total=len(starts)):
         loaded = [jobs[i] for i in range(start, min(start + BATCH, len(jobs)))]
         failures += [f"{one.job.key}: {one.failure}" for one in loaded if one.failure]
         entries = [entry for one in loaded for entry in one.entries]
@@ -137,7 +141,7 @@ def _embedded(source: str | Path, models: Models) -> tuple[dict[str, np.ndarray]
 
 
 def _is_folder_of_vectors(path: Path) -> bool:
-    return path.is_dir() and not any(f.name.lower().endswith((".pdb", ".cif", ".gz", ".ent")) for f in path.iterdir())
+    return path.is_dir() and not any(f.name.lower().endswith(SUFFIXES) for f in path.iterdir())
 
 
 def _is_table_of_vectors(path: Path) -> bool:
@@ -149,13 +153,21 @@ def _is_table_of_vectors(path: Path) -> bool:
 
 
 def _same_models(index: VectorIndex, about: Mapping[str, Any], where: str) -> None:
-    """Vectors of another aggregator mean nothing beside those of the index."""
-    known, new = index.about.get("aggregator"), about.get("aggregator")
-    if known and new and known != new:
-        raise StateshiftError(
-            f"The index was made by the aggregator {known[:12]}…, the vectors of {where} by {new[:12]}…: pass the same "
-            "--aggregator."
-        )
+    """Vectors of another aggregator, or of rows of another model, mean nothing beside those of the index."""
+    for what, option, made in (
+        ("aggregator", "--aggregator", [one.get("aggregator") for one in (index.about, about)]),
+        (
+            "residue model",
+            "--checkpoint",
+            [one.get("residues", {}).get("model_sha256") for one in (index.about, about)],
+        ),
+    ):
+        known, new = made
+        if known and new and known != new:
+            raise StateshiftError(
+                f"The index was made by the {what} {known[:12]}…, the vectors of {where} by {new[:12]}…: pass the same "
+                f"{option}."
+            )
 
 
 def _metadata(path: str | Path | None, vectors: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
