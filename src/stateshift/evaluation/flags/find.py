@@ -50,7 +50,8 @@ def find_flags(prediction: Prediction, truth: Cells, pairing: Pairing) -> pd.Dat
     for context, rows in pairing.rows.groupby("context").indices.items():
         told = _on_effects(prediction, truth, pairing, rows)
         found += [(name, str(context), "", figure, limit) for name, figure, limit in told]
-    alike = {context for name, context, *_ in found if name == SAME}
+    contexts = pairing.rows.groupby("context").indices.items()
+    alike = {str(context) for context, rows in contexts if _alike(pairing.halves[prediction.model][:, rows])}
     found += [
         row for row in _on_cells(prediction, truth, facts, real) if row[0] != "cells repeated" or row[1] not in alike
     ]
@@ -78,6 +79,14 @@ def _on_effects(
         if shuffled is not None:
             return [shuffled, *(flag for flag in told if flag[0] not in (SAME, "labels permuted"))]
     return told
+
+
+def _alike(predicted: np.ndarray) -> bool:
+    """Whether predicted groups (2, P, G) differ by no more than noise, so that one effect on the same cells repeats them."""
+    first = predicted[0].astype(np.float64)
+    second = np.where(np.isnan(predicted[1]), first, predicted[1])
+    shared = np.einsum("pg,pg->p", first - first.mean(axis=0), second - second.mean(axis=0))
+    return len(shared) > 2 and bool(shared.sum() <= 2 * shared.std(ddof=1) * np.sqrt(len(shared)))
 
 
 def _shuffled(
