@@ -27,10 +27,10 @@ class Simulated:
         return simulated(self.rates * factors, n, np.random.default_rng(seed))
 
     def effect(self, factors: np.ndarray) -> np.ndarray:
-        """What the factors do to the pseudobulk, of 12,000 cells; the same ones are simulated once."""
+        """What the factors do to the pseudobulk, of 10,000 cells; the same ones are simulated once."""
         key = factors.tobytes()
         if key not in self.known:
-            self.known[key] = pseudobulk(self.cells(factors, 12_000, 99))[0] - pseudobulk(self.controls)[0]
+            self.known[key] = pseudobulk(self.cells(factors, 10_000, 99))[0] - pseudobulk(self.controls)[0]
         return self.known[key]
 
 

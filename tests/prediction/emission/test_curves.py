@@ -49,5 +49,5 @@ def test_a_curve_inverted_gives_the_effect_of_a_known_factor(screen):
         factors[g] = factor
         effect = screen.effect(factors)
         found = screen.emitter.factors(np.where(np.arange(len(effect)) == g, effect, 0))[g]
-        error = np.sqrt(pseudobulk(screen.controls)[1][g] * (1 / 2_000 + 1 / 12_000))
+        error = np.sqrt(pseudobulk(screen.controls)[1][g] * (1 / 2_000 + 1 / 10_000))
         assert np.log(found / factor) == pytest.approx(0, abs=4 * error + 0.02)

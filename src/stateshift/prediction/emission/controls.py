@@ -93,7 +93,7 @@ def measure_controls(counts: csr_matrix) -> tuple[Controls, Tally]:
     cells = np.zeros((G, len(used), K), np.int32)
     cells[:, :, 0] = in_class
     sums = np.zeros((5, G))
-    _tally(counts.indptr, counts.indices, counts.data, depths, depth_class, cells, sums)
+    _tally(counts.indptr.astype(np.int64), counts.indices, counts.data, depths, depth_class, cells, sums)
     total, by_depth, squares, logs, log_squares = sums
     rates = total / depths.sum()
     pairs = rates**2 * (depths**2).sum()
@@ -106,7 +106,7 @@ def measure_controls(counts: csr_matrix) -> tuple[Controls, Tally]:
 
 def depths_of(counts: csr_matrix) -> np.ndarray:
     """Counts of each cell (n,), float64, without a copy of what is summed."""
-    return _depths(counts.indptr, counts.data)
+    return _depths(counts.indptr.astype(np.int64), counts.data)
 
 
 @njit(cache=True, nogil=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from scipy.sparse import csr_matrix
 
 KEPT = 0.95
 """The largest share of a cell's counts that is kept; the rest is drawn anew, so that no cell is a copy."""
@@ -20,6 +21,11 @@ class Cells(NamedTuple):
     indices: np.ndarray
     counts: np.ndarray
     depths: np.ndarray
+
+
+def cells_of(counts: csr_matrix, depths: np.ndarray) -> Cells:
+    """The arrays of a CSR matrix, of types for which the kernels are compiled once."""
+    return Cells(counts.indptr.astype(np.int64), counts.indices.astype(np.int32, copy=False), counts.data, depths)
 
 
 class Genes(NamedTuple):

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.prediction.emission.controls import depths_of, measure_controls
 from stateshift.prediction.emission.curves import measure_curves
-from stateshift.prediction.emission.drawing import KEPT, Cells, Genes, draw, growth
+from stateshift.prediction.emission.drawing import KEPT, Genes, cells_of, draw, growth
 
 ENOUGH = 1e-7
 """How far the rates of an emission may be from the sum that they need."""
@@ -72,7 +72,7 @@ class Emitter:
         n0 = self.counts.shape[0]
         labels = np.zeros(n0, int) if batches is None else np.unique(batches, return_inverse=True)[1]
         self._in_order = np.lexsort((self.controls.depths, labels))
-        self._cells = Cells(self.counts.indptr, self.counts.indices, self.counts.data, self.controls.depths)
+        self._cells = cells_of(self.counts, self.controls.depths)
         self._some = self.rows(min(n0, LOOKED_AT), seed=0, target="")
 
     def factors(self, effect: np.ndarray) -> np.ndarray:
@@ -209,7 +209,7 @@ def _generator(seed: int, *names: str) -> np.random.Generator:
 
 def _checked(counts: csr_matrix | np.ndarray, context: str, batches: Sequence[str] | None) -> csr_matrix:
     """Control counts as CSR with sorted columns, refused with all their problems."""
-    counts = csr_matrix(counts)
+    counts = csr_matrix(counts, dtype=np.float32)
     problems = []
     if counts.shape[0] < 2:
         problems.append(f"{counts.shape[0]} control cells: two or more are needed to measure how genes vary.")
