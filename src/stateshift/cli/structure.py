@@ -235,7 +235,7 @@ def complete(
 @app.command()
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="The aggregator's file.")],
-    structures: Annotated[Path | None, typer.Option(help="A folder of structures; the first chain of each.")] = None,
+    structures: Annotated[Path | None, typer.Option(help="A folder, or a table of chains; else the first of each.")] = None,
     fasta: Annotated[Path | None, typer.Option(help="Instead: sequences.")] = None,
     residue_location: ResidueLocation = None,
     pairs: Annotated[Path | None, typer.Option(help="A table a,b,tm; default: TM-scores of the structures.")] = None,

@@ -9,7 +9,7 @@ import torch
 from stateshift.errors import StateshiftError
 from stateshift.structure.aggregator import aggregate, load_aggregator
 from stateshift.structure.training import Pairs, TrainingSettings, train_aggregator
-from stateshift.structure.training.from_files import train_from_files
+from stateshift.structure.training.from_files import _chains, train_from_files
 from stateshift.structure.training.train import split
 from stateshift.structure.training.twin import PairData, Twin, pr_auc
 
@@ -42,7 +42,7 @@ def separation(model, rows, group, chosen) -> float:
     vectors = torch.nn.functional.normalize(aggregate(model, [rows[name] for name in names]), dim=1)
     pairs = [(i, j) for i in range(len(names)) for j in range(i)]
     cosines = np.array([float(vectors[i] @ vectors[j]) for i, j in pairs])
-    return pr_auc(cosines, np.array([0.9 if group[names[i]] == group[names[j]] else 0.2 for i, j in pairs]))
+    return pr_auc(cosines, np.array([group[names[i]] == group[names[j]] for i, j in pairs]))
 
 
 def test_it_learns_to_tell_groups_apart_that_it_never_saw(groups, tmp_path):
@@ -79,13 +79,25 @@ def test_a_split_shares_no_chain(groups):
     assert len(val) > 0
 
 
+def test_few_chains_are_split_so_that_both_kinds_of_pairs_are_held_out(groups):
+    _, pairs, _ = groups
+    for seed in range(5):
+        _, val = split(pairs, 0.04, seed)
+        assert len(val) == 6
+        assert 0 < (val.similarity >= 0.5).sum() < 6
+
+
 def test_a_batch_holds_each_chain_once_and_similarities_rounded(groups):
     rows, pairs, _ = groups
-    data = PairData(Pairs(pairs.names, np.array([[0, 1], [1, 2]]), np.array([0.87, 0.23], np.float32)), rows)
-    batch = data.collate([0, 1])
+    data = PairData(
+        Pairs(pairs.names, np.array([[0, 1], [1, 2], [0, 2]]), np.array([0.87, 0.23, 0.47], np.float32)), rows
+    )
+    batch = data.collate([0, 1, 2])
     assert len(batch.lengths) == 3
-    assert batch.index.tolist() == [[0, 1], [1, 2]]
-    np.testing.assert_allclose(batch.similarity, [0.9, 0.2], atol=1e-6)
+    assert batch.index.tolist() == [[0, 1], [1, 2], [0, 2]]
+    np.testing.assert_allclose(batch.similarity, [0.9, 0.2, 0.5], atol=1e-6)
+    # what shares a fold is asked before rounding
+    assert batch.alike.tolist() == [True, False, False]
 
 
 def test_what_cannot_be_trained_on_is_told(groups, tmp_path):
@@ -95,11 +107,24 @@ def test_what_cannot_be_trained_on_is_told(groups, tmp_path):
     alike = Pairs(pairs.names, pairs.index, np.full(len(pairs), 0.9, np.float32))
     with pytest.raises(StateshiftError, match="by telling both kinds apart"):
         train_aggregator(alike, rows, {}, tmp_path / "a.pt", SMALL)
+    with pytest.raises(StateshiftError, match="Of 4560 validation pairs 4560 are of one fold"):
+        train_aggregator(pairs, rows, {}, tmp_path / "a.pt", SMALL, alike)
     (tmp_path / "there.pt").write_bytes(b"")
     with pytest.raises(StateshiftError, match="exists already"):
         train_aggregator(pairs, rows, {}, tmp_path / "there.pt", SMALL)
     with pytest.raises(StateshiftError, match="epochs and batch_size must be 1 or more"):
         TrainingSettings(epochs=0, batch_size=0)
+
+
+def test_a_table_of_structures_gives_the_chains_that_it_names(write_pdb):
+    path = write_pdb("two.pdb", {"A": "MKVLAGST", "B": "GGSLLKK"})
+    table = path.with_name("t.csv")
+    table.write_text("two,two.pdb,B,second\ntwo,two.pdb,,\n")
+    assert {name: chain.sequence for name, chain in _chains(table).items()} == {"second": "GGSLLKK", "two": "MKVLAGST"}
+    fasta = path.with_name("s.fasta")
+    fasta.write_text(">a\nMKV\n")
+    with pytest.raises(StateshiftError, match="holds sequences, not structures: hand it over with --fasta"):
+        _chains(fasta)
 
 
 def test_from_sequences_and_classes_and_from_structures_by_tm_scores(shared_data, tmp_path):

@@ -11,7 +11,7 @@ from torch import Tensor
 from stateshift.errors import StateshiftError, some
 from stateshift.proteins import load_esm2, read_fasta
 from stateshift.structure.aggregator import TrainedAggregator
-from stateshift.structure.parsing import Chain, read_chains
+from stateshift.structure.parsing import Chain, read_chain, read_chains
 from stateshift.structure.pipeline.commands import stored_identity
 from stateshift.structure.pipeline.jobs import read_jobs
 from stateshift.structure.residues import Entry, Esm2Residues, read_residues, residue_files
@@ -57,8 +57,8 @@ def train_from_files(
     output
         The aggregator's file.
     structures, fasta, residue_location
-        Where residue rows come from, one of them: a folder of structures (the first chain of each, by the
-        file's name), sequences, or stored tensors.
+        Where residue rows come from, one of them: what `read_jobs` takes of structures (the chain that a table
+        names, else the first of each, by the file's or the table's name), sequences, or stored tensors.
     pairs, classes
         Similarities: a table ``a,b,tm``, or classes (``name<tab>a.1.1.2``); with structures neither is
         needed: TM-scores are computed.
@@ -100,11 +100,14 @@ def train_from_files(
 
 
 def _chains(structures: str | Path) -> dict[str, Chain]:
-    """Name → first chain of each structure; all that can't be read are told at once."""
+    """Name → chain of each structure, the one named or the first; all that can't be read are told at once."""
     chains, problems = {}, []
-    for job in read_jobs(structures):
+    jobs = read_jobs(structures)
+    if any(job.sequence is not None for job in jobs):
+        raise StateshiftError(f"{structures} holds sequences, not structures: hand it over with --fasta.")
+    for job in jobs:
         try:
-            chains[job.key] = read_chains(job.source)[0]
+            chains[job.key] = read_chain(job.source, job.part) if job.part else read_chains(job.source)[0]
         except StateshiftError as error:
             problems.append(str(error))
     if problems:

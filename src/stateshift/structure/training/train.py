@@ -30,6 +30,8 @@ from stateshift.structure.training.twin import PairData, Twin
 
 logger = logging.getLogger(__name__)
 
+DRAWS = 100
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -116,16 +118,20 @@ def train_aggregator(
     _check_rows(pairs, val_pairs, rows)
     if val_pairs is None:
         pairs, val_pairs = split(pairs, settings.val_share, settings.seed)
+    elif not 0 < (alike := (val_pairs.similarity >= SAME_FOLD).sum()) < len(val_pairs):
+        raise StateshiftError(
+            f"Of {len(val_pairs)} validation pairs {alike} are of one fold ({SAME_FOLD} or more): the checkpoint is chosen "
+            "by telling both kinds apart."
+        )
     width = next(iter(rows[pairs.names[i]] for i in pairs.index[0])).shape[1]
     hidden = settings.hidden or width - (9 if residues.get("geometry") else 0)
     torch.manual_seed(settings.seed)
     shape = AggregatorShape.for_width(
         width, hidden, layers=settings.layers, blocks=settings.blocks, dropout=settings.dropout
     )
-    steps = math.ceil(settings.pairs_per_epoch / settings.batch_size)
-    twin = Twin(Aggregator(shape), settings.learning_rate, settings.warmup_epochs * steps, settings.epochs * steps)
+    model = Aggregator(shape)
     told = {**settings.__dict__, "pairs": len(pairs), "val_pairs": len(val_pairs)}
-    keeper = KeepBest(TrainedAggregator(twin.model, residues, told), output)
+    keeper = KeepBest(TrainedAggregator(model, residues, told), output)
     trainer = lightning.Trainer(
         max_epochs=settings.epochs,
         callbacks=[keeper],
@@ -137,7 +143,9 @@ def train_aggregator(
         use_distributed_sampler=False,
         **(trainer_options or {}),
     )
-    trainer.fit(twin, *_loaders(pairs, val_pairs, rows, settings, trainer.world_size, trainer.global_rank))
+    train, val = _loaders(pairs, val_pairs, rows, settings, trainer.world_size, trainer.global_rank)
+    twin = Twin(model, settings.learning_rate, settings.warmup_epochs * len(train), settings.epochs * len(train))
+    trainer.fit(twin, train, val)
     if keeper.best is None:
         raise StateshiftError(
             "The training gave no validation score: the losses are no numbers; lower --learning-rate."
@@ -171,24 +179,27 @@ class KeepBest(lightning.Callback):
 
 
 def split(pairs: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:
-    """Pairs to train on and to validate with, without a chain in common.
+    """Pairs to train on and to validate with, without a chain in common; of few chains, the first draw with both kinds.
 
     Raises
     ------
     StateshiftError
-        The chains held out make no pairs of one fold and of different ones.
+        In no draw the chains held out make pairs of one fold and of different ones.
     """
     names = sorted({pairs.names[i] for i in pairs.index.ravel()})
-    order = np.random.default_rng(seed).permutation(len(names))
-    held_out = {names[i] for i in order[: max(round(share * len(names)), 3)]}
-    val, train = pairs.among(held_out), pairs.among(set(names) - held_out)
-    alike = (val.similarity >= SAME_FOLD).sum()
-    if not len(train) or not 0 < alike < len(val):
-        raise StateshiftError(
-            f"The {len(held_out)} chains held out make {len(val)} pairs, {alike} of one fold: the checkpoint is chosen "
-            "by telling both kinds apart. Give --val-pairs, more --val-share, or more pairs."
-        )
-    return train, val
+    count = max(round(share * len(names)), 3)
+    rng = np.random.default_rng(seed)
+    for _ in range(DRAWS):
+        held_out = {names[i] for i in rng.permutation(len(names))[:count]}
+        val, train = pairs.among(held_out), pairs.among(set(names) - held_out)
+        alike = (val.similarity >= SAME_FOLD).sum()
+        if len(train) and 0 < alike < len(val):
+            logger.info("Validation: %d pairs of %d chains, %d of one fold.", len(val), count, alike)
+            return train, val
+    raise StateshiftError(
+        f"{count} chains held out make {len(val)} pairs, {alike} of one fold: the checkpoint is chosen by telling both "
+        "kinds apart. Give --val-pairs, more --val-share, or more pairs."
+    )
 
 
 def _check_rows(pairs: Pairs, val_pairs: Pairs | None, rows: Mapping[str, Tensor]) -> None:

@@ -17,7 +17,7 @@ from stateshift.structure.training.pairs import INTERVAL, SAME_FOLD, Pairs
 
 
 class PairBatch(NamedTuple):
-    """Chains end to end and the pairs among them.
+    """Chains end to end and the pairs among them: their similarity (P,) rounded, and whether they share a fold (P,).
 
     Letters: ΣL residues of all chains, P pairs.
     """
@@ -26,6 +26,7 @@ class PairBatch(NamedTuple):
     lengths: list[int]
     index: Tensor
     similarity: Tensor
+    alike: Tensor
 
 
 class PairData(torch.utils.data.Dataset):
@@ -50,6 +51,7 @@ class PairData(torch.utils.data.Dataset):
             [len(chain) for chain in chains],
             torch.from_numpy(index.reshape(-1, 2)),
             torch.round(similarity / INTERVAL) * INTERVAL,
+            similarity >= SAME_FOLD,
         )
 
 
@@ -73,7 +75,7 @@ class Twin(lightning.LightningModule):
         self.model = model
         self.learning_rate, self.warmup, self.steps = learning_rate, warmup, steps
         self.losses: list[float] = []
-        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
         self.measured: list[dict[str, float]] = []
 
     def cosines(self, batch: PairBatch) -> Tensor:
@@ -89,14 +91,14 @@ class Twin(lightning.LightningModule):
 
     def validation_step(self, batch: PairBatch, _: int) -> None:
         """Cosines of the validation pairs, kept until all are there."""
-        self._seen.append((self.cosines(batch).cpu(), batch.similarity.cpu()))
+        self._seen.append((self.cosines(batch).cpu(), batch.similarity.cpu(), batch.alike.cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """PR-AUC of finding pairs that share a fold, and the loss, logged by name."""
-        cosines, similarity = (torch.cat(part) for part in zip(*self._seen))
+        cosines, similarity, alike = (torch.cat(part) for part in zip(*self._seen))
         self._seen = []
         measured = {
-            "val_pr_auc": pr_auc(cosines.numpy(), similarity.numpy()),
+            "val_pr_auc": pr_auc(cosines.numpy(), alike.numpy()),
             "val_loss": float(mse_loss(cosines, similarity)),
         }
         self.log_dict(measured)
@@ -125,9 +127,8 @@ def rate(step: int, warmup: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
-def pr_auc(cosines: np.ndarray, similarity: np.ndarray) -> float:
-    """Average precision of ranking pairs of `SAME_FOLD` or more by their cosine; NaN where all or none are."""
+def pr_auc(cosines: np.ndarray, alike: np.ndarray) -> float:
+    """Average precision (P cosines, P booleans) of ranking pairs of one fold by their cosine; NaN without any number."""
     from sklearn.metrics import average_precision_score
 
-    alike = similarity >= SAME_FOLD - 1e-6
-    return float(average_precision_score(alike, cosines)) if 0 < alike.sum() < len(alike) else math.nan
+    return float(average_precision_score(alike, cosines)) if np.isfinite(cosines).all() else math.nan
