@@ -15,6 +15,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from emission_quality import beyond, rounded
 from scipy.sparse import csr_matrix, vstack
 
 BLOCK = 256
@@ -60,23 +61,6 @@ def main(
     print(
         f"genes over 3 standard errors from the wanted pseudobulk: {ours:.2%}; of cells moved on log1p and rounded: {theirs:.1%}"
     )
-
-
-def beyond(cells: csr_matrix, wanted: np.ndarray) -> float:
-    """The share of genes, of those that five cells show, whose mean log1p_1e4 is over 3 standard errors from the wanted one."""
-    x = cells.astype(float)
-    x.data = np.log1p(x.data * np.repeat(1e4 / x.sum(axis=1).A1, np.diff(x.indptr)))
-    n, mean = x.shape[0], x.mean(axis=0).A1
-    error = np.sqrt((x.power(2).mean(axis=0).A1 - mean**2) / (n - 1))
-    shown = x.getnnz(axis=0) >= 5
-    return float((np.abs(mean - wanted)[shown] > 3 * error[shown]).mean())
-
-
-def rounded(controls: csr_matrix, effect: np.ndarray) -> csr_matrix:
-    """Cells moved on log1p, and rounded to counts."""
-    x = controls.toarray().astype(float)
-    depths = x.sum(axis=1, keepdims=True)
-    return csr_matrix(np.rint(np.expm1(np.maximum(np.log1p(1e4 * x / depths) + effect, 0)) * depths / 1e4))
 
 
 def simulated(n: int, genes: int, depth: float, rng: np.random.Generator) -> csr_matrix:
