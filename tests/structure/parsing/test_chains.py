@@ -90,6 +90,14 @@ def test_of_alternative_atoms_and_residues_the_fuller_one_stays(made):
     np.testing.assert_array_equal(chain.backbone[2, 1], [2, 2, 2])
 
 
+def test_a_chain_whose_numbers_begin_anew_keeps_all_residues(made):
+    lines = made.residue("ALA", 9999) + made.residue("GLY", 0, at=3) + made.residue("VAL", 1, at=6)
+    (chain,) = read_chains(made.file([*made.residue("LEU", 1, at=-3), *lines]))
+    assert (chain.sequence, chain.numbers) == ("LAGV", ["1", "9999", "0", "1"])
+    with pytest.raises(StateshiftError, match="residue 1 LEU of chain `A` is there several times"):
+        read_chains(made.file([*made.residue("LEU", 1, at=-3), *lines, *made.residue("LEU", 1, at=9)]))
+
+
 def test_a_model_is_chosen_by_its_place(made):
     models = [
         "MODEL        1",

@@ -46,6 +46,14 @@ def test_a_missing_file_is_suggested_its_neighbour_and_a_wrong_format_is_told(wr
         read_structure(path, "mmcf")
 
 
+def test_an_mmcif_without_a_column_of_its_atoms_names_it(tmp_path):
+    columns = ("id", "type_symbol", "label_asym_id", "Cartn_x", "Cartn_y", "Cartn_z")
+    header = "".join(f"_atom_site.{c}\n" for c in columns)
+    (tmp_path / "x.cif").write_text(f"data_x\nloop_\n{header}1 C A 0 0 0\n")
+    with pytest.raises(StateshiftError, match=r"its atoms lack `_atom_site\.auth_seq_id`"):
+        read_structure(tmp_path / "x.cif")
+
+
 def test_gzip_is_seen_by_content_under_any_name(write_pdb):
     path = write_pdb("plain.pdb", {"A": "MKVLA"})
     packed = path.with_name("packed.pdb")

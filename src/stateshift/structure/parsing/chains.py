@@ -189,6 +189,11 @@ def _chain(label: str, author: str, residues: list[gemmi.Residue], structure: ge
     positions, owner, elements, corners = [], [], [], []
     for i, residue in enumerate(kept):
         atoms: dict[str, gemmi.Atom] = {}
+        if sum(atom.name == "CA" and not atom.has_altloc() for atom in residue) > 1:
+            raise StateshiftError(
+                f"{where}: residue {residue.seqid} {residue.name} of chain `{label}` is there several times: its numbers "
+                "begin anew, or models lack MODEL lines; fetch the mmCIF instead."
+            )
         for atom in residue:
             if not atom.is_hydrogen() and (atom.name not in atoms or atom.occ > atoms[atom.name].occ):
                 atoms[atom.name] = atom
@@ -214,8 +219,9 @@ def _chain(label: str, author: str, residues: list[gemmi.Residue], structure: ge
 def _one_conformer(residues: list[gemmi.Residue]) -> list[gemmi.Residue]:
     """One residue a position: of several (microheterogeneity) the one of highest mean occupancy."""
     best: dict[str, gemmi.Residue] = {}
-    for residue in residues:
-        place = str(residue.seqid)
+    for i, residue in enumerate(residues):
+        # without alternative locations one number twice is no alternative: after 9999 a PDB file may count anew
+        place = str(residue.seqid) if any(atom.has_altloc() for atom in residue) else f"residue {i}"
         if place not in best or _occupancy(residue) > _occupancy(best[place]):
             best[place] = residue
     return list(best.values())

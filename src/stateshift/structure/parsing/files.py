@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stateshift.errors import StateshiftError, suggestion
+from stateshift.errors import StateshiftError, some, suggestion
 
 if TYPE_CHECKING:
     import gemmi
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FORMATS = ("auto", "mmcif", "pdb", "binarycif")
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif", ".bcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz", ".bcif.gz")
 """Names that a folder is searched for; BinaryCIF among them, so that it is refused by name and not passed over."""
+NEEDED = ("id", "type_symbol", "label_asym_id", "auth_seq_id", "Cartn_y", "Cartn_z")
+"""Columns of an mmCIF's atoms without which gemmi finds none."""
 MOST_BYTES = 2**31
 URL_SECONDS = 60
 
@@ -174,5 +176,10 @@ def _from_cif(gemmi, text: str, where: str) -> gemmi.Structure:
     document = gemmi.cif.read_string(text)
     for block in document:
         if block.find_values("_atom_site.Cartn_x"):
+            lacking = [c for c in NEEDED if not block.find_values(f"_atom_site.{c}")]
+            if lacking:
+                raise StateshiftError(
+                    f"{where} can't be read: its atoms lack {some(f'`_atom_site.{c}`' for c in lacking)}."
+                )
             return gemmi.make_structure_from_block(block)
     raise StateshiftError(f"{where} holds no atoms: none of its {len(document)} blocks has `_atom_site`.")
