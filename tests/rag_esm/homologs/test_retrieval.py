@@ -133,3 +133,8 @@ def test_unaligned_members_are_ranked_by_pairwise_alignment(family_maker):
 def test_a_family_of_twins_is_refused_by_name():
     with pytest.raises(StateshiftError, match="Cluster `c` has no other sequence than `a`"):
         Contexts().draw(Cluster("c", ("a", "b"), ("MK", "MK")), 0, np.random.default_rng(0))
+
+
+def test_proteins_too_long_for_16_bit_scores_are_aligned_all_the_same(protein_maker):
+    long = protein_maker(9000)
+    assert identity(long, "M" + long[1:]) >= 8999 / 9000
