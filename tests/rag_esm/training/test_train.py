@@ -16,7 +16,7 @@ from stateshift.rag_esm.model.tokens import MASK, tokens_of
 from stateshift.rag_esm.training.batches import Batches
 from stateshift.rag_esm.training.masking import IGNORED, diffusion_rate, masked
 from stateshift.rag_esm.training.settings import presets, read_settings, settings_of
-from stateshift.rag_esm.training.train import train_rag_esm
+from stateshift.rag_esm.training.train import _begun, train_rag_esm
 from stateshift.rag_esm.training.validation import masked_losses
 
 SMALL = [
@@ -70,6 +70,24 @@ def test_batches_keep_to_the_budget_and_are_the_same_again_from_any_number(data)
     both = [list(Batches(train, settings, 0, 4, rank, 2)) for rank in (0, 1)]
     for number, batch in enumerate(whole[:8]):
         assert torch.equal(both[number % 2][number // 2].tokens, batch.tokens)
+
+
+def test_the_share_that_divides_a_loss_is_what_is_hidden_and_not_what_was_drawn(data):
+    train, _ = read_data(data)
+    batches = Batches(train, settings_of({"masking": "mlm", "mask_rate": 0.0001}, SMALL), 0, 3)
+    assert len(batches) == 3
+    for batch in batches:
+        # one residue of each protein, however low the rate
+        assert batch.rate == pytest.approx(len(batch.tokens) / (batch.tokens > 3).sum().item())
+
+
+def test_the_second_of_two_processes_takes_the_folder_that_the_first_made(tmp_path, monkeypatch):
+    _begun(tmp_path / "run", {"data": "first"})
+    with pytest.raises(StateshiftError, match="not empty"):
+        _begun(tmp_path / "run", {})
+    monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", 1)
+    assert _begun(tmp_path / "run", {"data": "second"}) == tmp_path / "run"
+    assert "first" in (tmp_path / "run" / "settings.yaml").read_text()
 
 
 def test_a_training_learns_from_contexts_and_a_stopped_one_goes_on_as_if_it_never_had(data, tmp_path):

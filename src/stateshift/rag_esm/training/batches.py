@@ -13,12 +13,12 @@ from stateshift.errors import StateshiftError
 from stateshift.rag_esm.homologs.choice import Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
 from stateshift.rag_esm.model.tokens import tokens_of
-from stateshift.rag_esm.training.masking import diffusion_rate, masked
+from stateshift.rag_esm.training.masking import IGNORED, diffusion_rate, masked
 from stateshift.rag_esm.training.settings import Settings
 
 
 class Batch(NamedTuple):
-    """Masked proteins (B, T), what is to be predicted (B, T), contexts (B, C), and the masked share."""
+    """Masked proteins (B, T), what is to be predicted (B, T), contexts (B, C), and the share that is hidden."""
 
     tokens: torch.Tensor
     targets: torch.Tensor
@@ -68,6 +68,9 @@ class Batches(IterableDataset):
                 number += 1
             epoch += 1
 
+    def __len__(self) -> int:
+        return self.stop - self.start
+
     def _epoch(self, epoch: int) -> list[list[tuple[str, str]]]:
         """Pairs of protein and context by batch, in the order they are shown."""
         rng = np.random.default_rng([self.settings.seed, 0, epoch])
@@ -83,7 +86,8 @@ class Batches(IterableDataset):
     def _batch(self, pairs: list[tuple[str, str]], rng: np.random.Generator) -> Batch:
         rate = self.settings.mask_rate if self.settings.masking == "mlm" else diffusion_rate(rng)
         tokens, targets = masked(tokens_of([own for own, _ in pairs]), rate, rng)
-        return Batch(tokens, targets, tokens_of([context for _, context in pairs]), rate)
+        hidden = (targets != IGNORED).sum().item() / sum(len(own) for own, _ in pairs)
+        return Batch(tokens, targets, tokens_of([context for _, context in pairs]), hidden)
 
 
 def within_budget(pairs: Sequence[tuple[str, str]], budget: int) -> list[list[tuple[str, str]]]:

@@ -6,6 +6,7 @@ import csv
 import logging
 import shutil
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import lightning
 import numpy as np
 import torch
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from stateshift.errors import StateshiftError, some
@@ -91,9 +93,8 @@ def train_rag_esm(
             trained = load_rag_esm(init_from, "cpu")
         else:
             trained = new_rag_esm(settings.base, settings.cross_layers, settings.seed)
-        run = new_folder(output)
         told = {"data": str(Path(data).resolve()), "base": trained.base, "settings": settings.as_dict()}
-        (run / SETTINGS).write_text(yaml.safe_dump(told, sort_keys=False))
+        run = _begun(Path(output), told)
     _fit(trained, settings, train, val, run, last)
     return load_rag_esm(run / BEST)
 
@@ -110,6 +111,9 @@ def _fit(
         trained, settings, run, validation_pairs(val, Contexts(settings.context, settings.top_k), *limits), last
     )
     module = Training(trained.network.train(), settings, last["optimiser"] if last else None)
+    # Lightning's advice on devices, loggers and loaders: ours resume by themselves
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     trainer = lightning.Trainer(
         max_steps=settings.max_steps - done,
         max_epochs=1,
@@ -127,7 +131,9 @@ def _fit(
         keeper.keep(0, None)
     start, stop = done * settings.accumulate, settings.max_steps * settings.accumulate
     batches = Batches(train, settings, start, stop, trainer.global_rank, trainer.world_size)
-    trainer.fit(module, DataLoader(batches, batch_size=None))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        trainer.fit(module, DataLoader(batches, batch_size=None))
 
 
 class Keeper(lightning.Callback):
@@ -155,8 +161,11 @@ class Keeper(lightning.Callback):
         step = self.before + trainer.global_step
         if not np.isfinite(self.losses[-1]):
             raise StateshiftError(f"The loss is no number at step {step}: lower cross_lr or lr.")
-        if trainer.is_global_zero and (step % self.settings.val_every == 0 or step == self.settings.max_steps):
-            self.keep(step, trainer.optimizers[0].state_dict())
+        if step % self.settings.val_every == 0 or step == self.settings.max_steps:
+            if trainer.is_global_zero:
+                self.keep(step, trainer.optimizers[0].state_dict())
+            # the best is read by all when training ends
+            trainer.strategy.barrier()
 
     def keep(self, step: int, optimiser: dict | None) -> None:
         """Measure, write metrics, the best and the last."""
@@ -195,6 +204,13 @@ def _replaced(trained: TrainedRagESM, folder: Path) -> None:
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _begun(run: Path, told: dict[str, Any]) -> Path:
+    """The run's new folder with its settings; of several processes the first one makes it."""
+    if not rank_zero_only.rank:
+        (new_folder(run) / SETTINGS).write_text(yaml.safe_dump(told, sort_keys=False))
+    return run
 
 
 def _told(run: Path) -> dict[str, Any]:
