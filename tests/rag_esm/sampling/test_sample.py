@@ -59,6 +59,16 @@ def test_a_run_writes_sequences_frames_perplexities_entropies_and_every_setting(
     assert (told["settings"]["iterations"], told["input"], told["stateshift"] != "") == (3, "in.fasta", True)
 
 
+def test_frames_end_where_a_protein_is_whole_whatever_the_others_of_its_batch_are(files):
+    (files / "in.fasta").write_text(">a\nMK-A\n>b\n------\n")
+    for size in (1, 2):
+        told = options(files, settings=SamplingSettings(iterations=6), batch_size=size)
+        sample(files / "model", files / f"out{size}", save_intermediate_steps=True, **told)
+    frames = [(files / f"out{size}" / "steps.fasta").read_text() for size in (1, 2)]
+    assert frames[0] == frames[1]
+    assert [line for line in frames[0].split() if line.startswith("step")] == [f"step={i}" for i in (0, 1, *range(7))]
+
+
 def test_a_fixed_length_makes_a_protein_for_each_context(files):
     folder = sample(
         files / "model", files / "out", context=files / "ctx.fasta", fixed_length=7, settings=SamplingSettings(2)

@@ -27,7 +27,8 @@ class Denoised:
     generated
         (L,) bool each: residues that were masked.
     steps
-        Every iteration's sequences with ``-`` for what is still masked; the input first.
+        Every iteration's sequences with ``-`` for what is still masked; the input first, and of `one` protein up to
+        the first that is whole.
     entropy
         (B,) an iteration: mean entropy in nats of what is predicted for masked residues, NaN where none is left.
     """
@@ -39,7 +40,9 @@ class Denoised:
 
     def one(self, row: int) -> Denoised:
         """What became of one protein."""
-        steps, entropy = [[step[row]] for step in self.steps], [values[row : row + 1] for values in self.entropy]
+        frames = [step[row] for step in self.steps]
+        whole = next((i for i, frame in enumerate(frames) if "-" not in frame), len(frames))
+        steps, entropy = [[f] for f in frames[: whole + 1]], [values[row : row + 1] for values in self.entropy]
         return Denoised([self.sequences[row]], [self.generated[row]], steps, entropy)
 
 

@@ -92,7 +92,7 @@ def composition(sequences: list[str]) -> np.ndarray:
     array([0.5 , 0.25, 0.25, 0.  ])
     """
     counts = Counter("".join(sequences))
-    total = sum(counts[x] for x in LETTERS)
+    total = max(sum(counts[x] for x in LETTERS), 1)
     return np.array([counts[x] / total for x in LETTERS])
 
 
