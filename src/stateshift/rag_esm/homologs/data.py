@@ -29,8 +29,9 @@ def make_data(
 ) -> dict[str, int]:
     """Write ``train.jsonl``, ``val.jsonl`` and ``about.json`` into a new folder.
 
-    Whole clusters go to one side or the other, and a sequence that clusters share is refused on both: so no
-    validation protein, nor its homologs, is ever trained on.
+    Whole clusters go to one side or the other, and a validation sequence that a training cluster holds too is left
+    out: no validation protein is ever trained on. What its cluster holds besides stays, so where clusters overlap
+    relatives of it may be trained on.
 
     Parameters
     ----------
