@@ -58,6 +58,14 @@ def test_the_first_level_is_k_means():
     np.testing.assert_array_equal(codes[:, 0], labels)
 
 
+def test_each_level_takes_the_nearest_centroid_whatever_is_added_to_all_vectors():
+    vectors = normal(200) + 10_000
+    quantiser, codes = fit_quantiser(vectors)
+    away = vectors[:, None].astype(np.float64) - quantiser.centroids[0]
+    np.testing.assert_array_equal(codes[:, 0], np.square(away).sum(axis=2).argmin(axis=1))
+    assert quantiser.errors[0] < 1
+
+
 def test_identical_vectors_share_a_code_and_are_told_as_aliases():
     vectors = normal(40)
     vectors[7], vectors[30], vectors[31] = vectors[3], vectors[3], vectors[0]

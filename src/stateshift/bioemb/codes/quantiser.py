@@ -129,6 +129,9 @@ def fit_quantiser(
 
 def _step(residuals: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """The nearest centroid of each residual, which is taken from it in place."""
-    nearest = (np.square(centroids).sum(axis=1) - 2 * residuals @ centroids.T).argmin(axis=1)
+    # about the centroids' own mean, or single precision can't tell small differences of large values
+    middle = centroids.mean(axis=0)
+    about = centroids - middle
+    nearest = (np.square(about).sum(axis=1) - 2 * (residuals - middle) @ about.T).argmin(axis=1)
     residuals -= centroids[nearest]
     return nearest.astype(np.int16)
