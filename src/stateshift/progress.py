@@ -1,7 +1,10 @@
-"""One progress bar for everything that takes more than a moment."""
+"""What is shown on screen: one progress bar for everything that takes more than a moment, and no advice of Lightning's."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -23,3 +26,13 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     yield from rich.progress.track(
         items, description, total=total, console=console, disable=not console.is_terminal, transient=True
     )
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out Lightning's advice on workers, devices and loaders, and what it tells its own developers."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning|torch.optim.lr_scheduler")
+        yield

@@ -243,6 +243,13 @@ def test_an_aggregator_takes_only_the_rows_that_it_was_trained_on(folder, models
         )
 
 
+def test_devices_that_this_machine_lacks_are_told(folder, models, tmp_path):
+    for accelerator, devices in (("abacus", ("1",)), ("cpu", ("7", "9"))):
+        machine = Machine(accelerator=accelerator, devices=devices)
+        with pytest.raises(StateshiftError, match=f"accelerator={accelerator} devices=.* can't be had here"):
+            embed("chains", folder / "both.pdb", Output(tmp_path / "out", "v"), models, machine=machine)
+
+
 def test_options_that_cannot_be_are_told_in_command_line_words(tmp_path):
     with pytest.raises(StateshiftError, match="--output-format grupped is none.*did you mean `grouped`"):
         Output(tmp_path, "x", "grupped")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from stateshift.errors import StateshiftError
+from stateshift.progress import quiet_lightning
 from stateshift.structure.aggregator import Aggregator, aggregate
 from stateshift.structure.pipeline.jobs import Job
 from stateshift.structure.pipeline.loading import JobData, Loaded, Reading
@@ -127,6 +127,30 @@ class Embedding(lightning.LightningModule):
         ]
 
 
+def trainer_for(where: Mapping[str, Any], **more: Any) -> lightning.Trainer:
+    """Lightning's Trainer without its own files.
+
+    Parameters
+    ----------
+    where
+        Accelerator, devices and num_nodes.
+    more
+        Its other arguments.
+
+    Raises
+    ------
+    StateshiftError
+        This machine has no such accelerator or devices.
+    """
+    try:
+        return lightning.Trainer(
+            logger=False, enable_checkpointing=False, enable_model_summary=False, **{**more, **where}
+        )
+    except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
+        asked = " ".join(f"{name}={value}" for name, value in where.items())
+        raise StateshiftError(f"{asked} can't be had here: {str(error).splitlines()[0]}") from error
+
+
 def predict(
     jobs: Sequence[Job],
     reading: Reading,
@@ -136,18 +160,8 @@ def predict(
     machine: Machine,
 ) -> bool:
     """Run all jobs; whether this process is the one that puts the files together."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     loader = DataLoader(JobData(jobs, reading), machine.batch_size, num_workers=machine.num_workers, collate_fn=list)
-    trainer = lightning.Trainer(
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=len(jobs) > machine.batch_size,
-        **machine.trainer_options(),
-    )
-    with warnings.catch_warnings():
-        # results go to the record, and parsing is light beside the models
-        warnings.filterwarnings("ignore", message=".*predict returned None|.*does not have many workers|.*LeafSpec")
+    with quiet_lightning():
+        trainer = trainer_for(machine.trainer_options(), enable_progress_bar=len(jobs) > machine.batch_size)
         trainer.predict(Embedding(residues, aggregator, record), loader, return_predictions=False)
     return trainer.is_global_zero

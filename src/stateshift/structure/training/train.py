@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from stateshift.errors import StateshiftError, some
 from stateshift.files import written_beside
+from stateshift.progress import quiet_lightning
 from stateshift.structure.aggregator import (
     Aggregator,
     AggregatorShape,
@@ -25,6 +26,7 @@ from stateshift.structure.aggregator import (
     load_aggregator,
     save_aggregator,
 )
+from stateshift.structure.pipeline.run import trainer_for
 from stateshift.structure.training.pairs import SAME_FOLD, Pairs
 from stateshift.structure.training.twin import PairData, Twin
 
@@ -132,25 +134,22 @@ def train_aggregator(
     model = Aggregator(shape)
     told = {**settings.__dict__, "pairs": len(pairs), "val_pairs": len(val_pairs)}
     keeper = KeepBest(TrainedAggregator(model, residues, told), output)
-    trainer = lightning.Trainer(
-        max_epochs=settings.epochs,
-        callbacks=[keeper],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        gradient_clip_val=1.0,
-        use_distributed_sampler=False,
-        **(trainer_options or {}),
-    )
-    train, val = _loaders(pairs, val_pairs, rows, settings, trainer.world_size, trainer.global_rank)
-    twin = Twin(model, settings.learning_rate, settings.warmup_epochs * len(train), settings.epochs * len(train))
-    trainer.fit(twin, train, val)
+    with quiet_lightning():
+        trainer = trainer_for(
+            trainer_options or {},
+            max_epochs=settings.epochs,
+            callbacks=[keeper],
+            num_sanity_val_steps=0,
+            gradient_clip_val=1.0,
+            use_distributed_sampler=False,
+        )
+        train, val = _loaders(pairs, val_pairs, rows, settings, trainer.world_size, trainer.global_rank)
+        twin = Twin(model, settings.learning_rate, settings.warmup_epochs * len(train), settings.epochs * len(train))
+        trainer.fit(twin, train, val)
     if keeper.best is None:
         raise StateshiftError(
             "The training gave no validation score: the losses are no numbers; lower --learning-rate."
         )
-    logger.info("%s: validation PR-AUC %.3f after step %d.", output, *keeper.best)
     return load_aggregator(output)
 
 
