@@ -15,7 +15,7 @@ from stateshift.challenge import export_run
 from stateshift.challenge.export.parts import Parts
 from stateshift.challenge.seasons import competition_folder
 from stateshift.errors import StateshiftError
-from stateshift.prediction.emission import Emitter
+from stateshift.prediction.emission import Emitter, SignificanceMatch
 from stateshift.training import train
 
 GENES = [f"GENE{i}" for i in range(20)]
@@ -85,6 +85,19 @@ def test_every_target_of_the_list_is_predicted_in_every_context_as_whole_counts(
     counts = {t: k562[k562.obs["target_gene"] == t].X.toarray() for t in ("G1", "G4")}
     shares = {t: x[:, 19].sum() / x.sum() for t, x in counts.items()}
     assert shares["G1"] > 1.3 * shares["G4"]
+
+
+def test_effects_are_shrunk_to_the_training_perturbations_unless_told_otherwise(export, tmp_path, monkeypatch):
+    monkeypatch.setattr(SignificanceMatch, "shrink", lambda self, effect, n_cells: 0 * effect)
+
+    def rise(vcc):
+        cells = inside(vcc, tmp_path)
+        cells = cells[cells.obs["context"] == "K562"]
+        shares = {t: cells[cells.obs["target_gene"] == t].X.toarray().sum(0) for t in ("G1", "G4")}
+        return shares["G1"][19] / shares["G1"].sum() / (shares["G4"][19] / shares["G4"].sum())
+
+    assert rise(export("zero.vcc").path) < 1.15
+    assert rise(export("as_is.vcc", match_significant=False).path) > 1.3
 
 
 def test_killed_and_resumed_it_ends_with_the_same_bytes(export, tmp_path, monkeypatch):

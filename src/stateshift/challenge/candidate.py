@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 
-from stateshift.cells.columns import CELL_TYPE, CONTROL, PERTURBATION
+from stateshift.cells.columns import BATCH, CELL_TYPE, CONTROL, PERTURBATION
 from stateshift.cells.loading import read_file
 from stateshift.cells.matrix.stored import VALUES_AT_ONCE, opened, row_ranges, stored_matrix
 
@@ -34,6 +34,8 @@ class Candidate:
         Perturbation of each cell (n,), or None where there is no column for it.
     contexts
         Context of each cell (n,), or None likewise.
+    batches
+        Batch of each cell (n,), or None likewise.
     control
         The control's name in the labels.
     columns
@@ -48,6 +50,7 @@ class Candidate:
     genes: list[str]
     labels: np.ndarray | None
     contexts: np.ndarray | None
+    batches: np.ndarray | None
     control: str
     columns: list[str]
     uns: dict[str, Any]
@@ -113,7 +116,8 @@ def _candidate(where: str, obs: pd.DataFrame, genes: list[str], uns: dict[str, A
     values = set() if labels is None else set(labels)
     control = dict(uns.get("stateshift", {})).get("control") or next((c for c in CONTROL if c in values), CONTROL[0])
     contexts = _first_of(obs, ("context", *CELL_TYPE))
-    return Candidate(where, genes, labels, contexts, str(control), list(map(str, obs.columns)), uns, read, len(obs))
+    columns = list(map(str, obs.columns))
+    return Candidate(where, genes, labels, contexts, _first_of(obs, BATCH), str(control), columns, uns, read, len(obs))
 
 
 def _of_memory(X: Any) -> Iterator[tuple[int, csr_matrix]]:

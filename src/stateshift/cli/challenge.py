@@ -65,6 +65,9 @@ def export(
     missing: Annotated[str, typer.Option(help="Of a run: genes without a vector: error or fallback.")] = "error",
     features: Annotated[Path | None, typer.Option(help="Of a run: vectors of genes that its table lacks.")] = None,
     n_cells: Annotated[int | None, typer.Option(help="Of a run: cells a target, where nothing else says.")] = None,
+    match_significant: Annotated[
+        bool, typer.Option(help="Of a run: as many significant genes as training perturbations of that size show.")
+    ] = True,
     seed: Annotated[int, typer.Option(help="Of a run: draws the cells.")] = 0,
     expected_gene_dim: GeneDim = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
@@ -88,7 +91,7 @@ def export(
         raise StateshiftError(f"{source} is a folder: of a run, name the season's --cells and its --pert-counts.")
     else:
         of_run = {"cells": cells, "model": model, "missing": missing, "features": features}
-        made = export_run(source, n_cells=n_cells, seed=seed, **of_run, **given)
+        made = export_run(source, n_cells=n_cells, match_significant=match_significant, seed=seed, **of_run, **given)
     typer.echo(f"{output}: {made.cells:,} cells × {made.genes:,} genes, {made.perturbations} targets.")
     if made.dropped_genes:
         typer.echo(f"{made.dropped_genes:,} predicted genes are not in the season's list and were left out.")

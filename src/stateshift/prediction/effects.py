@@ -39,7 +39,7 @@ class PredictedEffects:
 
 
 def predict_effects(run: str | Path | Sequence[str | Path], asked: Asked) -> PredictedEffects:
-    """The effects that `predict` would write as cells.
+    """The effects that `predict` would write as cells: an effect model's own, or the mean of what a network makes.
 
     Parameters
     ----------
@@ -60,6 +60,11 @@ def predict_effects(run: str | Path | Sequence[str | Path], asked: Asked) -> Pre
     with contextlib.ExitStack() as opened:
         ready = prepare([opened.enter_context(opened_run(one)) for one in runs], asked)
         output = ready.output
+        if asked.model != "transition":
+            values = ready.effects[asked.model].astype(np.float32)
+            return PredictedEffects(
+                ready.pairs, output.genes, values, ready.routes, ready.support.regimes, output.scale
+            )
         means = {r.context: output.X.mean(r.controls).astype(np.float32) for r in ready.requests}
         values = np.empty((len(ready.requests), len(output.genes)), np.float32)
         for i, (request, made) in enumerate(zip(ready.requests, ready.predicted)):

@@ -47,6 +47,8 @@ class Asked:
     ----------
     storage
         Where the cells' matrix is kept.
+    baselines
+        Whether every baseline is to be fitted, or only what predicts.
     """
 
     cells: str | Path
@@ -62,6 +64,7 @@ class Asked:
     columns: Mapping[str, str] | None = None
     seed: int = 0
     storage: Storage = IN_MEMORY
+    baselines: bool = True
 
 
 @dataclass
@@ -146,7 +149,8 @@ def prepare(members: list[RunDirectory], asked: Asked) -> Prepared:
         train = EffectTable.load(directory.effects_file)
         refuse_unmodelled(output.genes, by, train, directory)
         train = _told_of_contexts(train, output, pairs)
-        names = [*BASELINES, *({model} - {"transition", *BASELINES})]
+        beside = BASELINES if asked.baselines else ("mean", "ridge")
+        names = [*beside, *({model} - {"transition", *beside})]
         effect_models = fit_effect_models(train, table, names, seed=directory.config()["seed"])
         effects = _baseline_effects(effect_models, pairs, fallback, output)
     support = find_support(pairs, train, table, fallback)

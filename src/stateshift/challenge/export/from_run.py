@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, vstack
 
 from stateshift import __version__
+from stateshift.cells import EffectTable
 from stateshift.cells.loading import Storage
 from stateshift.challenge.candidate import Candidate, opened_candidate
 from stateshift.challenge.export.parts import Parts
@@ -21,7 +22,7 @@ from stateshift.challenge.validation.validate import examine
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.files import sha256, written_beside
 from stateshift.prediction.effects import PredictedEffects, predict_effects
-from stateshift.prediction.emission import Emitter
+from stateshift.prediction.emission import Emitter, SignificanceMatch, match_significance
 from stateshift.prediction.prepared import Asked
 from stateshift.progress import track
 from stateshift.run import RunDirectory
@@ -47,6 +48,7 @@ def export_run(
     missing: str = "error",
     features: Path | str | None = None,
     n_cells: int | None = None,
+    match_significant: bool = True,
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
     expected_gene_dim: int | None = None,
@@ -73,6 +75,9 @@ def export_run(
         As for `stateshift.prediction.predict`.
     n_cells
         Cells of each target, where neither the season nor `pert_counts` says how many.
+    match_significant
+        Draw dense small effects to zero until as many genes are significant as training perturbations of that size show
+        (`stateshift.prediction.emission.match_significance`).
     overwrite
         Replace an existing file.
 
@@ -98,6 +103,7 @@ def export_run(
             "genes": gene_list,
             "populations": [[*pair, n] for pair, n in zip(order, numbers)],
             "model": model,
+            "match_significant": match_significant,
             "seed": seed,
             "version": __version__,
         }
@@ -114,9 +120,11 @@ def export_run(
                 columns=columns,
                 seed=seed,
                 storage=Storage(MEMORY_GB, parts.folder / "cells"),
+                baselines=False,
             )
             effects = predict_effects(run, asked)
-            _emit(parts, controls, effects, order, numbers, gene_list, seed)
+            train = _training_effects(Path(run)) if match_significant else None
+            _emit(parts, controls, effects, order, numbers, gene_list, seed, train)
         found = _candidate(parts, order, numbers, gene_list, controls, wanted, rules)
         done = examine(found, rules, genes, targets, panel, cells if rules.cells.context else None, expected_gene_dim)
         made = write_submission(part, output, done)
@@ -170,8 +178,9 @@ def _emit(
     numbers: list[int],
     genes: list[str],
     seed: int,
+    train: EffectTable | None,
 ) -> None:
-    """Emit what is not emitted yet, a context at a time."""
+    """Emit what is not emitted yet, a context at a time; `train` says how many genes may be significant."""
     if effects.scale != "log1p_1e4":
         raise StateshiftError(
             f"The run is on scale {effects.scale}, of which the size factor is unknown: counts are emitted from log1p_1e4, "
@@ -190,22 +199,46 @@ def _emit(
     if absent:
         raise StateshiftError(f"The run did not predict {some(absent)}.")
     todo = [i for i in range(len(order)) if not parts.has(i)]
-    emitters: dict[str, Emitter] = {}
-    for i in track(todo, "emitting cells"):
-        context, target = order[i]
-        if context not in emitters:
-            emitters = {context: Emitter(_control_counts(controls, context, genes), context)}
-        effect = effects.values[row[context, target]][places]
-        parts.write(i, emitters[context].emit(effect, numbers[i], seed=seed, target=target))
+    for context in dict.fromkeys(order[i][0] for i in todo):
+        wanted = controls.is_control & (controls.contexts == context)
+        batches = None if controls.batches is None else controls.batches[wanted]
+        emitter = Emitter(_control_counts(controls, wanted, genes), context, batches)
+        match = None if train is None else _match(train, emitter, genes)
+        for i in track([i for i in todo if order[i][0] == context], f"emitting cells of {context}"):
+            target, effect = order[i][1], effects.values[row[order[i]]][places]
+            if match is not None:
+                effect = match.shrink(effect, numbers[i])
+            parts.write(i, emitter.emit(effect, numbers[i], seed=seed, target=target))
 
 
-def _control_counts(controls: Candidate, context: str, genes: list[str]) -> csr_matrix:
-    """A context's control cells on the season's genes."""
+def _training_effects(run: Path) -> EffectTable | None:
+    """The run's measured effects, from which the share of significant genes is learned."""
+    directory = RunDirectory(run)
+    if not directory.effects_file.is_file():
+        logger.warning("the run holds no training effects: significant genes are not matched to them")
+        return None
+    return EffectTable.load(directory.effects_file)
+
+
+def _match(train: EffectTable, emitter: Emitter, genes: list[str]) -> SignificanceMatch | None:
+    """How many genes respond to an effect of a size, of training perturbations measured on every gene of the list."""
+    places = pd.Index(train.genes).get_indexer(genes)
+    effects = train.effects[:, places]
+    whole = np.isfinite(effects).all(axis=1) & (places >= 0).all()
+    if train.n_cells is None or not whole.any():
+        logger.warning("no training perturbation is measured on all genes: significant genes are not matched to them")
+        return None
+    return match_significance(
+        effects[whole], train.n_cells[whole], emitter.controls.variances, len(emitter.controls.depths)
+    )
+
+
+def _control_counts(controls: Candidate, wanted: np.ndarray, genes: list[str]) -> csr_matrix:
+    """Control cells of a mask (n,) on the season's genes."""
     places = pd.Index(controls.genes).get_indexer(genes)
     if (places < 0).any():
         absent = [gene for gene, place in zip(genes, places) if place < 0]
         raise StateshiftError(f"{controls.where} lacks {len(absent):,} of the season's genes: {some(absent)}.")
-    wanted = controls.is_control & (controls.contexts == context)
     X = vstack([block[:, places] for _, block in controls.blocks(wanted)], format="csr")
     X.sort_indices()
     return X
@@ -243,6 +276,7 @@ def _candidate(
         genes,
         np.concatenate([own[1], np.full(len(kept), rules.cells.control, object)]),
         np.concatenate([own[0], of_controls]),
+        None,
         rules.cells.control,
         ["target_gene", "context"],
         {"stateshift": {"scale": "counts", "control": rules.cells.control}},
