@@ -1,12 +1,28 @@
 """``stateshift structure``: structures to vectors, and structures that are alike."""
 
-from __future__ import annotations
-
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stateshift.cli.structure_options import (
+    BatchSize,
+    ChainNames,
+    Checkpoint,
+    Esm3Python,
+    FileType,
+    Geometry,
+    NumWorkers,
+    OutputFormat,
+    OutputName,
+    OutputPath,
+    ResidueLocation,
+    given,
+    models,
+    place,
+    reading,
+)
 from stateshift.cli.structure_search import index_app, register
 from stateshift.errors import StateshiftError
 
@@ -23,40 +39,24 @@ Source = Annotated[
         help="A folder, a structure, a FASTA, or a csv of name, path or URL, chain or assembly, output name."
     ),
 ]
-OutputPath = Annotated[Path, typer.Option(help="The folder for results.")]
-OutputName = Annotated[str, typer.Option(help="Names the record, the failures and the grouped file.")]
-OutputFormat = Annotated[str, typer.Option(help="separated (a file a result) or grouped (one file).")]
-FileType = Annotated[str, typer.Option(help="pt, parquet or csv.")]
-StructureFormat = Annotated[str, typer.Option(help="auto, mmcif or pdb.")]
-ChainNames = Annotated[str, typer.Option(help="label or author: which names chains have.")]
-MinResidues = Annotated[int, typer.Option(min=0, help="Chains with fewer are left out.")]
-MaxResidues = Annotated[
-    int | None, typer.Option(min=1, help="Chains with more are left out; assemblies stop growing when past it.")
-]
-BatchSize = Annotated[int, typer.Option(help="Structures a step.")]
-NumWorkers = Annotated[int, typer.Option(help="Processes that parse.")]
-NumNodes = Annotated[int, typer.Option(help="Machines.")]
-Accelerator = Annotated[str, typer.Option(help="auto, cpu, gpu, as Lightning names them.")]
-Devices = Annotated[list[str] | None, typer.Option(help="auto, a number, or repeated: indices.")]
-Checkpoint = Annotated[str | None, typer.Option(help="An ESM2 name or file; default the embedded demo model.")]
-Aggregator = Annotated[Path | None, typer.Option(help="An aggregator; default the embedded demo one.")]
-Esm3Python = Annotated[str | None, typer.Option(help="Residues by ESM3: the interpreter of an environment with it.")]
-ResidueLocation = Annotated[Path | None, typer.Option(help="A folder of stored residue tensors to use.")]
 
 
-def _machine(batch_size: int, num_workers: int, num_nodes: int, accelerator: str, devices: list[str] | None) -> Machine:
-    from stateshift.structure.pipeline import Machine
-
-    return Machine(batch_size, num_workers, num_nodes, accelerator, tuple(devices or ("auto",)))
-
-
-def _run(level: str, source: Path | None, output: Output, models: Models, reading: Reading, machine: Machine) -> None:
+def _run(
+    level: str,
+    source: Path | None,
+    output: "Output",
+    models: "Models",
+    reading: "Reading",
+    machine: "Machine",
+    stored: Path | None = None,
+) -> None:
     from stateshift.structure.pipeline import embed
 
+    reading = replace(reading, residue_location=str(stored) if stored else None)
     _tell(embed(level, source, output, models, reading, machine))
 
 
-def _tell(summary: Summary | None, may_be_empty: bool = False) -> None:
+def _tell(summary: "Summary | None", may_be_empty: bool = False) -> None:
     if summary is None:
         return
     if summary.failures and not summary.results and not may_be_empty:
@@ -66,35 +66,34 @@ def _tell(summary: Summary | None, may_be_empty: bool = False) -> None:
 
 
 @app.command()
+@given(reading=reading, place=place)
 def residues(
     source: Source,
     output_path: OutputPath,
     output_name: OutputName = "residues",
     output_format: OutputFormat = "separated",
     file_type: FileType = "pt",
-    geometry: Annotated[bool, typer.Option("--geometry", help="Append dihedrals, contacts, accessibility.")] = False,
+    geometry: Geometry = False,
     checkpoint: Checkpoint = None,
     esm3_python: Esm3Python = None,
-    structure_format: StructureFormat = "auto",
     chain_names: ChainNames = "label",
-    min_residues: MinResidues = 0,
-    max_residues: MaxResidues = None,
     batch_size: BatchSize = 8,
     num_workers: NumWorkers = 0,
-    num_nodes: NumNodes = 1,
-    accelerator: Accelerator = "auto",
-    devices: Devices = None,
+    *,
+    reading: "Reading",
+    place: "Machine",
 ) -> None:
     """Structures to residue tensors, one (L, D) a chain."""
-    from stateshift.structure.pipeline import Models, Output, Reading
+    from stateshift.structure.pipeline import Models, Output
 
-    reading = Reading("residues", structure_format, chain_names, min_residues, max_residues)
     output = Output(output_path, output_name, output_format, file_type)
-    machine = _machine(batch_size, num_workers, num_nodes, accelerator, devices)
-    _run("residues", source, output, Models(checkpoint, geometry, esm3_python), reading, machine)
+    machine = replace(place, batch_size=batch_size, num_workers=num_workers)
+    made_by = Models(checkpoint, geometry, esm3_python)
+    _run("residues", source, output, made_by, replace(reading, chain_names=chain_names), machine)
 
 
 @app.command()
+@given(models=models, reading=reading, place=place)
 def chains(
     output_path: OutputPath,
     source: Source = None,
@@ -102,31 +101,24 @@ def chains(
     output_name: OutputName = "chains",
     output_format: OutputFormat = "separated",
     file_type: FileType = "csv",
-    checkpoint: Checkpoint = None,
-    esm3_python: Esm3Python = None,
-    aggregator: Aggregator = None,
-    structure_format: StructureFormat = "auto",
     chain_names: ChainNames = "label",
-    min_residues: MinResidues = 0,
-    max_residues: MaxResidues = None,
     batch_size: BatchSize = 8,
     num_workers: NumWorkers = 0,
-    num_nodes: NumNodes = 1,
-    accelerator: Accelerator = "auto",
-    devices: Devices = None,
+    *,
+    models: "Models",
+    reading: "Reading",
+    place: "Machine",
 ) -> None:
     """Structures, or stored residue tensors, to a vector a chain."""
-    from stateshift.structure.pipeline import Models, Output, Reading
+    from stateshift.structure.pipeline import Output
 
-    stored = str(residue_location) if residue_location else None
-    reading = Reading("chains", structure_format, chain_names, min_residues, max_residues, residue_location=stored)
     output = Output(output_path, output_name, output_format, file_type)
-    models = Models(checkpoint, esm3_python=esm3_python, aggregator=aggregator)
-    machine = _machine(batch_size, num_workers, num_nodes, accelerator, devices)
-    _run("chains", source, output, models, reading, machine)
+    machine = replace(place, batch_size=batch_size, num_workers=num_workers)
+    _run("chains", source, output, models, replace(reading, chain_names=chain_names), machine, residue_location)
 
 
 @app.command()
+@given(models=models, reading=reading, place=place)
 def assemblies(
     source: Source,
     output_path: OutputPath,
@@ -134,57 +126,46 @@ def assemblies(
     output_name: OutputName = "assemblies",
     output_format: OutputFormat = "separated",
     file_type: FileType = "csv",
-    checkpoint: Checkpoint = None,
-    esm3_python: Esm3Python = None,
-    aggregator: Aggregator = None,
-    structure_format: StructureFormat = "auto",
-    min_residues: MinResidues = 0,
-    max_residues: MaxResidues = None,
     batch_size: BatchSize = 8,
     num_workers: NumWorkers = 0,
-    num_nodes: NumNodes = 1,
-    accelerator: Accelerator = "auto",
-    devices: Devices = None,
+    *,
+    models: "Models",
+    reading: "Reading",
+    place: "Machine",
 ) -> None:
     """Structures to a vector a biological assembly."""
-    from stateshift.structure.pipeline import Models, Output, Reading
+    from stateshift.structure.pipeline import Output
 
-    stored = str(residue_location) if residue_location else None
-    reading = Reading("assemblies", structure_format, "label", min_residues, max_residues, residue_location=stored)
     output = Output(output_path, output_name, output_format, file_type)
-    models = Models(checkpoint, esm3_python=esm3_python, aggregator=aggregator)
-    machine = _machine(batch_size, num_workers, num_nodes, accelerator, devices)
-    _run("assemblies", source, output, models, reading, machine)
+    machine = replace(place, batch_size=batch_size, num_workers=num_workers)
+    _run("assemblies", source, output, models, reading, machine, residue_location)
 
 
 @app.command()
+@given(models=models, reading=reading, place=place)
 def embed(
     source: Source,
     output_path: OutputPath,
     output_name: OutputName = "embeddings",
     file_type: FileType = "parquet",
-    checkpoint: Checkpoint = None,
-    esm3_python: Esm3Python = None,
-    aggregator: Aggregator = None,
-    structure_format: StructureFormat = "auto",
     chain_names: ChainNames = "label",
-    min_residues: MinResidues = 0,
-    max_residues: MaxResidues = None,
     batch_size: BatchSize = 8,
     num_workers: NumWorkers = 0,
-    num_nodes: NumNodes = 1,
-    accelerator: Accelerator = "auto",
-    devices: Devices = None,
+    *,
+    models: "Models",
+    reading: "Reading",
+    place: "Machine",
 ) -> None:
     """Structures straight to chain vectors in one data frame."""
-    chains(
-        output_path, source, None, output_name, "grouped", file_type, checkpoint, esm3_python, aggregator,
-        structure_format, chain_names, min_residues, max_residues, batch_size, num_workers, num_nodes, accelerator,
-        devices,
-    )  # fmt: skip
+    from stateshift.structure.pipeline import Output
+
+    output = Output(output_path, output_name, "grouped", file_type)
+    machine = replace(place, batch_size=batch_size, num_workers=num_workers)
+    _run("chains", source, output, models, replace(reading, chain_names=chain_names), machine)
 
 
 @app.command()
+@given(models=models, reading=reading, place=place)
 def complete(
     source: Source,
     residues_path: Annotated[Path, typer.Option(help="The folder for residue tensors.")],
@@ -201,18 +182,13 @@ def complete(
     assemblies_num_workers: NumWorkers = 0,
     output_format: OutputFormat = "separated",
     file_type: FileType = "csv",
-    checkpoint: Checkpoint = None,
-    esm3_python: Esm3Python = None,
-    aggregator: Aggregator = None,
-    structure_format: StructureFormat = "auto",
-    min_residues: MinResidues = 0,
-    max_residues: MaxResidues = None,
-    num_nodes: NumNodes = 1,
-    accelerator: Accelerator = "auto",
-    devices: Devices = None,
+    *,
+    models: "Models",
+    reading: "Reading",
+    place: "Machine",
 ) -> None:
     """Residue tensors, chain vectors and assembly vectors in one go."""
-    from stateshift.structure.pipeline import Models, Output, Reading, Stage, embed_complete
+    from stateshift.structure.pipeline import Output, Stage, embed_complete
 
     summaries = embed_complete(
         source,
@@ -223,9 +199,9 @@ def complete(
             assemblies_batch_size,
             assemblies_num_workers,
         ),
-        Models(checkpoint, esm3_python=esm3_python, aggregator=aggregator),
-        Reading(format=structure_format, min_residues=min_residues, max_residues=max_residues),
-        _machine(8, 0, num_nodes, accelerator, devices),
+        models,
+        reading,
+        place,
     )
     for level, summary in summaries.items():
         # predicted models describe no assembly
@@ -233,16 +209,19 @@ def complete(
 
 
 @app.command()
+@given(place=place)
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="The aggregator's file.")],
-    structures: Annotated[Path | None, typer.Option(help="A folder, or a table of chains; else the first of each.")] = None,
+    structures: Annotated[
+        Path | None, typer.Option(help="A folder, or a table of chains; else the first of each.")
+    ] = None,
     fasta: Annotated[Path | None, typer.Option(help="Instead: sequences.")] = None,
     residue_location: ResidueLocation = None,
     pairs: Annotated[Path | None, typer.Option(help="A table a,b,tm; default: TM-scores of the structures.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="Instead: name<tab>SCOP or CATH code.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="Instead: a table of name and SCOP or CATH code.")] = None,
     val_pairs: Annotated[Path | None, typer.Option(help="A table a,b,tm that chooses the checkpoint.")] = None,
     checkpoint: Checkpoint = None,
-    geometry: Annotated[bool, typer.Option("--geometry", help="Append dihedrals, contacts, accessibility.")] = False,
+    geometry: Geometry = False,
     hidden: Annotated[int | None, typer.Option(help="Width of the vectors; default ESM2's.")] = None,
     layers: Annotated[int, typer.Option(help="Transformer layers.")] = 6,
     blocks: Annotated[int, typer.Option(help="Residual blocks after the sum.")] = 12,
@@ -254,9 +233,8 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="The peak; 1e-5 at the published size.")] = 1e-4,
     val_share: Annotated[float, typer.Option(help="Of the chains, kept for validation.")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Draws pairs, validation and first weights.")] = 0,
-    num_nodes: NumNodes = 1,
-    accelerator: Accelerator = "auto",
-    devices: Devices = None,
+    *,
+    place: "Machine",
 ) -> None:
     """Train an aggregator to structural similarity; the best by validation PR-AUC is kept."""
     from stateshift.structure.training import TrainingSettings
@@ -269,6 +247,6 @@ def train(
     trained = train_from_files(
         output, structures=structures, fasta=fasta, residue_location=residue_location, pairs=pairs, classes=classes,
         val_pairs=val_pairs, checkpoint=checkpoint, geometry=geometry, pairs_per_level=pairs_per_level,
-        settings=settings, trainer_options=_machine(1, 0, num_nodes, accelerator, devices).trainer_options(),
+        settings=settings, trainer_options=place.trainer_options(),
     )  # fmt: skip
     typer.echo(f"{output}: PR-AUC {trained.training['val_pr_auc']:.3f} in validation, step {trained.training['step']}.")

@@ -1,24 +1,24 @@
 """``stateshift structure index|search|cluster|graph``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stateshift.cli.structure_options import given, query_models
+
 if TYPE_CHECKING:
     from stateshift.structure.pipeline import Models
     from stateshift.vector_index import VectorIndex
 
-index_app = typer.Typer(help="Indices of vectors: exact, or by a graph (HNSW) from 10,000 on where one pays.", no_args_is_help=True)
+index_app = typer.Typer(
+    help="Indices of vectors: exact, or by a graph (HNSW) from 10,000 on where one pays.", no_args_is_help=True
+)
 
 Index = Annotated[Path, typer.Argument(help="The index's folder.")]
 Vectors = Annotated[
     Path, typer.Argument(help="Vectors (pt, parquet, csv or a folder), structures, a FASTA or a table.")
 ]
-Checkpoint = Annotated[str | None, typer.Option(help="An ESM2 name or file; default the embedded demo model.")]
-Aggregator = Annotated[Path | None, typer.Option(help="An aggregator; default the embedded demo one.")]
 Metadata = Annotated[Path | None, typer.Option(help="A csv or parquet with a column `name`, told with hits.")]
 Neighbours = Annotated[int, typer.Option(help="Neighbours that an entry asks for.")]
 Threshold = Annotated[float, typer.Option(help="The least cosine.")]
@@ -30,43 +30,39 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def _models(checkpoint: str | None, aggregator: Path | None) -> Models:
-    from stateshift.structure.pipeline import Models
-
-    return Models(checkpoint, aggregator=aggregator)
-
-
-def _tell(folder: Path, index: VectorIndex) -> None:
+def _tell(folder: Path, index: "VectorIndex") -> None:
     stats = index.stats()
     typer.echo(f"{folder}: {stats['vectors']:,} vectors × {stats['width']}, {stats['kind']}, {stats['megabytes']} MB.")
 
 
 @index_app.command()
+@given(models=query_models)
 def build(
     source: Vectors,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
     metadata: Metadata = None,
-    checkpoint: Checkpoint = None,
-    aggregator: Aggregator = None,
+    *,
+    models: "Models",
 ) -> None:
     """Build an index of vectors, or of structures embedded first."""
     from stateshift.structure.search import build_index
 
-    _tell(output, build_index(source, output, _models(checkpoint, aggregator), metadata))
+    _tell(output, build_index(source, output, models, metadata))
 
 
 @index_app.command()
+@given(models=query_models)
 def update(
     index: Index,
     source: Vectors,
     metadata: Metadata = None,
-    checkpoint: Checkpoint = None,
-    aggregator: Aggregator = None,
+    *,
+    models: "Models",
 ) -> None:
     """Add to an index without building it anew; known names are replaced."""
     from stateshift.structure.search import update_index
 
-    read, new, replaced = update_index(index, source, _models(checkpoint, aggregator), metadata)
+    read, new, replaced = update_index(index, source, models, metadata)
     typer.echo(f"{new:,} new, {replaced:,} replaced.")
     _tell(index, read)
 
@@ -80,6 +76,7 @@ def stats(index: Index) -> None:
         typer.echo(f"{key}: {value}")
 
 
+@given(models=query_models)
 def search(
     index: Index,
     query: Vectors,
@@ -87,15 +84,15 @@ def search(
     page: Annotated[Path | None, typer.Option(help="An HTML page with the hits.")] = None,
     top_k: Annotated[int, typer.Option(help="Most hits a query.")] = 100,
     threshold: Threshold = 0.8,
-    checkpoint: Checkpoint = None,
-    aggregator: Aggregator = None,
+    *,
+    models: "Models",
 ) -> None:
     """Find the entries nearest to structures, sequences or vectors."""
     from stateshift.structure.search import search_index, write_hits, write_page
     from stateshift.vector_index import VectorIndex
 
     read = VectorIndex.load(index)
-    hits = search_index(read, query, top_k, threshold, _models(checkpoint, aggregator))
+    hits = search_index(read, query, top_k, threshold, models)
     write_hits(hits, output)
     if page is not None:
         write_page(hits, page, read.metadata, {"least cosine": threshold, **read.stats()})
