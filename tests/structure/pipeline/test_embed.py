@@ -138,6 +138,18 @@ def test_complete_takes_chains_of_a_table_under_its_names_and_every_assembly(sha
         embed_complete(table, *stages, models, machine=CPU)
 
 
+def test_tensors_that_a_table_named_are_found_by_the_same_table(folder, models, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("both,structures/both.pdb,B,second\nboth,structures/both.pdb,,all\n")
+    embed("residues", table, Output(tmp_path / "r", "r"), machine=CPU)
+    reading = Reading(residue_location=str(tmp_path / "r"))
+    for place, read in (("stored", reading), ("fresh", None)):
+        embed("chains", table, Output(tmp_path / place, "v", "grouped"), models, read, CPU)
+    stored, fresh = (read_vectors(tmp_path / place / "v.pt") for place in ("stored", "fresh"))
+    assert set(stored) == {"second", "all.A", "all.B"}
+    same(stored, fresh)
+
+
 def test_stored_tensors_of_a_name_are_not_those_of_a_longer_one(models, tmp_path):
     for name in ("x.A", "x.v2.A"):
         torch.save(torch.ones(3, 128), tmp_path / f"{name}.pt")

@@ -117,11 +117,18 @@ def _stored(job: Job, reading: Reading) -> Loaded:
     if job.sequence is not None:
         files = {job.key: folder / f"{job.name}.pt"}
     elif job.part is not None:
-        files = {job.key: folder / f"{job.name}.{job.part}.pt"}
+        # a table gave its tensors its own names
+        named = folder / f"{job.key}.pt"
+        files = {job.key: named if named.is_file() else folder / f"{job.name}.{job.part}.pt"}
     else:
-        there = [f for f in residue_files(folder) if job.name in (f.stem, f.stem.rpartition(".")[0])]
-        files = {job.key + f.stem.removeprefix(job.name): f for f in there}
-        if not files:
+        stored = residue_files(folder)
+        for name in (job.key, job.name):
+            files = {
+                job.key + f.stem.removeprefix(name): f for f in stored if name in (f.stem, f.stem.rpartition(".")[0])
+            }
+            if files:
+                break
+        else:
             raise StateshiftError(f"{folder} holds no residue tensors of `{job.name}` ({job.name}.CHAIN.pt).")
     rows = [read_residues(path).numpy() for path in files.values()]
     for name, chain in zip(files, rows):
