@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from stateshift.bioemb.settings import presets_dir, read_settings
+from stateshift.bioemb.settings import Settings, presets_dir, read_settings
 from stateshift.errors import InputProblems, StateshiftError
 
 ALL = ["data.transductive=true"]
@@ -19,6 +21,19 @@ def test_presets_are_read_by_name_and_by_path():
     )
     assert read_settings("proteins", ALL).model.bottleneck == 32
     assert read_settings("bbbp", ALL).downstream.label_column == "p_np"
+
+
+def test_a_file_that_is_not_there_does_not_pass_for_a_preset_of_its_name(tmp_path, monkeypatch):
+    for config in (tmp_path / "genes.yaml", "genes.yaml", "mine/genes.yaml"):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(StateshiftError, match="neither such a file nor such a preset.*did you mean `genes`"):
+            read_settings(config, ALL)
+    assert read_settings("configs/bioemb/genes.yaml", ALL) == read_settings("genes", ALL)
+
+
+def test_the_preset_genes_is_what_a_feature_source_trains_with():
+    preset = read_settings("genes", ALL)
+    assert preset == replace(Settings(), name=preset.name, data=preset.data)
 
 
 def test_overrides_come_after_the_file_with_their_types():

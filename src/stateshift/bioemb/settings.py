@@ -102,7 +102,6 @@ class TrainingSettings:
     learning_rate: float = 5e-4
     measure_every: int = 5
     accelerator: str = "auto"
-    devices: int = 1
 
 
 @dataclass
@@ -175,12 +174,13 @@ def read_settings(config: str | Path, overrides: Sequence[str] = ()) -> Settings
     from yaml import YAMLError
 
     path = Path(config)
-    if not path.is_file():
-        path = presets_dir() / f"{Path(config).stem}.yaml"
+    # a file elsewhere that isn't there may not pass for a preset of its name
+    if not path.is_file() and (path.parent == Path("configs/bioemb") or str(path) == path.stem):
+        path = presets_dir() / f"{path.stem}.yaml"
     if not path.is_file():
         there = [file.stem for file in presets_dir().glob("*.yaml")]
         raise StateshiftError(
-            f"{config}: there is neither such a file nor such a preset{suggestion(str(config), there)}."
+            f"{config}: there is neither such a file nor such a preset{suggestion(Path(config).stem, there)}."
         )
     unequal = [override for override in overrides if "=" not in override]
     if unequal:
@@ -243,7 +243,7 @@ def _values(settings: Settings) -> list[str]:
         if value not in choices:
             problems.append(f"{full}={value} is no choice{suggestion(value, choices)}.")
     whole = [(group, key) for group in ("training", "mlm") for key in ("epochs", "batch_size")]
-    whole += [("training", "measure_every"), ("training", "devices"), ("model", "bottleneck"), ("codes", "max_levels")]
+    whole += [("training", "measure_every"), ("model", "bottleneck"), ("codes", "max_levels")]
     whole += [("encoder", "max_length"), ("encoder", "batch_size"), ("mlm", "max_length")]
     for group, key in whole:
         if (value := getattr(getattr(settings, group), key)) < 1:

@@ -95,8 +95,9 @@ class TrainedBioEmb:
 def embedded(model: BioEmb, vectors: np.ndarray) -> np.ndarray:
     """Bottleneck vectors (N, b) float32, in batches on the model's device."""
     device = model.mean.device
+    rows = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
     with torch.no_grad():
-        parts = [model.embed(part.to(device)).cpu() for part in torch.from_numpy(vectors).split(BATCH)]
+        parts = [model.embed(part.to(device)).cpu() for part in rows.split(BATCH)]
     return torch.cat(parts).numpy()
 
 

@@ -38,6 +38,7 @@ def test_a_training_learns_to_name_every_gene(overrides, table):
     assert (greedy == torch.arange(47)).float().mean().item() == pytest.approx(
         float(course(trained.folder)[-1]["exact_code"])
     )
+    np.testing.assert_array_equal(trained.embed(table.subset(names).vectors.astype(np.float64)), vectors)
     best = decoder.log_likelihoods(vectors[:5]).argmax(1)
     assert (best == torch.arange(5)).float().mean() >= 0.8
 
@@ -53,6 +54,16 @@ def test_every_loss_and_constraint_lowers_the_loss(loss, constraint, overrides):
     )
     rows = course(train_bioemb("genes", overrides("run", *how)).folder)
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_without_the_trie_steps_that_the_weighted_loss_never_teaches_are_no_mistakes(overrides):
+    how = (
+        "training.constraint=never",
+        "training.epochs=150",
+        "training.learning_rate=5e-3",
+        "training.measure_every=150",
+    )
+    assert float(course(train_bioemb("genes", overrides("run", *how)).folder)[-1]["exact_code"]) >= 0.7
 
 
 def test_the_run_holds_the_fine_tuned_table_of_every_gene_aliases_too(overrides, table):
@@ -99,6 +110,16 @@ def test_a_stopped_training_goes_on_to_the_same_end(overrides, tmp_path, monkeyp
     assert [row["epoch"] for row in course(parted.folder)] == ["2", "4", "6"]
     with pytest.raises(StateshiftError, match="has all its 6 epochs"):
         train_bioemb(resume=tmp_path / "parted")
+
+
+def test_a_run_killed_while_it_writes_its_end_gets_all_of_it(overrides, tmp_path):
+    trained = train_bioemb("genes", overrides())
+    vectors = trained.fine_tuned().vectors
+    (trained.folder / "features.pt").unlink()
+    (trained.folder / "recovery.csv").unlink()
+    again = train_bioemb(resume=trained.folder)
+    np.testing.assert_array_equal(again.fine_tuned().vectors, vectors)
+    assert (trained.folder / "recovery.csv").is_file()
 
 
 def test_held_out_genes_are_embedded_and_never_fitted(overrides, table, write, tmp_path):
@@ -173,7 +194,7 @@ def test_what_to_train_on_has_to_be_named_once(overrides, tmp_path):
         train_bioemb(resume=tmp_path)
 
 
-def test_too_few_genes_unknown_held_out_ones_and_devices_that_are_not_there_are_refused(overrides, write):
+def test_too_few_genes_unknown_held_out_ones_and_a_device_that_is_not_there_are_refused(overrides, write):
     with pytest.raises(StateshiftError, match="47 different vectors can't fill 64"):
         train_bioemb("genes", overrides("run", "codes.k=64"))
     with pytest.raises(StateshiftError, match=r"names no gene of the table \(did you mean `G1`"):

@@ -94,11 +94,14 @@ class CodeModule(lightning.LightningModule):
         self.model.train(was_training)
         hit = torch.cat(right)
         choice = self.branches[self.nodes] > 1
+        if self.settings.loss == "weighted":
+            hit |= ~choice  # never taught, and never asked when decoding
         return {"token_accuracy": float(hit[choice].float().mean()), "exact_code": float(hit.all(1).float().mean())}
 
 
-def entity_loader(vectors: Tensor, batch_size: int, seed: int, world: int = 1, rank: int = 0) -> DataLoader:
-    """Batches of vectors (B, F) and entities (B,), shuffled by seed and epoch, a share of them on each process."""
+def entity_loader(vectors: Tensor, batch_size: int, seed: int) -> DataLoader:
+    """Batches of vectors (B, F) and entities (B,), shuffled by seed and epoch."""
     data = TensorDataset(vectors, torch.arange(len(vectors)))
-    order = DistributedSampler(data, num_replicas=world, rank=rank, seed=seed)
+    # of one process; unlike others, this sampler is told the epoch, which a resumed training begins in the middle
+    order = DistributedSampler(data, num_replicas=1, rank=0, seed=seed)
     return DataLoader(data, batch_size, sampler=order)

@@ -56,14 +56,13 @@ class Recorder(lightning.Callback):
         epoch = trainer.current_epoch + 1
         if epoch % self.every and epoch < trainer.max_epochs:
             return
-        if trainer.is_global_zero:
-            measured = {"epoch": epoch, "step": trainer.global_step, "loss": loss, **module.accuracies(self.vectors)}
-            if self.watch is not None:
-                measured |= self.watch(module.model)
-            self._write(measured)
-            logger.info(
-                "epoch %d: %s.", epoch, ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if name not in ("epoch", "step"))
-            )  # fmt: skip
+        measured = {"epoch": epoch, "step": trainer.global_step, "loss": loss, **module.accuracies(self.vectors)}
+        if self.watch is not None:
+            measured |= self.watch(module.model)
+        self._write(measured)
+        logger.info(
+            "epoch %d: %s.", epoch, ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if name not in ("epoch", "step"))
+        )  # fmt: skip
         state = self.folder / "checkpoints" / "last.ckpt"
         with written_beside(state, overwrite=True) as part:
             trainer.save_checkpoint(part)

@@ -153,25 +153,23 @@ def _fit(folder: Path, settings: Settings, table: FeatureTable, codes: Codes, ch
     recorder = Recorder(folder, vectors, settings.training.measure_every, downstream_watch(settings, table))
     with quiet_lightning():
         trainer = make_trainer(settings.training.epochs, settings, folder, [recorder])
-        batch_size, seed = settings.training.batch_size, settings.seed
-        loader = entity_loader(vectors, batch_size, seed, trainer.world_size, trainer.global_rank)
+        loader = entity_loader(vectors, settings.training.batch_size, settings.seed)
         try:
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             logger.warning("stopped: go on with  stateshift bioemb train --resume %s", folder)
             raise KeyboardInterrupt from None
-    if trainer.is_global_zero:
-        save_model(model.cpu().eval(), folder / "model.pt")
-        half = TrainedBioEmb(folder, settings, table, codes, model)
-        half.fine_tuned().save(folder / "features.pt", overwrite=True)
-        report = recovery(half, vectors)
-        with written_beside(folder / "recovery.csv", overwrite=True) as part:
-            part.write_text("decoding,share\n" + "".join(f"{way},{share:.6f}\n" for way, share in report.items()))
-        logger.info(
-            "%s: right entity by greedy decoding %.1f %%, by a beam of %d %.1f %%.",
-            folder, 100 * report["greedy"], BEAM, 100 * report[f"beam_{BEAM}"],
-        )  # fmt: skip
-    trainer.strategy.barrier()
+    save_model(model.cpu().eval(), folder / "model.pt")
+    half = TrainedBioEmb(folder, settings, table, codes, model)
+    report = recovery(half, vectors)
+    with written_beside(folder / "recovery.csv", overwrite=True) as part:
+        part.write_text("decoding,share\n" + "".join(f"{way},{share:.6f}\n" for way, share in report.items()))
+    logger.info(
+        "%s: right entity by greedy decoding %.1f %%, by a beam of %d %.1f %%.",
+        folder, 100 * report["greedy"], BEAM, 100 * report[f"beam_{BEAM}"],
+    )  # fmt: skip
+    # last: with it a run has ended
+    half.fine_tuned().save(folder / "features.pt", overwrite=True)
     return open_bioemb(folder)
 
 

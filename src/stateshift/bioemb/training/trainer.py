@@ -19,18 +19,18 @@ from stateshift.errors import StateshiftError
 def make_trainer(
     epochs: int, settings: Settings, folder: Path, callbacks: Sequence[lightning.Callback]
 ) -> lightning.Trainer:
-    """A trainer on the devices of ``settings.training``.
+    """A trainer on one device of ``training.accelerator``.
 
     Raises
     ------
     StateshiftError
-        The machine has no such devices.
+        The machine has no such device.
     """
     try:
         return lightning.Trainer(
             max_epochs=epochs,
             accelerator=settings.training.accelerator,
-            devices=settings.training.devices,
+            devices=1,
             gradient_clip_val=1.0,
             callbacks=list(callbacks),
             logger=False,
@@ -41,7 +41,7 @@ def make_trainer(
             default_root_dir=folder,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        chosen = f"training.accelerator={settings.training.accelerator}, training.devices={settings.training.devices}"
+        chosen = f"training.accelerator={settings.training.accelerator}"
         raise StateshiftError(f"{chosen}: {str(error).splitlines()[0]}") from error
 
 
