@@ -76,6 +76,14 @@ def test_complete_on_two_devices_does_each_structure_once(some, tmp_path):
     assert failures["failure"].str.contains("describes no biological assembly").sum() == 4
 
 
+def test_addresses_are_sources_as_they_are(tmp_path):
+    told = refused("embed", "http://127.0.0.1:9/1acb.cif", "--output-path", tmp_path / "v", "--accelerator", "cpu")
+    assert "all 1 failed" in told
+    assert "http://127.0.0.1:9/1acb.cif can't be fetched" in (tmp_path / "v" / "embeddings.failures.csv").read_text()
+    told = refused("index", "build", "http://127.0.0.1:9/1acb.cif", "-o", tmp_path / "i")
+    assert "http://127.0.0.1:9/1acb.cif can't be fetched" in told
+
+
 def test_mistakes_are_one_sentence(some, tmp_path):
     assert "no such folder or file" in refused("chains", "--output-path", tmp_path / "x", tmp_path / "none")
     words = ("residues", some, "--output-path", tmp_path / "x")

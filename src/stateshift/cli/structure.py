@@ -34,16 +34,18 @@ app.add_typer(index_app, name="index")
 register(app)
 
 Source = Annotated[
-    Path | None,
+    # a Path would take one slash out of an address
+    str | None,
     typer.Argument(
-        help="A folder, a structure, a FASTA, or a csv of name, path or URL, chain or assembly, output name."
+        metavar="SOURCE",
+        help="A folder, a structure or its URL, a FASTA, or a csv of name, path or URL, chain or assembly, output name.",
     ),
 ]
 
 
 def _run(
     level: str,
-    source: Path | None,
+    source: str | None,
     output: "Output",
     models: "Models",
     reading: "Reading",
@@ -213,7 +215,7 @@ def complete(
 def train(
     output: Annotated[Path, typer.Option("--output", "-o", help="The aggregator's file.")],
     structures: Annotated[
-        Path | None, typer.Option(help="A folder, or a table of chains; else the first of each.")
+        str | None, typer.Option(help="A folder, or a table of chains; else the first of each.")
     ] = None,
     fasta: Annotated[Path | None, typer.Option(help="Instead: sequences.")] = None,
     residue_location: ResidueLocation = None,

@@ -17,7 +17,7 @@ index_app = typer.Typer(
 
 Index = Annotated[Path, typer.Argument(help="The index's folder.")]
 Vectors = Annotated[
-    Path, typer.Argument(help="Vectors (pt, parquet, csv or a folder), structures, a FASTA or a table.")
+    str, typer.Argument(help="Vectors (pt, parquet, csv or a folder), structures or a URL, a FASTA or a table.")
 ]
 Metadata = Annotated[Path | None, typer.Option(help="A csv or parquet with a column `name`, told with hits.")]
 Neighbours = Annotated[int, typer.Option(help="Neighbours that an entry asks for.")]
