@@ -41,7 +41,7 @@ def test_what_can_not_be_drawn_is_refused_with_the_way_out(world_folder, tmp_pat
     with pytest.raises(StateshiftError, match=r"written as \.svg, \.png, \.pdf"):
         write_figure("volcano", world_folder, tmp_path / "f.jpg")
     with pytest.raises(StateshiftError, match=r"needs predicted and measured cells.*--truth"):
-        write_figure("volcano", world_folder / "scores", tmp_path / "f.svg", prediction=world_folder / "predicted.h5ad")
+        write_figure("volcano", world_folder / "predicted.h5ad", tmp_path / "f.svg")
     with pytest.raises(StateshiftError, match="holds no run with learning curves"):
         write_figure("learning-curves", world_folder / "scores", tmp_path / "f.svg")
     (tmp_path / "there.svg").write_text("")

@@ -55,3 +55,19 @@ def test_more_values_than_a_page_holds_are_cut_to_the_strongest_genes():
     planes = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(2, -1).astype(int)
     first = (planes[0, 0] | planes[1, 0] << 8) / 1000
     assert first - 65.536 * (first > 32) == pytest.approx(values[0, int(told["genes"][0][1:])], abs=6e-4)
+
+
+def test_a_response_is_what_the_unrounded_values_say():
+    rows = pd.DataFrame({"context": "K562", "perturbation": ["A"], "route": "", "regime": "", "n_predicted": 3})
+    # 0.0499 is 1.30 in steps of 0.01, as 0.0501 is; 0.0003 and -0.0003 are both 0 in steps of 0.001
+    predicted, fdr = np.array([[0.5, 0.5, 0.0003, -0.0003]]), np.array([[0.0499, 0.0501, 1e-9, 1e-9]])
+    detail = Detail("m", list("wxyz"), rows, predicted, np.array([[1.0, 1.0, 1.0, 1.0]]), fdr, n_genes=4)
+    content, text = payload(detail, {}, {})
+    told = json.loads(content)
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(-1, 2, 4)
+    at = [array["name"] for array in told["arrays"]].index("response")
+    names = [told["responses"][kind] for kind in planes[at, 0]]
+    assert names == [
+        f"responds, direction {said}" if said else "no response" for said in ("predicted", "", "predicted", "missed")
+    ]
+    assert told["rows"]["responding"] == [3]

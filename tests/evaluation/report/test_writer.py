@@ -189,6 +189,13 @@ def test_cells_that_are_gone_are_said_and_the_rest_is_told(world_folder, tmp_pat
     assert page.says("No map by features: the features of the run that predicted are not here.")
 
 
+def test_a_prediction_that_is_named_finds_the_truth_of_its_evaluation(world_folder, tmp_path):
+    prediction = world_folder / "predicted.h5ad"
+    page = Page(write_report(world_folder / "scores", tmp_path / "one.html", prediction=prediction).read_text())
+    assert page.says("Predicted over measured change")
+    assert not page.says("No measured cells were given")
+
+
 def test_predicted_cells_alone_or_with_a_truth_make_a_page(world_folder, tmp_path):
     alone = Page(write_report(world_folder / "predicted.h5ad", tmp_path / "alone.html").read_text())
     assert alone.says("No measured cells were given")

@@ -164,14 +164,17 @@ def _cells(
     found: Source, folder: Path | None, prediction: Path | str | None, truth: Path | str | None
 ) -> tuple[Path | None, Path | None, str]:
     """The predicted and the true cells to show, and where there are none, why."""
-    cells, true_cells = (None if p is None else Path(p) for p in (prediction, truth))
-    if cells is not None or folder is None:
-        return cells, true_cells, ""
+    named, named_truth = (None if p is None else Path(p) for p in (prediction, truth))
+    if folder is None or (named is not None and named_truth is not None):
+        return named, named_truth, ""
     for name, evaluation in found.evaluations.items():
         beside = folder if name == folder.resolve().name else folder / name
         places = [beside, beside.resolve().parent, folder]
-        cells = _first_there(places, evaluation.about.get("predicted", ""))
-        true_cells = true_cells or _first_there(places, evaluation.about.get("truth", ""))
+        predicted = evaluation.about.get("predicted", "")
+        if named is not None and named.name != predicted:
+            continue
+        cells = named or _first_there(places, predicted)
+        true_cells = named_truth or _first_there(places, evaluation.about.get("truth", ""))
         if cells is not None and true_cells is not None:
             others = [other for other in found.evaluations if other != name]
             if others:
@@ -180,6 +183,8 @@ def _cells(
                 )
             found.shown = name
             return cells, true_cells, ""
+    if named is not None:
+        return named, named_truth, ""
     if found.evaluations:
         about = next(iter(found.evaluations.values())).about
         return None, None, (
@@ -190,7 +195,7 @@ def _cells(
     if held:
         if len(held) > 1:
             found.absent.append(f"Pair by pair this page shows {held[0].name}, not {some([p.name for p in held[1:]])}.")
-        return held[0], true_cells, ""
+        return held[0], named_truth, ""
     return None, None, "No predicted cells are here: nothing is shown pair by pair."
 
 

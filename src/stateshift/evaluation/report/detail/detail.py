@@ -16,6 +16,8 @@ from stateshift.feature_table import genes_of
 
 FDR = 0.05
 """False discovery rate below which a gene is said to respond."""
+RESPONSES = ("no response", "responds, direction predicted", "responds, direction missed")
+"""What is said of a gene in a pair, by the number that `Detail.responses` gives it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Detail:
             for values in [getattr(self, name)]
         }
         return replace(self, genes=[self.genes[i] for i in kept], **cut)
+
+    def responses(self) -> np.ndarray:
+        """(R, G) int8: of each gene in each pair its place in `RESPONSES`, from effects as they are, before any rounding."""
+        same = np.sign(self.measured) == np.sign(self.predicted)
+        return np.where(self.fdr < FDR, np.where(same, 1, 2), 0).astype(np.int8)
 
     def row_of(self, perturbation: str | None, context: str | None) -> int:
         """The row of a pair; without a name the one of median Pearson delta, which flatters nobody, or the first.

@@ -39,16 +39,9 @@ function geneTold(of, i) {
 }
 
 function groupsOf(of) {
-  const threshold = -Math.log10(data.fdr), same = [], other = [], rest = [];
-  for (let i = 0; i < G; i++) {
-    if (!(of.significance[i] > threshold)) rest.push(i);
-    else (Math.sign(of.measured[i]) === Math.sign(of.predicted[i]) ? same : other).push(i);
-  }
-  return [
-    { name: 'no response', colour: 'quiet', at: rest },
-    { name: 'responds, direction predicted', colour: 'c0', at: same },
-    { name: 'responds, direction missed', colour: 'c1', at: other },
-  ];
+  const groups = data.responses.map((name, k) => ({ name, colour: ['quiet', 'c0', 'c1'][k], at: [] }));
+  of.response.forEach((k, i) => groups[k].at.push(i));
+  return groups;
 }
 
 function drawPair() {

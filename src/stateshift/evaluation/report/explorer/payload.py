@@ -11,13 +11,20 @@ import numpy as np
 import pandas as pd
 
 from stateshift.evaluation.report.detail import Detail, Map
-from stateshift.evaluation.report.detail.detail import FDR
+from stateshift.evaluation.report.detail.detail import FDR, RESPONSES
 from stateshift.evaluation.report.explorer.packing import packed
 
 VALUES = 600_000
 """Values an array that a page holds: 300 pairs of 2,000 genes."""
 FEWEST_GENES = 50
-STEPS = {"predicted": 0.001, "measured": 0.001, "significance": 0.01, "half_width": 0.001, "offset": 0.001}
+STEPS = {
+    "predicted": 0.001,
+    "measured": 0.001,
+    "significance": 0.01,
+    "response": 1,
+    "half_width": 0.001,
+    "offset": 0.001,
+}
 
 
 def payload(detail: Detail, maps: Mapping[str, Map], gene_sets: Mapping[str, Sequence[str]]) -> tuple[str, str]:
@@ -32,6 +39,7 @@ def payload(detail: Detail, maps: Mapping[str, Map], gene_sets: Mapping[str, Seq
         "model": detail.model,
         "level": _plain(detail.level),
         "fdr": FDR,
+        "responses": RESPONSES,
         "genes": detail.genes,
         "chosen": detail.row_of(None, None),
         "rows": {name: [_plain(v) for v in rows[name]] for name in rows.columns},
@@ -69,6 +77,7 @@ def _arrays(detail: Detail) -> dict[str, np.ndarray]:
         arrays["measured"] = detail.measured
         # the smallest float stands for a rate that underflowed
         arrays["significance"] = -np.log10(np.maximum(detail.fdr, 5e-324))
+        arrays["response"] = detail.responses()
     if detail.half_widths is not None:
         arrays["half_width"] = detail.half_widths
         arrays["offset"] = detail.centres - detail.predicted

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stateshift.evaluation.report.detail import Detail, Map
-from stateshift.evaluation.report.detail.detail import FDR
+from stateshift.evaluation.report.detail.detail import FDR, RESPONSES
 from stateshift.evaluation.report.figures.canvas import INK, MISSED, QUIET, SAME, cycle, new_figure
 
 if TYPE_CHECKING:
@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LABELS = 8
-
-
-def responses(detail: Detail, row: int) -> dict[str, tuple[np.ndarray, str]]:
-    """Genes of a pair by what is said of them, and the colour of each kind: a name → indices, colour."""
-    responds = detail.fdr[row] < FDR
-    same = np.sign(detail.measured[row]) == np.sign(detail.predicted[row])
-    return {
-        "no response": (np.flatnonzero(~responds), QUIET),
-        "responds, direction predicted": (np.flatnonzero(responds & same), SAME),
-        "responds, direction missed": (np.flatnonzero(responds & ~same), MISSED),
-    }
 
 
 def scatter(detail: Detail, row: int) -> Figure:
@@ -82,7 +71,9 @@ def maps(detail: Detail, by_name: dict[str, Map]) -> Figure:
 
 
 def _points(axes: Axes, detail: Detail, row: int, x: np.ndarray, y: np.ndarray) -> None:
-    for name, (genes, colour) in responses(detail, row).items():
+    said = detail.responses()[row]
+    for kind, (name, colour) in enumerate(zip(RESPONSES, (QUIET, SAME, MISSED))):
+        genes = np.flatnonzero(said == kind)
         axes.scatter(x[genes], y[genes], s=9, color=colour, linewidths=0, alpha=0.85, label=f"{name} ({len(genes):,})")
     axes.legend(frameon=False, labelcolor=INK, fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1)
 
