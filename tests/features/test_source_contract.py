@@ -57,7 +57,7 @@ def inputs(tmp_path, cell_maker, bioemb_run):
     for i, gene in enumerate(genes):
         (tmp_path / f"{gene}.pdb").write_text(backbone(rng.choice(["ALA", "LEU", "GLY", "LYS", "GLU", "SER"], 12 + i)))
     (tmp_path / "models.csv").write_text("gene,file\n" + "".join(f"{gene},{gene}.pdb\n" for gene in genes))
-    homologs = [record.replace("sp|", "homolog").replace("C", "A") for record in proteins]
+    homologs = [record.replace("sp|", "homolog") + "A" for record in proteins]
     (tmp_path / "h.fasta").write_text("\n".join(homologs) + "\n")
     save_rag_esm(new_rag_esm(), tmp_path / "rag")
     files = ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv", "models.csv", "h.fasta", bioemb_run)

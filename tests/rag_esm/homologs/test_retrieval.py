@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from stateshift.errors import StateshiftError
-from stateshift.rag_esm.homologs.alignment import identity
+from stateshift.rag_esm.homologs.alignment import expected, identity
 from stateshift.rag_esm.homologs.choice import CHOICES, Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
 from stateshift.rag_esm.homologs.retrieval import find_homologs
@@ -138,3 +139,18 @@ def test_a_family_of_twins_is_refused_by_name():
 def test_proteins_too_long_for_16_bit_scores_are_aligned_all_the_same(protein_maker):
     long = protein_maker(9000)
     assert identity(long, "M" + long[1:]) >= 8999 / 9000
+
+
+def test_the_e_value_is_karlins_and_altschuls_of_the_best_local_alignment(monkeypatch):
+    # WWWWC aligned with itself scores 4 · 11 + 9
+    by_hand = 0.041 * 7 * 1000 * np.exp(-0.267 * 53)
+    assert expected("PWWWWCP", "GGWWWWCGG", 1000) == pytest.approx(by_hand)
+    pytest.importorskip("Bio")
+    monkeypatch.setitem(sys.modules, "parasail", None)
+    assert expected("PWWWWCP", "GGWWWWCGG", 1000) == pytest.approx(by_hand)
+
+
+def test_proteins_of_chance_are_nobodys_homologs(protein_maker):
+    database = {f"d{i}": protein_maker(120, i) for i in range(300)}
+    queries = {f"q{i}": protein_maker(120, 1000 + i) for i in range(20)}
+    assert not any(find_homologs(queries, database).values())

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from math import log, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,14 +16,14 @@ from stateshift.errors import StateshiftError, suggestion
 from stateshift.files import written_beside
 from stateshift.progress import track
 from stateshift.proteins.fasta import read_sequences
-from stateshift.rag_esm.homologs.alignment import identity, kmers
+from stateshift.rag_esm.homologs.alignment import expected, identity, kmers
 
 COLUMNS = ("protein", "homolog", "score")
 WAYS = ("alignment", "mmseqs", "embedding")
-CANDIDATES = 50
+CANDIDATES = 1000
 """Sequences that share the most k-mers with a query and are aligned to it."""
-LEAST_IDENTITY = 0.2
-"""Below, two sequences are as alike as any two."""
+MOST_EXPECTED = 1e-3
+"""The E-value up to which two sequences are taken for related: MMseqs2's default too."""
 
 
 class Homolog(NamedTuple):
@@ -48,10 +49,11 @@ def find_homologs(
     queries, database
         Name → sequence.
     by
-        ``alignment``: the 50 that share the most 3-mers, weighted by their rarity, ranked by identity of a
-        global alignment, at 20 % or more; ``mmseqs``: hits of MMseqs2's ``easy-search``, which has to be
+        ``alignment``: of the 1,000 that share the most 3-mers, weighted by their rarity and for their length, those whose best local
+        alignment chance makes once in a thousand searches (an E-value of 0.001) or less, ranked by identity of a
+        global alignment; ``mmseqs``: hits of MMseqs2's ``easy-search``, which has to be
         installed, ranked by identical residues over the shorter length;
-        ``embedding``: cosine of mean ESM2 embeddings.
+        ``embedding``: cosine of mean ESM2 embeddings; the nearest, related or not.
     top_k
         Most homologs a query.
     checkpoint
@@ -108,16 +110,17 @@ def _by_alignment(queries: Mapping[str, str], database: Mapping[str, str]) -> di
     for name, sequence in database.items():
         for word in kmers(sequence):
             holders.setdefault(word, []).append(name)
-    found = {}
+    found, residues = {}, sum(map(len, database.values()))
     for query, sequence in track(queries.items(), "Finding homologs", total=len(queries)):
         shared: Counter[str] = Counter()
         for word in sorted(kmers(sequence)):
             there = holders.get(word, ())
             for name in there:
-                shared[name] += 1 / len(there)
+                shared[name] += log(len(database) / len(there)) / sqrt(len(database[name]))
         others = [n for n, _ in shared.most_common() if n != query and database[n] != sequence][:CANDIDATES]
-        hits = [Homolog(name, database[name], identity(sequence, database[name])) for name in others]
-        found[query] = sorted((h for h in hits if h.score >= LEAST_IDENTITY), key=lambda h: -h.score)
+        related = [n for n in others if expected(sequence, database[n], residues) <= MOST_EXPECTED]
+        hits = [Homolog(name, database[name], identity(sequence, database[name])) for name in related]
+        found[query] = sorted(hits, key=lambda h: -h.score)
     return found
 
 

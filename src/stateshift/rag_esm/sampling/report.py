@@ -38,7 +38,7 @@ def report_samples(samples: str | Path, output: str | Path, data: str | Path | N
     -------
     list of dict
         A row a protein: what ``samples.csv`` holds, ``identity_to_context``, ``nearest_training`` and
-        ``identity_to_training`` (empty where no training sequence shares 20 %).
+        ``identity_to_training`` (empty where no training sequence is more alike than by chance).
 
     Raises
     ------
