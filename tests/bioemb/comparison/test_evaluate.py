@@ -97,6 +97,52 @@ def test_arguments_that_contradict_each_other_are_refused(labels, overrides, tmp
         evaluate_bioemb(labels, tmp_path / "full", table=tmp_path / "t.pt")
 
 
+def test_a_projection_is_scaled_by_the_fitted_genes(overrides, write, table, tmp_path):
+    from stateshift.bioemb.comparison.rows import _projection
+
+    kept = [gene for gene in table.genes if gene != "G5"]
+    vectors = table.vectors.copy()
+    vectors[5] *= 1000
+    before, after = _projection(table, kept, 3), _projection(FeatureTable(table.genes, vectors), kept, 3)
+    np.testing.assert_array_equal(before.subset(kept).vectors, after.subset(kept).vectors)
+
+
+def test_the_control_of_another_run_is_refused_and_ones_own_is_read(overrides, labels, tmp_path):
+    from stateshift.bioemb.comparison.rows import compared_tables, read_source
+    from stateshift.bioemb.training.train import train_bioemb
+
+    for name, seed in (("run", 0), ("other", 1)):
+        train_bioemb("genes", overrides(name, f"seed={seed}"))
+    out = tmp_path / "out"
+    made = compared_tables(read_source(tmp_path / "run", None, None), None, out)
+    read = compared_tables(read_source(tmp_path / "run", None, None), None, out)
+    np.testing.assert_array_equal(made["BioEmb, random codes"].vectors, read["BioEmb, random codes"].vectors)
+    with pytest.raises(StateshiftError, match="random_codes is the control of another run"):
+        compared_tables(read_source(tmp_path / "other", None, None), None, out)
+
+
+def test_it_is_told_how_many_tested_names_the_fit_saw_and_where_mlm_saw_more(
+    overrides, labels, write, tmp_path, caplog
+):
+    from stateshift.bioemb.training.train import train_bioemb
+
+    caplog.set_level("INFO")
+    train_bioemb("genes", overrides("run", f"data.held_out={write('h.txt', 'G1')}"))
+    FeatureTable([f"G{i}" for i in range(48)], np.eye(48), {"source": "mlm", "not_fitted": []}).save(tmp_path / "m.pt")
+    evaluate_bioemb(labels, tmp_path / "s", run=tmp_path / "run", mlm=tmp_path / "m.pt")
+    assert "PCA and BioEmb are fitted on vectors, never on labels: of 47 of these names, and of " in caplog.text
+    assert "trained on names that BioEmb never saw (1: G1)." in caplog.text
+
+
+def test_calls_without_both_answers_to_test_are_refused(write, tmp_path):
+    rows = "".join(f"G{i},x,1,{'test' if i % 2 else 'train'}\n" for i in range(40))
+    calls = write("c.csv", "name,gene,label,split\n" + rows)
+    given = {"task_column": "gene", "split_column": "split", "split": "given", "table": tmp_path / "t.pt"}
+    with pytest.raises(StateshiftError, match="no question with both answers to test"):
+        evaluate_bioemb(calls, tmp_path / "s", **given)
+    assert not (tmp_path / "s").exists()
+
+
 def test_an_mlm_table_that_lacks_names_is_refused(labels, tmp_path):
     FeatureTable(["G0", "G1"], np.eye(2)).save(tmp_path / "m.pt")
     with pytest.raises(StateshiftError, match=r"m\.pt lacks 46 names of the raw table: G2, G3"):

@@ -116,10 +116,13 @@ def evaluate_bioemb(
     if not (output / "random_codes").is_dir():
         new_folder(output)
     logger.info("%d names, %s; %s split, %d seeds.", len(found.names), _told(found), split, seeds)
+    seen = set(source.fitted)
+    tested = {found.names[place] for s in splits for place in s.test}
+    logger.info(
+        "%s fitted on vectors, never on labels: of %d of these names, and of %d of the %d that are tested.",
+        "PCA is" if run is None else "PCA and BioEmb are", len(seen.intersection(found.names)), len(seen & tested), len(tested),
+    )  # fmt: skip
     compared = compare_tables(compared_tables(source, mlm, output), found, splits)
-    if run is not None:
-        seen = len(set(found.names) & set(source.fitted))
-        logger.info("BioEmb was fitted on the vectors (no labels) of %d of these names.", seen)
     _write(compared, output)
     return compared
 
@@ -161,13 +164,13 @@ def _told(labels: Labels) -> str:
 
 
 def _write(compared: Sequence[Score], output: Path) -> None:
-    """``scores.csv`` and ``scores.png``."""
+    """``scores.png``, then ``scores.csv``, by which an output counts as taken."""
+    plot_scores(compared, output / "scores.png")
     with written_beside(output / "scores.csv") as part, part.open("w", newline="") as handle:
         table = csv.DictWriter(handle, list(asdict(compared[0])))
         table.writeheader()
         for score in compared:
             table.writerow(asdict(score) | {"seeds": " ".join(f"{x:.6f}" for x in score.seeds)})
-    plot_scores(compared, output / "scores.png")
 
 
 def plot_scores(compared: Sequence[Score], path: Path) -> None:
@@ -184,5 +187,5 @@ def plot_scores(compared: Sequence[Score], path: Path) -> None:
     lower = ", lower is better" if compared[0].measure in LOWER_IS_BETTER else ""
     axes.set_xlabel(f"{compared[0].measure}{lower}; mean of seeds with 95 % interval")
     axes.grid(axis="x", alpha=0.3)
-    with written_beside(path) as part:
+    with written_beside(path, overwrite=True) as part:
         figure.savefig(part, dpi=150)

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb
+from stateshift.bioemb.codes import Codes
+from stateshift.bioemb.settings import DownstreamSettings
+from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb, read_config
 from stateshift.bioemb.training.train import open_or_resume, train_with_held_out
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
@@ -59,18 +61,23 @@ def read_source(run: str | Path | None, table: str | Path | None, width: int | N
 def compared_tables(source: Source, mlm: str | Path | None, output: Path) -> dict[str, FeatureTable]:
     """Name → table of every row.
 
-    PCA and the random projection have the run's width, and PCA sees the genes that it saw. The run with random codes is
+    PCA and the random projection have the run's width, and see the genes that it saw. The run with random codes is
     trained here, with the run's settings, into ``output/random_codes``.
 
     Raises
     ------
     StateshiftError
-        The table of `mlm` can't be read or lacks names.
+        The table of `mlm` can't be read or lacks names, or ``output/random_codes`` is of another run.
     """
     raw, trained, width = source
-    rows = {RAW: raw, PCA: _pca(raw, source.fitted, width), PROJECTION: _projection(raw, width)}
+    rows = {RAW: raw, PCA: _pca(raw, source.fitted, width), PROJECTION: _projection(raw, source.fitted, width)}
     if mlm is not None:
         rows[MLM] = _mlm(Path(mlm), raw)
+        more = set(raw.genes) - set(source.fitted) - set(rows[MLM].provenance.get("not_fitted", raw.genes))
+        if more:
+            logger.warning(
+                "%s was trained on names that BioEmb never saw (%d: %s).", mlm, len(more), some(sorted(more), 3)
+            )
     if trained is not None:
         rows[RANDOM_CODES] = _random_codes(trained, output).fine_tuned()
         rows[BIOEMB] = trained.fine_tuned()
@@ -86,10 +93,11 @@ def _pca(table: FeatureTable, fitted: list[str], b: int) -> FeatureTable:
     return FeatureTable(table.genes, found.transform(table.vectors), {"source": "pca"})
 
 
-def _projection(table: FeatureTable, b: int) -> FeatureTable:
-    """Columns standardised and mixed by normal random numbers."""
-    deviation = table.vectors.std(axis=0)
-    scaled = (table.vectors - table.vectors.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+def _projection(table: FeatureTable, fitted: list[str], b: int) -> FeatureTable:
+    """Columns standardised by the fitted genes and mixed by normal random numbers."""
+    seen = table.subset(fitted).vectors
+    deviation = seen.std(axis=0)
+    scaled = (table.vectors - seen.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     mixed = scaled @ np.random.default_rng(0).standard_normal((table.width, b)) / np.sqrt(b)
     return FeatureTable(table.genes, mixed, {"source": "random projection"})
 
@@ -105,11 +113,17 @@ def _mlm(path: Path, raw: FeatureTable) -> FeatureTable:
 
 def _random_codes(trained: TrainedBioEmb, output: Path) -> TrainedBioEmb:
     """The same training on codes dealt to genes at random; one that is there already is read."""
-    folder = output / "random_codes"
-    if folder.is_dir():
-        return open_or_resume(folder)
     codes = replace(trained.settings.codes, shuffled=True)
-    settings = replace(trained.settings, name="random_codes", output_dir=str(output), codes=codes)
-    settings.downstream = type(settings.downstream)()
-    logger.info("training on random codes, the control.")
-    return train_with_held_out(settings, trained.table, set(trained.table.genes) - set(trained.fitted))
+    own = {"name": "random_codes", "output_dir": str(output), "downstream": DownstreamSettings()}
+    settings = replace(trained.settings, codes=codes, **own)
+    folder = settings.folder
+    if not folder.is_dir():
+        logger.info("training on random codes, the control.")
+        return train_with_held_out(settings, trained.table, set(trained.table.genes) - set(trained.fitted))
+    kept, table = replace(read_config(folder), **own), FeatureTable.load(folder / "input.pt")
+    same = (
+        kept == settings and table.genes == trained.table.genes and np.array_equal(table.vectors, trained.table.vectors)
+    )
+    if not same or Codes.load(folder / "codes.npz").genes != trained.fitted:
+        raise StateshiftError(f"{folder} is the control of another run: choose another folder with --output.")
+    return open_or_resume(folder)

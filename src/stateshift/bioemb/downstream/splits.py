@@ -82,9 +82,16 @@ def _check(labels: Labels, split: Split, way: str) -> None:
     empty = [name for name, side in split._asdict().items() if not len(side)]
     if empty:
         raise StateshiftError(f"The {way} split of {len(labels.names)} names leaves none to {' and '.join(empty)}.")
+    if labels.task == "calls" and not _both_answers(labels.values[split.test]).any():
+        raise StateshiftError(f"The {way} split leaves no question with both answers to test: more labels are needed.")
     if labels.task in ("binary", "multiclass"):
         single = [name for name in ("train", "test") if len(np.unique(labels.values[getattr(split, name)])) < 2]
         if single:
             raise StateshiftError(
                 f"The {way} split leaves one class alone to {' and '.join(single)}: more labels are needed."
             )
+
+
+def _both_answers(values: np.ndarray) -> np.ndarray:
+    """Which questions (C,) have a 0 and a 1 among answers (N, C)."""
+    return (values == 0).any(axis=0) & (values == 1).any(axis=0)

@@ -59,7 +59,8 @@ def train_mlm(config: str | Path, overrides: Sequence[str] = (), *, trust_remote
     logger.info("%s.", told(texts))
     encoder = load_encoder(texts.kind, settings, trainable=True, trust_remote_code=trust_remote_code)
     seen = FeatureTable(list(texts.of), np.zeros((len(texts.of), 1)))
-    learned = [texts.of[name] for name in fitted_genes(seen, settings.data)]
+    fitted = fitted_genes(seen, settings.data)
+    learned = [texts.of[name] for name in fitted]
     folder = new_folder(settings.folder)
     write_config(settings, folder)
     torch.manual_seed(settings.seed)
@@ -70,7 +71,10 @@ def train_mlm(config: str | Path, overrides: Sequence[str] = (), *, trust_remote
     encoder.network.cpu().eval().requires_grad_(False)
     encoder.save(folder)
     table = table_by(encoder, texts)
+    fit = "transductive" if settings.data.transductive else "training genes only"
+    not_fitted = [name for name in texts.of if name not in set(fitted)]
     table.provenance |= {"source": "mlm", "run": folder.name, "epochs": settings.mlm.epochs}
+    table.provenance |= {"fit": fit, "not_fitted": not_fitted}
     table.save(folder / "features.pt")
     return table
 
