@@ -146,3 +146,20 @@ def test_what_a_table_is_fitted_on_has_to_be_said(wide, tmp_path):
         create_features(source="bioemb", **named)
     with pytest.raises(StateshiftError, match="--transductive is said of what is fitted here"):
         create_features(source="table", transductive=True, **named)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_genes_that_the_input_knows_nothing_of_stay_missing(tmp_path):
+    vectors = np.random.default_rng(0).standard_normal((30, 6))
+    vectors[3], vectors[4] = 0, vectors.mean(axis=0)
+    genes = [f"G{i}" for i in range(30)]
+    FeatureTable(genes, vectors, {"missing_policy": {"G4": "mean"}}).save(tmp_path / "t.pt")
+    (tmp_path / "genes.txt").write_text("G3\nG4\nG5\n")
+    named = {"gene_list": tmp_path / "genes.txt", "lookup": tmp_path / "t.pt", "transductive": True}
+    with pytest.raises(StateshiftError) as told:
+        create_features(source="bioemb", **named, output=tmp_path / "f.pt")
+    assert "2 of 3 genes have no vector" in str(told.value)
+    assert "G3: its vector is all zeros" in str(told.value)
+    assert "G4: filled in (--missing mean) when the input was made" in str(told.value)
+    table = create_features(source="bioemb", **named, output=tmp_path / "f.pt", missing="drop")
+    assert table.genes == ["G5"]

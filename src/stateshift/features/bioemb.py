@@ -41,7 +41,20 @@ def bioemb_features(request: FeatureRequest) -> FeatureTable:
     provenance = {key: value for key, value in table.provenance.items() if key != "not_fitted"}
     provenance |= {"lookup": path.name, "fitted_of_these": fitted_here}
     provenance["lookup_sha256"] = provenance["model_sha256"] if path.is_dir() else sha256(path)
-    return request.picked(table.genes, table.vectors, provenance, f"not in {path.name}")
+    return request.picked(table.genes, table.vectors, provenance, f"not in {path.name}", reasons=_unknown(trained))
+
+
+def _unknown(trained: TrainedBioEmb) -> dict[str, str]:
+    """Genes that the input has no vector of their own for, which the bottleneck would make one of; and why."""
+    empty = trained.table.without_filled()
+    filled = trained.table.provenance.get("missing_policy", {})
+    return {
+        gene: f"filled in (--missing {filled[gene]}) when the input was made"
+        if gene in filled
+        else "its vector is all zeros"
+        for gene, vector in zip(empty.genes, empty.vectors)
+        if not vector.any()
+    }
 
 
 def _run(folder: Path, request: FeatureRequest) -> TrainedBioEmb:
