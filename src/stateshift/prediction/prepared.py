@@ -259,7 +259,10 @@ def _told_of_contexts(train: EffectTable, cells: Cells, pairs: list[tuple[str, s
 
 def _lowest(pairs: list[tuple[str, str]], cells: Cells) -> np.ndarray | float:
     """The least that the effects (R, G) of pairs can be: no expression is left; no bound of an embedding."""
-    return -np.inf if cells.scale == "embedding" else -np.stack([_control_mean(cells, c) for c, _ in pairs])
+    if cells.scale == "embedding":
+        return -np.inf
+    means = {c: _control_mean(cells, c) for c in dict.fromkeys(c for c, _ in pairs)}
+    return -np.stack([means[c] for c, _ in pairs])
 
 
 def _control_mean(cells: Cells, context: str) -> np.ndarray:
