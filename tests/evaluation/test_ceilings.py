@@ -112,6 +112,20 @@ def test_a_replicate_closes_the_gap_and_half_of_an_effect_a_part_of_it(world):
     assert "Pearson delta by how well the measured effects repeat: strong" in said
 
 
+def test_a_replicate_no_better_than_the_floor_is_said_to_leave_no_gap(world):
+    found = evaluate(world.predicted(noise=0.0), world.truth)
+    of = found.ceilings["metric"] == "pearson_delta"
+    found.ceilings.loc[of, ["floor", "ceiling", "gap_closed"]] = 0.606, 0.598, np.nan
+    said = ceiling_sentences(found)[0]
+    assert said.startswith(
+        "Pearson delta of a second experiment of the same size (0.598) is no better than that of the floor, mean (0.606), "
+        f"so there is no gap to close: {found.model} ("
+    )
+    assert said.endswith(") is worse than the floor on 0% of 12 pairs.")
+    found.ceilings.loc[of, "ceiling"] = np.nan
+    assert "a second experiment of the same size (–), is not known, so there is no gap" in ceiling_sentences(found)[0]
+
+
 def test_two_predictions_are_compared_pair_by_pair(world):
     first, second = world.predicted(noise=0.1), world.predicted(fraction=0.4, noise=0.3, seed=2)
     found = evaluate(first, world.truth, against=second)

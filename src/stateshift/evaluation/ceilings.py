@@ -116,12 +116,15 @@ def ceiling_sentences(evaluation: Evaluation) -> list[str]:
     if not rows or not rows[0]["floor_name"]:
         return []
     row = rows[0]
-    made = f"makes {percent(row['gap_closed'])} of the way" if np.isfinite(row["gap_closed"]) else "has no gap to close"
-    said = [
-        f"Pearson delta from the floor, {row['floor_name']} ({number(row['floor'])}), to a second experiment of the same size "
-        f"({number(row['ceiling'])}): {evaluation.model} ({number(row['score'])}) {made}, and is worse than the floor "
-        f"on {percent(row['harm'])} of {row['pairs']:,} pairs."
-    ]
+    model, ceiling = f"{evaluation.model} ({number(row['score'])})", number(row["ceiling"])
+    floor = f"the floor, {row['floor_name']} ({number(row['floor'])})"
+    if np.isfinite(row["gap_closed"]):
+        made = f"from {floor}, to a second experiment of the same size ({ceiling}): {model} makes {percent(row['gap_closed'])} of the way, and"
+    elif np.isfinite(row["ceiling"]) and np.isfinite(row["floor"]):
+        made = f"of a second experiment of the same size ({ceiling}) is no better than that of {floor}, so there is no gap to close: {model}"
+    else:
+        made = f"of {floor}, or of a second experiment of the same size ({ceiling}), is not known, so there is no gap to close: {model}"
+    said = [f"Pearson delta {made} is worse than the floor on {percent(row['harm'])} of {row['pairs']:,} pairs."]
     by_tier = tiers(evaluation.scores)
     ours = by_tier[by_tier["model"] == evaluation.model]
     if len(ours):

@@ -178,6 +178,17 @@ def test_a_whole_folder_tells_what_was_trained_on_what_and_what_the_page_lacks(w
     assert [link for link in page.links if not link.startswith("#")] == []
 
 
+def test_words_of_the_page_are_explained_and_no_others(world_page):
+    page = Page(world_page.read_text())
+    assert page.says("regime J Both are new.")
+    assert page.says("route neural The network.")
+    assert page.says("model mean The mean effect of all training perturbations.")
+    assert page.says("half its length in units of log1p")
+    assert not page.says("regime C")
+    assert not page.says("model knn")
+    assert page.says('what the features were made of { "source": "gene_sets", "lookup": "sets.gmt"')
+
+
 def test_cells_that_are_gone_are_said_and_the_rest_is_told(world_folder, tmp_path):
     shutil.copytree(world_folder / "scores", tmp_path / "scores")
     page = Page(write_report(tmp_path / "scores", tmp_path / "one.html").read_text())

@@ -62,16 +62,18 @@ def facts(pairs: Mapping[str, object]) -> str:
     return f'<div class="facts">{cards}</div>'
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], words: bool = False) -> str:
-    """A table that scrolls sideways on a narrow screen; `words` sets all columns to the left."""
-    return raw_table(header, ("<tr>" + "".join(f"<td>{text(v)}</td>" for v in row) + "</tr>" for row in rows), words)
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], words: bool = False, left: int = 1) -> str:
+    """A table that scrolls sideways on a narrow screen; the first `left` columns (3 at most), or all of `words`, stand at the left."""
+    return raw_table(
+        header, ("<tr>" + "".join(f"<td>{text(v)}</td>" for v in row) + "</tr>" for row in rows), words, left
+    )
 
 
-def raw_table(header: Sequence[str], rows: Iterable[str], words: bool = False) -> str:
+def raw_table(header: Sequence[str], rows: Iterable[str], words: bool = False, left: int = 1) -> str:
     """As `table`, of rows that are HTML already."""
     head = "".join(f"<th>{text(name)}</th>" for name in header)
-    kind = ' class="words"' if words else ""
-    return f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    kind = "words" if words else f"wrapped left-{left}"
+    return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
 def figure(svg: str, caption: str) -> str:

@@ -15,6 +15,7 @@ from stateshift.evaluation.report.sections.comparison import comparison_section
 from stateshift.evaluation.report.sections.evaluation import evaluation_section
 from stateshift.evaluation.report.sections.problems import problems_section
 from stateshift.evaluation.report.sections.run import run_section
+from stateshift.evaluation.report.sections.words import words_section
 from stateshift.evaluation.report.sources import Source, read_source
 from stateshift.files import written_beside
 
@@ -92,9 +93,11 @@ def _body(found: Source) -> list[str]:
     for i, (name, run) in enumerate(found.runs.items()):
         anchors[f"run-{i}"] = f"Run {name}"
         parts += run_section(run, name, f"run-{i}")
+    if words := words_section(found):
+        anchors["words"] = "What the words mean"
     head = _head(found)
     footer = f"<footer>Written by stateshift {page.text(stateshift.__version__)}.</footer>"
-    return [*head, page.contents(anchors), *problems_section(found), *parts, footer]
+    return [*head, page.contents(anchors), *problems_section(found), *parts, *words, footer]
 
 
 def _head(found: Source) -> list[str]:

@@ -55,10 +55,10 @@ function drawPair() {
     const common = { groups, name, labelled, told: (i) => geneTold(of, i), marked: state.gene, order, pick: takeGene };
     const bars = of.low ? barred.filter((i) => Number.isFinite(of.low[i])).map((i) => ({ i, low: of.low[i], high: of.high[i] })) : [];
     plot(at('scatter'), { ...common, x: of.measured, y: of.predicted, xRange: range, yRange: range, diagonal: true,
-      xLabel: 'measured change', yLabel: 'predicted change', bars });
+      xLabel: 'measured change (mean log1p)', yLabel: 'predicted change (mean log1p)', bars });
     const most = extent([0, ...of.significance])[1];
     plot(at('volcano'), { ...common, x: of.measured, y: of.significance, yRange: [0, Math.max(most, 2)], zero: true,
-      level: -Math.log10(data.fdr), xLabel: 'measured change', yLabel: '−log10 FDR' });
+      level: -Math.log10(data.fdr), xLabel: 'measured change (mean log1p)', yLabel: '−log10 false discovery rate' });
   }
   drawTop(of);
   drawMaps();
@@ -73,8 +73,8 @@ function drawFacts() {
   };
   const get = (key) => (rows[key] ? rows[key][state.row] : undefined);
   place.replaceChildren();
-  fact('route', get('route'));
-  fact('regime', get('regime'));
+  fact('what made the prediction (route)', get('route'));
+  fact(data.regimes[get('regime')] || 'regime', get('regime'));
   fact('Pearson delta', shown(get('pearson_delta')));
   fact(`mean half-width of the ${Math.round(100 * data.level)} % intervals`, shown(get('half_width')));
   const tier = get('tier');

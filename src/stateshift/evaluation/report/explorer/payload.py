@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stateshift.cells import REGIMES
 from stateshift.evaluation.report.detail import Detail, Map
 from stateshift.evaluation.report.detail.detail import FDR, RESPONSES
 from stateshift.evaluation.report.explorer.packing import packed
@@ -40,6 +41,7 @@ def payload(detail: Detail, maps: Mapping[str, Map], gene_sets: Mapping[str, Seq
         "level": _plain(detail.level),
         "fdr": FDR,
         "responses": RESPONSES,
+        "regimes": REGIMES,
         "genes": detail.genes,
         "chosen": detail.row_of(None, None),
         "rows": {name: [_plain(v) for v in rows[name]] for name in rows.columns},

@@ -69,7 +69,7 @@ function plot(figure, what) {
     const there = i !== undefined && i !== null && Number.isFinite(what.x[i]) && Number.isFinite(what.y[i]);
     ring.setAttribute('visibility', there ? 'visible' : 'hidden');
     if (there) { ring.setAttribute('cx', px(what.x[i])); ring.setAttribute('cy', py(what.y[i])); }
-    under.textContent = there ? what.told(i) : ' ';
+    under.textContent = there ? what.told(i) : 'Point at one for its name, or use the arrow keys.';
   };
   point(what.marked);
   pointer(svg, what, px, py, point);

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
+from stateshift.cells import REGIMES
 from stateshift.evaluation.report import page
 from stateshift.evaluation.report.detail import Detail, Map
 from stateshift.evaluation.report.explorer.payload import most_genes, payload, table_rows
@@ -17,9 +18,9 @@ COLUMNS = {
     "pearson_delta": "Pearson delta ↑",
     "mae": "MAE ↓",
     "pds_cosine": "PDS (cosine) ↑",
-    "tier": "repeats",
-    "covered": "inside",
-    "half_width": "± mean",
+    "tier": "effect repeats",
+    "covered": "inside interval",
+    "half_width": "half-width",
     "responding": "responding genes",
     "n_true": "true cells",
     "n_sources": "training contexts",
@@ -91,7 +92,10 @@ def script() -> str:
 
 
 def _choice(name: str, values: Sequence[str]) -> str:
-    options = "".join(f'<option value="{page.text(v)}">{page.text(v)}</option>' for v in values)
+    said = REGIMES if name == "regime" else {}
+    options = "".join(
+        f'<option value="{page.text(v)}">{page.text(f"{v}: {said[v]}" if v in said else v)}</option>' for v in values
+    )
     return (
         f'<label>{COLUMNS[name]} <select data-filter="{name}"><option value="">all</option>{options}</select></label>'
     )
@@ -110,8 +114,10 @@ def _chosen(detail: Detail) -> list[str]:
             '<div class="controls"><label>Find a gene <input id="gene" list="gene-names" autocomplete="off" spellcheck="false">'
             '</label><datalist id="gene-names"></datalist></div>',
             '<div class="plots">',
-            _plot("scatter", "Predicted over measured change; bars are intervals"),
-            _plot("volcano", "Measured change and its significance"),
+            _plot(
+                "scatter", "Predicted over measured change, a point a gene; bars are intervals, dashes: exactly right"
+            ),
+            _plot("volcano", "Measured change and its significance, a point a gene; dashes: FDR 0.05"),
             "</div>",
         ]
     kinds = '<option value="measured">measured</option>' if detail.measured is not None else ""
@@ -131,7 +137,7 @@ def _maps(maps: Mapping[str, Map]) -> list[str]:
     lines = [
         page.heading("Maps of the perturbations", 3),
         page.paragraph(
-            "Two principal components; near points are alike. A click, or arrow keys and Enter, choose a perturbation.", "soft"
+            "A point a perturbation; near points are alike (two principal components). A click, or arrow keys and Enter, choose a perturbation.", "soft"
         ),
         '<div class="controls"><label>colour by <select id="colour-by"></select></label></div>',
         '<div class="plots">',

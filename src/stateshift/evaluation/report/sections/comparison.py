@@ -10,7 +10,7 @@ from stateshift.evaluation.ceilings import percent
 from stateshift.evaluation.report import page
 from stateshift.evaluation.tables import number, with_interval
 
-HEADER = ("regime", "model", "features", "pairs", "Pearson delta ↑", "less the best baseline", "harm ↓", "gap closed ↑", "MAE ↓", "PDS (L1) ↑")  # fmt: skip
+HEADER = ("regime", "model", "features", "pairs", "Pearson delta ↑", "minus the best baseline", "harm ↓", "gap closed ↑", "MAE ↓", "PDS (L1) ↑")  # fmt: skip
 
 
 def comparison_section(folder: Path, name: str, anchor: str) -> list[str]:
@@ -26,7 +26,7 @@ def comparison_section(folder: Path, name: str, anchor: str) -> list[str]:
         "In bold the best baseline of its regime, chosen with the answers known. Harm: pairs on which it was the better choice; "
         "gap: the way from the context mean to a second experiment of the same size."
     )
-    return [*lines, page.raw_table(HEADER, rows), page.paragraph(said, "soft")]
+    return [*lines, page.raw_table(HEADER, rows, left=3), page.paragraph(said, "soft")]
 
 
 def _cells(row: dict) -> str:

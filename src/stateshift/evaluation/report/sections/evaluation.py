@@ -34,6 +34,11 @@ from stateshift.evaluation.tables import (
 )
 from stateshift.metrics import FEWEST_GROUPS
 
+COVERAGE_MEANING = (
+    "covered: true changes inside; ±: mean half-width (units of log1p); beside them the mean baseline's own intervals, and how much "
+    "narrower the model's are."
+)
+
 
 def evaluation_section(evaluation: Evaluation, name: str, anchor: str, detail: Detail | None) -> list[str]:
     """HTML of one evaluation: sentences, table, figures, notes; `detail` where its cells were read."""
@@ -64,8 +69,8 @@ def evaluation_section(evaluation: Evaluation, name: str, anchor: str, detail: D
     lines.append(
         page.paragraph(
             f"Below each baseline's mean: {evaluation.model} minus the baseline, with a 95 % interval from a paired "
-            f"bootstrap over perturbations, each drawn with all its contexts ({FEW}); green where the interval lies on "
-            "the better side of zero, red on the worse.",
+            f"bootstrap over perturbations, each drawn with all its contexts ({FEW}); green and ✓ where the interval "
+            "lies on the better side of zero, red and ✗ on the worse.",
             "soft",
         )
     )
@@ -183,7 +188,8 @@ def _intervals(evaluation: Evaluation, detail: Detail | None) -> list[str]:
     lines = [
         page.heading(f"{level:.0%} intervals", 3),
         page.listing(interval_sentences(evaluation)),
-        page.table(COVERAGE_HEADER, coverage_rows(evaluation)),
+        page.table(COVERAGE_HEADER, coverage_rows(evaluation), left=2),
+        page.paragraph(COVERAGE_MEANING, "soft"),
         page.figure(
             svg, f"Left: the share of true effects inside, beside the {level:.0%} that are aimed at (line). Right: mean half-widths."
         ),

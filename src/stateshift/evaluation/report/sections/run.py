@@ -131,6 +131,9 @@ def _features(run: Path, splits: dict[str, Any]) -> list[str]:
     if wanted:
         ending = f"; without one: {some(without)}." if without else "."
         lines.append(page.paragraph(f"{len(covered)} of the splits' {len(wanted)} genes have a vector{ending}"))
+    told = {key: value for key, value in table.provenance.items() if isinstance(value, (str, int, float))}
+    if told:
+        lines.append(page.folded("what the features were made of", json.dumps(told, indent=2, ensure_ascii=False)))
     return lines
 
 
