@@ -107,7 +107,7 @@ def fit_quantiser(
         raise StateshiftError(f"Codes need 2 to 4096 centroids a level and a level or more, not {k} and {max_levels}.")
     if len(vectors) < k:
         raise StateshiftError(
-            f"{len(vectors)} different vectors can't fill {k} centroids a level: give more entities or a smaller codes.k."
+            f"{len(vectors)} different vectors can't fill {k} centroids a level: give more entities or a smaller k (codes.k)."
         )
     residuals = np.array(vectors, dtype=np.float32)
     variance = max(float(np.square(residuals - residuals.mean(axis=0)).sum(axis=1).mean()), np.finfo(np.float32).tiny)
