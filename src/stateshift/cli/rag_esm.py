@@ -50,12 +50,13 @@ def homologs(
     output: NewFolder,
     by: By = "alignment",
     top_k: Annotated[int, typer.Option(help="Homologs a protein.")] = 1,
+    checkpoint: Annotated[Path | None, typer.Option(help="ESM2 of --by embedding; default: the demo model.")] = None,
 ) -> None:
     """The homologs of proteins, as contexts for sampling; never a protein itself or its twin."""
     from stateshift.errors import some
     from stateshift.rag_esm.homologs.retrieval import write_homologs
 
-    found = write_homologs(fasta, database, output, by=by, top_k=top_k)
+    found = write_homologs(fasta, database, output, by=by, top_k=top_k, checkpoint=checkpoint)
     lonely = [name for name, hits in found.items() if not hits]
     typer.echo(f"{output}: {sum(map(len, found.values())):,} homologs of {len(found) - len(lonely):,} proteins.")
     if lonely:

@@ -49,7 +49,8 @@ def embed_with_contexts(
     if without:
         raise StateshiftError(
             f"Proteins without a homolog to be read beside ({len(without)} of {len(sequences)}): {some(without)}; leave "
-            "them out, or look in a larger --database."
+            "them out (`stateshift rag-esm homologs` writes the others to a proteins.fasta), or look in a larger "
+            "--database."
         )
     long = [name for name in sequences if max(map(len, contexts[name])) > LONGEST_CONTEXT]
     if long:

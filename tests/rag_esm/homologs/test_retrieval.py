@@ -13,7 +13,7 @@ from stateshift.errors import StateshiftError
 from stateshift.rag_esm.homologs.alignment import expected, identity
 from stateshift.rag_esm.homologs.choice import CHOICES, Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
-from stateshift.rag_esm.homologs.retrieval import find_homologs
+from stateshift.rag_esm.homologs.retrieval import find_homologs, write_homologs
 
 HAS_MMSEQS = pytest.mark.skipif(shutil.which("mmseqs") is None, reason="MMseqs2 is not installed")
 
@@ -154,3 +154,12 @@ def test_proteins_of_chance_are_nobodys_homologs(protein_maker):
     database = {f"d{i}": protein_maker(120, i) for i in range(300)}
     queries = {f"q{i}": protein_maker(120, 1000 + i) for i in range(20)}
     assert not any(find_homologs(queries, database).values())
+
+
+def test_homologs_by_embedding_come_from_the_esm2_that_is_named(tmp_path, protein_maker):
+    fasta = tmp_path / "p.fasta"
+    fasta.write_text(f">a\n{protein_maker(20)}\n>b\n{protein_maker(20, 1)}\n")
+    with pytest.raises(StateshiftError, match=r"nowhere\.pt"):
+        write_homologs(fasta, fasta, tmp_path / "h", by="embedding", checkpoint=tmp_path / "nowhere.pt")
+    write_homologs(fasta, fasta, tmp_path / "h", by="embedding")
+    assert (tmp_path / "h" / "homologs.csv").read_text().splitlines()[1].startswith("a,b,")

@@ -86,7 +86,13 @@ def find_homologs(
 
 
 def write_homologs(
-    fasta: str | Path, database: str | Path, output: str | Path, *, by: str = "alignment", top_k: int = 1
+    fasta: str | Path,
+    database: str | Path,
+    output: str | Path,
+    *,
+    by: str = "alignment",
+    top_k: int = 1,
+    checkpoint: str | Path | None = None,
 ) -> dict[str, list[Homolog]]:
     """`find_homologs` of the proteins of a FASTA, into a new folder.
 
@@ -94,7 +100,7 @@ def write_homologs(
     ``homologs.csv`` has the columns protein, homolog, score. Proteins without a homolog are left out.
     """
     queries = read_sequences(fasta)
-    found = find_homologs(queries, read_sequences(database), by=by, top_k=top_k)
+    found = find_homologs(queries, read_sequences(database), by=by, top_k=top_k, checkpoint=checkpoint)
     pairs = [(name, hit) for name, hits in found.items() for hit in hits]
     with written_beside(output) as part:
         part.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise StateshiftError(
+            f"{file} is no RAG-ESM checkpoint that can be read safely: it is damaged, or holds more than weights."
+        ) from error
     except Exception as error:
         raise StateshiftError(
             f"{file} is no RAG-ESM checkpoint that can be read safely: {str(error).splitlines()[0][:160]}"
