@@ -6,10 +6,14 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stateshift.evaluation import Evaluation
-from stateshift.evaluation.report.detail import read_detail
+from stateshift.evaluation.report import page as html
+from stateshift.evaluation.report.detail import Detail, effect_map, read_detail
+from stateshift.evaluation.report.explorer import explorer_section
+from stateshift.evaluation.report.explorer.section import script
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 playwright = pytest.importorskip(
@@ -145,3 +149,32 @@ def test_dark_narrow_and_print_are_readable(page):
     page.emulate_media(media="screen", color_scheme="light")
     page.set_viewport_size({"width": 380, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 380
+
+
+def test_nine_contexts_long_names_and_values_that_are_absent(browser, tmp_path):
+    rng = np.random.default_rng(0)
+    contexts = [f"K{i}" for i in range(9) for _ in range(9 - i)]
+    names = [f"P{i}" for i in range(44)] + ["Ж\u2028'\"&" * 60]
+    rows = pd.DataFrame({"context": contexts, "perturbation": names, "route": "", "regime": "", "n_predicted": 3})
+    rows["pearson_delta"] = [np.nan, *rng.normal(size=44)]
+    predicted, measured = rng.normal(size=(2, 45, 12))
+    fdr, half_widths = rng.random((45, 12)), np.where(rng.random((45, 12)) < 0.5, np.nan, 0.3)
+    fdr[:, 0], measured[:, 1] = 0.0, np.inf
+    detail = Detail("m", [f"G{i}" for i in range(12)], rows, predicted, measured, fdr, predicted, half_widths, 0.9)
+    path = tmp_path / "odd.html"
+    path.write_text(html.page("odd", explorer_section(detail, {"by effect": effect_map(detail)}, {}), script()))
+    opened = browser.new_page(viewport={"width": 390, "height": 800})
+    said = []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.goto(path.as_uri())
+    opened.wait_for_selector("#explorer[data-ready]", timeout=10_000)
+    keys = opened.eval_on_selector_all("#map-0 .legend .key", "keys => keys.map(k => k.textContent)")
+    assert keys == ["K0 (9)", "K1 (8)", "K2 (7)", "K3 (6)", "K4 (5)", "K5 (4)", "3 others (6)"]
+    assert column(opened, 0)[-1] == "P0"
+    assert "NaN" not in opened.inner_html("#explorer figure")
+    opened.fill("#filter", "ж")
+    opened.click("#pairs tbody tr")
+    assert opened.evaluate("document.documentElement.scrollWidth") == 390
+    assert said == []
+    opened.close()

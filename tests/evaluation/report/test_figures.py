@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import norm
 
@@ -10,6 +11,7 @@ from stateshift.errors import StateshiftError
 from stateshift.evaluation import write_figure
 from stateshift.evaluation.report import FIGURES
 from stateshift.evaluation.report.detail import Detail, read_detail
+from stateshift.evaluation.report.figures.canvas import kinds
 from stateshift.evaluation.report.figures.intervals import LEVELS, coverage_by_level, coverage_by_width
 
 
@@ -63,3 +65,12 @@ def test_calibration_of_normal_errors_lies_on_the_diagonal(world_folder):
     shares, widths = coverage_by_width(detail)
     np.testing.assert_allclose(shares, 0.9, atol=0.01)
     np.testing.assert_allclose(widths, np.linspace(0.38, 1.82, 5), atol=0.02)
+
+
+def test_no_colour_stands_for_two_kinds():
+    labels = pd.Series([f"K{i}" for i in range(9) for _ in range(9 - i)])
+    found = kinds(labels)
+    assert [name for name, *_ in found] == ["K0", "K1", "K2", "K3", "K4", "K5", "3 others"]
+    assert len({colour for _, colour, _ in found}) == 7
+    assert [int(rows.sum()) for *_, rows in found] == [9, 8, 7, 6, 5, 4, 6]
+    assert [name for name, *_ in kinds(labels[labels < "K7"])] == [f"K{i}" for i in range(7)]

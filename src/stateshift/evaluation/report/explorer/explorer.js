@@ -131,8 +131,13 @@ function coloured(by, once) {
       return { name: part.length ? `${shown(score[part[0]], 2)} to ${shown(score[part[part.length - 1]], 2)}` : '', colour, at: part };
     });
   }
-  const kinds = [...new Set(rows[by])].sort();
-  return kinds.map((kind, k) => ({ name: kind || 'not told', colour: COLOURS[k % COLOURS.length], at: all.filter((i) => rows[by][i] === kind) }));
+  const kinds = [...new Set(rows[by])].sort(), size = (kind) => all.filter((i) => rows[by][i] === kind).length;
+  // no colour stands for two kinds: the smallest share the last
+  const few = kinds.length > COLOURS.length ? [...kinds].sort((a, b) => size(b) - size(a)).slice(0, COLOURS.length - 1) : kinds;
+  const named = kinds.filter((kind) => few.includes(kind));
+  const groups = named.map((kind, k) => ({ name: kind || 'not told', colour: COLOURS[k], at: all.filter((i) => rows[by][i] === kind) }));
+  if (named.length === kinds.length) return groups;
+  return [...groups, { name: `${kinds.length - named.length} others`, colour: COLOURS[COLOURS.length - 1], at: all.filter((i) => !few.includes(rows[by][i])) }];
 }
 
 function drawMaps() {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -26,6 +27,16 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8
 def cycle(count: int) -> list[str]:
     """As many colours, from the start again where they run out."""
     return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def kinds(labels: pd.Series) -> list[tuple[str, str, np.ndarray]]:
+    """Of each kind its name, its colour and its rows (R,); of more kinds than colours the smallest share the last."""
+    names = sorted(labels.unique())
+    if len(names) > len(COLOURS):
+        names = sorted(labels.value_counts().index[: len(COLOURS) - 1])
+    found = [(name, colour, (labels == name).to_numpy()) for name, colour in zip(names, COLOURS)]
+    rest = ~labels.isin(names).to_numpy()
+    return [*found, (f"{labels[rest].nunique()} others", COLOURS[-1], rest)] if rest.any() else found
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Axes | np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stateshift.evaluation.report.detail import Detail, Map
 from stateshift.evaluation.report.detail.detail import FDR, RESPONSES
-from stateshift.evaluation.report.figures.canvas import INK, MISSED, QUIET, SAME, cycle, new_figure
+from stateshift.evaluation.report.figures.canvas import INK, MISSED, QUIET, SAME, kinds, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,16 +53,14 @@ def volcano(detail: Detail, row: int) -> Figure:
 def maps(detail: Detail, by_name: dict[str, Map]) -> Figure:
     """A panel a map, a point a pair coloured by context, or a perturbation where contexts share its place."""
     figure, panels = new_figure(4.4 * len(by_name), 4.0, columns=len(by_name))
-    contexts = sorted(detail.rows["context"].unique())
     for axes, (title, found) in zip(np.atleast_1d(panels), by_name.items()):
         if len(found.others):
             axes.scatter(*found.others.T, s=10, color=QUIET, linewidths=0, label="other genes")
         if found.by_perturbation:
             axes.scatter(*found.places.T, s=18, color=SAME, alpha=0.85, linewidths=0, label="predicted")
         else:
-            for colour, context in zip(cycle(len(contexts)), contexts):
-                part = found.places[(detail.rows["context"] == context).to_numpy()]
-                axes.scatter(*part.T, s=18, color=colour, alpha=0.85, linewidths=0, label=context)
+            for context, colour, rows in kinds(detail.rows["context"]):
+                axes.scatter(*found.places[rows].T, s=18, color=colour, alpha=0.85, linewidths=0, label=context)
         axes.legend(frameon=False, labelcolor=INK, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4)
         axes.set_title(title, fontsize=9, color=INK)
         axes.set_xlabel(f"first component ({found.explained[0]:.0%})")

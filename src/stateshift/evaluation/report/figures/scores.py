@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stateshift.evaluation.report.figures.canvas import ACCENT, COLOURS, INK, OTHER, cycle, new_figure
+from stateshift.evaluation.report.figures.canvas import ACCENT, INK, OTHER, kinds, new_figure
 from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.scores import ALL, METRICS
 from stateshift.evaluation.tables import ORDER, ranked_models
@@ -62,16 +62,14 @@ def against_baseline(evaluation: Evaluation, baseline: str, metric: str = "pears
     """A point a (context, perturbation): the model's score over the baseline's, with the line of equality."""
     table = side_by_side(evaluation, baseline, metric)
     figure, axes = new_figure(4.6, 4.2)
-    contexts = sorted(table["context"].unique())
-    for colour, context in zip(cycle(len(contexts)), contexts):
-        part = table[table["context"] == context]
+    for context, colour, rows in kinds(table["context"]):
+        part = table[rows]
         axes.scatter(part["baseline"], part["model"], s=22, color=colour, alpha=0.8, label=context, linewidths=0)
     ends = [np.nanmin(table[["baseline", "model"]]), np.nanmax(table[["baseline", "model"]])]
     axes.plot(ends, ends, color=INK, linewidth=0.7, linestyle="--")
     axes.set_xlabel(f"{baseline}: {METRICS[metric].label}")
     axes.set_ylabel(f"{evaluation.model}: {METRICS[metric].label}")
-    if len(contexts) <= len(COLOURS):
-        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     return figure
 
 
