@@ -214,6 +214,31 @@ def test_altered_controls_are_flagged_and_other_control_cells_are_not(screen, tr
     assert found["figure"].mean() == pytest.approx(push @ push / size, rel=0.15)
 
 
+def test_controls_altered_in_few_genes_are_flagged(screen, truth):
+    few = np.zeros(GENES)
+    few[:2] = 1.5
+    pushed = {c: np.clip(block + few, 0, None) for c, block in controls_of(truth).items()}
+    found = named(screen.cells(mixed(screen, 0.7, 0.15), 2, controls=pushed), truth)
+    assert found["name"].tolist() == ["altered controls"] * 2
+
+
+def test_a_perturbation_of_one_cell_hides_nothing_of_the_others(screen, truth):
+    def lonely(cells):
+        second = cells.obs.groupby(["context", "gene"], observed=True).cumcount() > 0
+        return cells[~((cells.obs["gene"] == "G00") & second).to_numpy()].copy()
+
+    same = {pair: np.mean([e for p, e in screen.effects.items() if p[0] == pair[0]], axis=0) for pair in screen.effects}
+    found = named(lonely(screen.cells(same, 2, controls=controls_of(truth))), truth)
+    assert found["name"].tolist() == ["same effect for all"] * 2
+    dealt = screen.cells(screen.effects, 2, controls=controls_of(truth))
+    X, at = dealt.X.toarray(), np.flatnonzero(dealt.obs["gene"] != "ctrl")
+    for context in CONTEXTS:
+        here = at[(dealt.obs["context"] == context).to_numpy()[at]]
+        X[here] = X[np.random.default_rng(0).permutation(here)]
+    dealt.X = csr_matrix(X)
+    assert named(lonely(dealt), truth)["name"].tolist() == ["cells shuffled"] * 2
+
+
 def test_flags_are_written_read_and_said(truth, good, tmp_path):
     pasted = moved(good, lambda X, *_: X.mean(axis=0))
     found = evaluate(pasted, truth, output=tmp_path / "scores")

@@ -40,11 +40,7 @@ class Effects:
 
     @classmethod
     def of_halves(cls, predicted: np.ndarray, true: np.ndarray) -> Effects:
-        """Of halves (2, P, G) each, whose product is the square.
-
-        A prediction of one cell has no second half, and is its own mean without noise.
-        """
-        predicted = np.stack([predicted[0], np.where(np.isnan(predicted[1]), predicted[0], predicted[1])])
+        """Of halves (2, P, G) each (`two_halves`), whose product is the square."""
         return cls(predicted.mean(axis=0), true.mean(axis=0), predicted[0] * predicted[1], true[0] * true[1])
 
     @classmethod
@@ -103,10 +99,21 @@ class Sizes:
 
     @property
     def can_tell(self) -> bool:
-        """Whether the measured effects are above their noise: their sum is over twice its standard error."""
-        n = len(self.true)
-        error = self.true.std(ddof=1) * np.sqrt(n) if n > 1 else 0.0
-        return n > 0 and self.true.sum() > 2 * error and self.true.sum() > 0
+        """Whether the measured effects are above their noise."""
+        return above_noise(self.true)
+
+
+def above_noise(squares: np.ndarray) -> bool:
+    """Whether squared sizes (P,), noise taken away, have a sum over twice its standard error."""
+    n = len(squares)
+    error = squares.std(ddof=1) * np.sqrt(n) if n > 1 else 0.0
+    return n > 0 and bool(squares.sum() > max(2 * error, 0.0))
+
+
+def two_halves(predicted: np.ndarray) -> np.ndarray:
+    """Halves (2, P, G) in float64; predictions of one cell have no second half, and are their own means without noise."""
+    first, second = predicted.astype(np.float64)
+    return np.stack([first, np.where(np.isnan(second), first, second)])
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:

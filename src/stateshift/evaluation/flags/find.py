@@ -7,7 +7,7 @@ import pandas as pd
 
 from stateshift.cells import Cells
 from stateshift.evaluation.flags import cells as of_cells
-from stateshift.evaluation.flags.effects import Effects, effect_flags
+from stateshift.evaluation.flags.effects import Effects, above_noise, effect_flags, two_halves
 from stateshift.evaluation.flags.named import Flag, flags_frame
 from stateshift.evaluation.inputs import Prediction
 from stateshift.evaluation.pairing import Pairing, own_targets
@@ -64,9 +64,10 @@ def _on_effects(
     prediction: Prediction, truth: Cells, pairing: Pairing, rows: np.ndarray
 ) -> list[tuple[str, float, float]]:
     rows = rows[np.isfinite(pairing.halves["true"][1, rows]).all(axis=1)]
+    rows = rows[_counting(pairing.halves[prediction.model][:, rows])]
     if not len(rows):
         return []
-    halves = [pairing.halves[name][:, rows].astype(np.float64) for name in (prediction.model, "true")]
+    halves = [two_halves(pairing.halves[name][:, rows]) for name in (prediction.model, "true")]
     own = own_targets(pairing)
     targets = [own[row] for row in rows]
     centred = [of - of.mean(axis=1, keepdims=True) for of in halves]
@@ -81,10 +82,15 @@ def _on_effects(
     return told
 
 
+def _counting(predicted: np.ndarray) -> np.ndarray:
+    """(P,): predictions (2, P, G) of several cells; where all are of one cell, all, as means without noise."""
+    several = np.isfinite(predicted[1]).all(axis=1)
+    return several if several.any() else ~several
+
+
 def _alike(predicted: np.ndarray) -> bool:
     """Whether predicted groups (2, P, G) differ by no more than noise, so that one effect on the same cells repeats them."""
-    first = predicted[0].astype(np.float64)
-    second = np.where(np.isnan(predicted[1]), first, predicted[1])
+    first, second = two_halves(predicted[:, _counting(predicted)])
     shared = np.einsum("pg,pg->p", first - first.mean(axis=0), second - second.mean(axis=0))
     return len(shared) > 2 and bool(shared.sum() <= 2 * shared.std(ddof=1) * np.sqrt(len(shared)))
 
@@ -156,12 +162,19 @@ def _altered(
     for context, rows in pairing.rows.groupby("context").indices.items():
         here = cells.is_control & (cells.obs["context"] == context).to_numpy()
         offsets = pairing.control_offsets[prediction.model].get(context)
-        true = pairing.halves["true"][:, rows]
-        effect = float(np.nansum(np.einsum("pg,pg->p", true[0], true[1])) / len(rows))
-        if not here.any() or offsets is None or seen[here].mean() > of_cells.MOST or not effect > 0:
+        effect = _mean_square(pairing.halves["true"][:, rows])
+        if not here.any() or offsets is None or seen[here].mean() > of_cells.MOST or effect is None:
             continue
-        each = offsets[0] * offsets[1]
-        error = each.std() * np.sqrt(len(each))
-        if (each.sum() - 2 * error) / effect > CONTROLS_MOVED:
-            found.append(("altered controls", str(context), "", float(each.sum() / effect), CONTROLS_MOVED))
+        # two halves' mean m and half their difference d have the same noise, so that m² − d² has none in the mean; where d
+        # is normal, m² − d² has the variance 4 m² d² + 4/3 d⁴
+        m, d = np.float64(offsets[0] + offsets[1]) / 2, np.float64(offsets[0] - offsets[1]) / 2
+        moved, error = (m**2 - d**2).sum(), np.sqrt((4 * m**2 * d**2 + 4 / 3 * d**4).sum())
+        if (moved - 2 * error) / effect > CONTROLS_MOVED:
+            found.append(("altered controls", str(context), "", float(moved / effect), CONTROLS_MOVED))
     return found
+
+
+def _mean_square(true: np.ndarray) -> float | None:
+    """Mean squared size of measured effects, of halves (2, P, G); None where they are not above their noise."""
+    squares = np.einsum("pg,pg->p", *true[:, np.isfinite(true).all(axis=(0, 2))].astype(np.float64))
+    return float(squares.mean()) if above_noise(squares) else None
