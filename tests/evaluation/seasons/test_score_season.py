@@ -29,12 +29,27 @@ def in_two_contexts(adata: ad.AnnData) -> ad.AnnData:
 
 
 @pytest.fixture
-def anchors(tmp_path):
+def anchors(panel, tmp_path):
     """An earlier score's folder of two contexts and a single one."""
     (tmp_path / "ends").mkdir()
-    tables = [ENDS.reset_index().assign(context=name) for name in ("K562", "RPE1", "all cells", "a", "b")]
-    pd.concat(tables).to_csv(tmp_path / "ends" / "members.csv", index=False)
+    names = ("K562", "RPE1", "all cells", "a", "b")
+    pd.concat([ENDS.reset_index().assign(context=name) for name in names]).to_csv(
+        tmp_path / "ends" / "members.csv", index=False
+    )
+    effects = score_2026(panel.without_controls(), panel.truth, anchors=ENDS).table["effect"].reset_index()
+    effects = pd.concat([effects.assign(context=name) for name in names])
+    effects = effects[(effects["context"] != "RPE1") | (effects["perturbation"] != "g5")]
+    effects.to_csv(tmp_path / "ends" / "perturbations.csv", index=False)
     return tmp_path / "ends"
+
+
+def test_anchors_of_another_truth_are_refused(panel, anchors):
+    other = with_value(panel.truth, 40)
+    with pytest.raises(StateshiftError, match="holds the anchors of another truth"):
+        score_season(panel.without_controls(), other, "2026", anchors=anchors)
+    kept, less = (side[side.obs["target_gene"] != "g3"].copy() for side in (panel.without_controls(), panel.truth))
+    with pytest.raises(StateshiftError, match="holds the anchors of another truth"):
+        score_season(kept, less, "2026", anchors=anchors)
 
 
 def test_each_context_is_scored_against_its_own_controls_and_the_mean_counts(panel, anchors):
@@ -105,6 +120,11 @@ def test_of_2025_everything_that_was_measured_is_told(panel, tmp_path):
     assert means.to_dict() == pytest.approx(expected.means.to_dict())
     with pytest.raises(StateshiftError, match="scores exists already"):
         score_season(panel.predicted, panel.truth, "2025", output=tmp_path / "scores")
+
+
+def test_no_threads_are_refused(panel):
+    with pytest.raises(StateshiftError, match="--threads 0: one or more"):
+        score_season(panel.predicted, panel.truth, "2026", threads=0)
 
 
 def renamed(adata: ad.AnnData, **names: str) -> ad.AnnData:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pandas as pd
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
@@ -110,6 +111,8 @@ def score_season(
         raise StateshiftError("The score of 2025 has no anchors to be given: its baseline is measured as it goes.")
     if season == "2026" and (energy or controls != "truth"):
         raise StateshiftError("Energy distances and the prediction's own controls belong to 2025, not to 2026.")
+    if threads < 1:
+        raise StateshiftError(f"--threads {threads}: one or more are needed.")
     if output is not None and Path(output).exists():
         raise StateshiftError(f"{output} exists already: choose another name.")
     shown, true = (
@@ -131,6 +134,8 @@ def score_season(
         except StateshiftError as error:
             raise error if name == ONE else StateshiftError(f"{name}: {error}") from error
     score = _tables(season, found)
+    if anchors is not None:
+        _refuse_other_truth(Path(anchors), score.perturbations)
     if output is not None:
         score.save(output)
     return score
@@ -203,12 +208,29 @@ def _read_anchors(folder: Path, contexts: list[str]) -> dict[str, pd.DataFrame]:
     path = folder / "members.csv"
     if not path.is_file():
         raise StateshiftError(f"{folder} is no score of 2026: it has no members.csv.")
-    table = pd.read_csv(path, dtype={"context": str, "member": str})
+    table = pd.read_csv(path, dtype={"context": str, "member": str}, keep_default_na=False, na_values=[""])
     if absent := [c for c in ("context", "member", "baseline", "replicate") if c not in table]:
         raise StateshiftError(f"{path} is no score of 2026: it has no column {some(absent)}.")
     if unknown := sorted(set(contexts) - set(table["context"])):
         raise StateshiftError(f"{path} holds no anchors of {some(unknown)}: it has {some(table['context'].unique())}.")
     return {name: rows.set_index("member")[["baseline", "replicate"]] for name, rows in table.groupby("context")}
+
+
+def _refuse_other_truth(folder: Path, scored: pd.DataFrame) -> None:
+    """Anchors hold for the truth that they were measured on, which shows in the sizes of its effects."""
+    path, pair = folder / "perturbations.csv", ["context", "perturbation"]
+    if not path.is_file():
+        raise StateshiftError(f"{folder} is no whole score of 2026: it has no perturbations.csv.")
+    earlier = pd.read_csv(path, dtype=dict.fromkeys(pair, str), keep_default_na=False, na_values=[""])
+    if absent := [c for c in (*pair, "effect") if c not in earlier]:
+        raise StateshiftError(f"{path} is no score of 2026: it has no column {some(absent)}.")
+    earlier = earlier[earlier["context"].isin(scored["context"])].set_index(pair)["effect"].sort_index()
+    now = scored.set_index(pair)["effect"].sort_index()
+    if not earlier.index.equals(now.index) or not np.allclose(earlier, now, rtol=1e-6, atol=1e-12):
+        raise StateshiftError(
+            f"{folder} holds the anchors of another truth: its perturbations, or their measured effects, are not those scored "
+            "here. Leave --anchors out, and they are measured."
+        )
 
 
 def _tables(season: str, found: dict[str, Score2025 | Score2026]) -> SeasonScore:
