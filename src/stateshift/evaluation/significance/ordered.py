@@ -19,8 +19,8 @@ from stateshift.evaluation.significance.sorting import (
 )
 
 Scale = Literal["log1p", "counts"]
-# Σ t³ is counted in 64 bits
-MOST_CELLS = 2_000_000
+# Σ t³ over both sides together is counted in 64 bits
+MOST_CELLS = 1_000_000
 # a table of counts may be this much larger than the values it stands for
 MOST_SLOTS = 4
 
