@@ -178,13 +178,32 @@ def test_a_perturbation_without_a_vector_gets_the_mean_effect_and_is_told(start,
 
 
 def test_what_fails_is_named_and_stops_nothing(start, monkeypatch):
-    def failing(train, features, seed):
-        raise StateshiftError("it can't be fitted.")
+    def failing(error):
+        def fit(train, features, seed):
+            raise error
 
-    monkeypatch.setitem(predicting.EFFECT_MODELS, "knn", failing)
+        return fit
+
+    monkeypatch.setitem(predicting.EFFECT_MODELS, "knn", failing(StateshiftError("it can't be fitted.")))
+    monkeypatch.setitem(predicting.EFFECT_MODELS, "transfer", failing(MemoryError("no more\nof it")))
     found = start(models="ridge")
-    assert "knn" not in set(found.rows["model"])
-    assert found.notes == ["knn,features,seed=0 failed in test and is left out: it can't be fitted."]
+    assert not {"knn", "transfer"} & set(found.rows["model"])
+    assert sorted(found.notes) == [
+        "knn,features,seed=0 failed in test and is left out: it can't be fitted.",
+        "transfer,seed=0 failed in test and is left out: MemoryError: no more",
+    ]
+
+
+def test_a_deleted_prediction_is_made_again_with_its_scores(start):
+    first = start(models="bilinear")
+    prediction = first.folder / "predicted" / "test" / "bilinear,features,seed=0.npz"
+    kept = prediction.read_bytes()
+    prediction.write_bytes(b"half a fi")
+    with pytest.raises(StateshiftError, match="is damaged .* delete it, and compare again"):
+        start(models="bilinear")
+    prediction.unlink()
+    pd.testing.assert_frame_equal(start(models="bilinear").rows, first.rows)
+    assert prediction.read_bytes() == kept
 
 
 def test_scaled_predictions_are_flagged_and_honest_ones_are_not(start, monkeypatch):

@@ -15,6 +15,7 @@ import stateshift
 from stateshift.cells import REGIMES, Experiment, read_experiment
 from stateshift.cells.checks.leakage import leak_notes
 from stateshift.errors import StateshiftError, some
+from stateshift.evaluation.ceilings import percent
 from stateshift.evaluation.comparison.candidates import NO_FEATURES, Candidate, candidates, feature_tables
 from stateshift.evaluation.comparison.figure import draw_comparison
 from stateshift.evaluation.comparison.flagged import flagged
@@ -181,8 +182,8 @@ def experiment_table(comparison: ExperimentComparison) -> Table:
                 f"{name} *" if best else name,
                 _number(row["pearson_delta"]) + spread,
                 "" if best else _interval(row),
-                "" if best else _share(row["harm"]),
-                _share(row["gap_closed"]),
+                "" if best else percent(row["harm"]),
+                percent(row["gap_closed"]),
                 _number(row["mae"]),
                 _number(row["pds_l1"]),
             )
@@ -204,7 +205,3 @@ def _interval(row: dict) -> str:
     return (
         f"{_number(row['difference'], signed=True)} [{low}, {high}]" if low != "–" else _number(row["difference"], True)
     )
-
-
-def _share(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.0%}" if np.isfinite(value) else "–"

@@ -93,11 +93,15 @@ class ComparisonFolder:
         """The scores of a candidate."""
         return self.path / "scores" / fold / f"{candidate.name}.csv"
 
+    def done(self, fold: str, candidate: Candidate) -> bool:
+        """Whether a candidate was scored in a fold, and the prediction that the scores are of is there."""
+        return self.scores(fold, candidate).is_file() and self.prediction(fold, candidate).is_file()
+
     def finished(self, folds: Iterable[str]) -> list[Candidate]:
         """Candidates that were scored in every fold, in an earlier command perhaps."""
         held = [Candidate(**words) for words in _read(self.path / SETTINGS).get("scored", [])]
         folds = list(folds)
-        return [c for c in held if all(self.scores(fold, c).is_file() for fold in folds)]
+        return [c for c in held if all(self.done(fold, c) for fold in folds)]
 
     def remember(self, candidate: Candidate) -> None:
         """Keep that a candidate was scored."""
@@ -159,8 +163,8 @@ class ComparisonFolder:
             raise StateshiftError(f"{path} is damaged ({error}): delete it, and compare again.") from error
 
     def write_scores(self, fold: str, candidate: Candidate, scores: pd.DataFrame) -> None:
-        """Keep a candidate's scores."""
-        with written_beside(self.scores(fold, candidate)) as part:
+        """Keep a candidate's scores, in the place of those of a prediction that was deleted."""
+        with written_beside(self.scores(fold, candidate), overwrite=True) as part:
             scores.to_csv(part, index=False)
 
 

@@ -62,7 +62,7 @@ def work_by_launcher(
     jobs: dict[tuple[str, str], list[Candidate]] = {}
     for part in parts:
         for candidate in chosen:
-            if not folder.scores(part.name, candidate).is_file():
+            if not folder.done(part.name, candidate):
                 name = "baselines" if candidate.model in BASELINES else candidate.name
                 jobs.setdefault((part.name, name), []).append(candidate)
     if not jobs:
@@ -75,7 +75,7 @@ def work_by_launcher(
 
 @dataclass(frozen=True)
 class ComparisonJob:
-    """What a launcher calls: candidates scored in a fold. What goes wrong is kept beside the scores and stops no other.
+    """What a launcher calls: candidates scored in a fold.
 
     Parameters
     ----------
@@ -97,25 +97,29 @@ class ComparisonJob:
         fold, candidates = self.work[int(config.part)]
         part = load_fold(self.folder, read_experiment(self.experiment), fold)
         for candidate in candidates:
-            try:
-                attempt(self.folder, part, candidate, self.by, wait=False)
-            except Exception as error:
-                logger.exception("%s in %s", candidate.name, fold)
-                said = (str(error).splitlines() or [""])[0][:300]
-                self.folder.write_failure(fold, candidate, f"{type(error).__name__}: {said}")
+            attempt(self.folder, part, candidate, self.by, wait=False)
 
 
 def attempt(folder: ComparisonFolder, part: FoldEffects, candidate: Candidate, by: Predictor, wait: bool) -> bool:
-    """Score a candidate in a fold unless it is scored, or keep why it can't be; False where another process is at it."""
+    """Score a candidate in a fold unless it is scored; False where another process is at it.
+
+    What goes wrong is kept beside the scores, with its traceback in the log, and stops no other candidate: a network may
+    want more memory than there is.
+    """
     with folder.alone(f"{part.name},{candidate.name}", wait) as alone:
         if not alone:
             return False
-        if not folder.scores(part.name, candidate).is_file():
+        if not folder.done(part.name, candidate):
             folder.forget_failure(part.name, candidate)
             try:
                 _score(folder, part, candidate, by)
             except StateshiftError as error:
                 folder.write_failure(part.name, candidate, str(error))
+                return True
+            except Exception as error:
+                logger.exception("%s in %s", candidate.name, part.name)
+                said = (str(error).splitlines() or [""])[0][:300]
+                folder.write_failure(part.name, candidate, f"{type(error).__name__}: {said}")
                 return True
         folder.remember(candidate)
     return True
