@@ -137,7 +137,7 @@ def test_an_archive_with_python_objects_is_not_unpickled(tmp_path):
 
 
 def test_fewer_entities_than_centroids_are_refused():
-    with pytest.raises(StateshiftError, match=r"9 different vectors can't fill 15 centroids.*smaller codes\.k"):
+    with pytest.raises(StateshiftError, match=r"9 different vectors can't fill 15 centroids.*smaller k"):
         make_codes(table(normal(9)))
 
 
