@@ -151,14 +151,15 @@ def test_dark_narrow_and_print_are_readable(page):
     assert page.evaluate("document.documentElement.scrollWidth") == 380
 
 
-def test_nine_contexts_long_names_and_values_that_are_absent(browser, tmp_path):
+def test_nine_contexts_long_names_absent_values_and_all_rows_on_paper(browser, tmp_path):
     rng = np.random.default_rng(0)
-    contexts = [f"K{i}" for i in range(9) for _ in range(9 - i)]
-    names = [f"P{i}" for i in range(44)] + ["Ж\u2028'\"&" * 60]
+    contexts = [f"K{i}" for i in range(9) for _ in range(63 - 7 * i)]
+    names = [f"P{i}" for i in range(314)] + ["Ж\u2028'\"&" * 60]
     rows = pd.DataFrame({"context": contexts, "perturbation": names, "route": "", "regime": "", "n_predicted": 3})
-    rows["pearson_delta"] = [np.nan, *rng.normal(size=44)]
-    predicted, measured = rng.normal(size=(2, 45, 12))
-    fdr, half_widths = rng.random((45, 12)), np.where(rng.random((45, 12)) < 0.5, np.nan, 0.3)
+    rows["tier"] = np.resize(["weak", "strong", "medium"], 315)
+    rows["pearson_delta"] = [np.nan, *rng.normal(size=314)]
+    predicted, measured = rng.normal(size=(2, 315, 12))
+    fdr, half_widths = rng.random((315, 12)), np.where(rng.random((315, 12)) < 0.5, np.nan, 0.3)
     fdr[:, 0], measured[:, 1] = 0.0, np.inf
     detail = Detail("m", [f"G{i}" for i in range(12)], rows, predicted, measured, fdr, predicted, half_widths, 0.9)
     path = tmp_path / "odd.html"
@@ -170,9 +171,14 @@ def test_nine_contexts_long_names_and_values_that_are_absent(browser, tmp_path):
     opened.goto(path.as_uri())
     opened.wait_for_selector("#explorer[data-ready]", timeout=10_000)
     keys = opened.eval_on_selector_all("#map-0 .legend .key", "keys => keys.map(k => k.textContent)")
-    assert keys == ["K0 (9)", "K1 (8)", "K2 (7)", "K3 (6)", "K4 (5)", "K5 (4)", "3 others (6)"]
+    assert keys == ["K0 (63)", "K1 (56)", "K2 (49)", "K3 (42)", "K4 (35)", "K5 (28)", "3 others (42)"]
+    assert len(column(opened, 0)) == 300
+    opened.pdf()
+    assert len(column(opened, 0)) == 315
     assert column(opened, 0)[-1] == "P0"
-    assert "NaN" not in opened.inner_html("#explorer figure")
+    opened.click("th[data-key=tier] button")
+    assert list(dict.fromkeys(column(opened, 3))) == ["strong", "medium", "weak"]
+    assert opened.evaluate("[...document.querySelectorAll('#explorer svg')].every(s => !s.innerHTML.includes('NaN'))")
     opened.fill("#filter", "ж")
     opened.click("#pairs tbody tr")
     assert opened.evaluate("document.documentElement.scrollWidth") == 390

@@ -29,7 +29,7 @@ function ofRow() {
   return found;
 }
 
-const strongest = (of) => Array.from({ length: G }, (_, i) => i).sort((a, b) => Math.abs(of[b]) - Math.abs(of[a]) || a - b);
+const strongest = (of) => Array.from({ length: G }, (_, i) => i).filter((i) => Number.isFinite(of[i])).sort((a, b) => Math.abs(of[b]) - Math.abs(of[a]) || a - b);
 const rate = (significance) => (significance >= 300 ? '< 1e-300' : shown(10 ** -significance));
 
 function geneTold(of, i) {

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 ABSENT = -32768
-"""What stands for NaN."""
+"""What stands for NaN and infinity."""
 
 
 def packed(arrays: Mapping[str, np.ndarray], steps: Mapping[str, float]) -> tuple[list[dict[str, object]], str]:
@@ -32,7 +32,7 @@ def packed(arrays: Mapping[str, np.ndarray], steps: Mapping[str, float]) -> tupl
     told, planes = [], []
     for name, values in arrays.items():
         scaled = np.clip(np.rint(np.asarray(values, dtype=np.float64) / steps[name]), ABSENT + 1, -ABSENT - 1)
-        whole = np.ascontiguousarray(np.where(np.isnan(scaled), ABSENT, scaled), dtype="<i2")
+        whole = np.ascontiguousarray(np.where(np.isfinite(values), scaled, ABSENT), dtype="<i2")
         planes.append(whole.view(np.uint8).reshape(-1, 2).T.tobytes())
         told.append({"name": name, "step": steps[name]})
     return told, base64.b64encode(zlib.compress(b"".join(planes))).decode()

@@ -1,6 +1,7 @@
 // The table of pairs: filtered, sorted, one of them chosen.
 const FIRST = 300;
 const WHOLE = new Set(['responding', 'n_true', 'n_sources']);
+const TIERS = ['strong', 'medium', 'weak'];
 const TEXT = new Set(['perturbation', 'context', 'regime', 'route', 'tier', 'nearest_gene', 'flags']);
 
 function pairsTable(rows, choose) {
@@ -21,7 +22,7 @@ function pairsTable(rows, choose) {
     const u = rows[state.key][a], v = rows[state.key][b];
     const gone = (value) => value === null || value === '';
     if (gone(u) || gone(v)) return gone(u) - gone(v) || a - b;
-    const found = typeof u === 'string' ? u.localeCompare(v) : u - v;
+    const found = state.key === 'tier' ? TIERS.indexOf(u) - TIERS.indexOf(v) : typeof u === 'string' ? u.localeCompare(v) : u - v;
     return (state.down ? -found : found) || a - b;
   };
 
@@ -84,7 +85,9 @@ function pairsTable(rows, choose) {
   });
   document.getElementById('filter').oninput = draw;
   document.querySelectorAll('[data-filter]').forEach((select) => { select.onchange = draw; });
-  more.onclick = () => { state.all = true; draw(); };
+  const showAll = () => { state.all = true; draw(); };
+  more.onclick = showAll;
+  window.addEventListener('beforeprint', showAll);
   draw();
   return {
     choose(i) {
