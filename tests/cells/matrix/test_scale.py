@@ -60,6 +60,11 @@ def test_another_base_of_logarithm_is_refused_with_the_factor():
         ([[np.nan, 1.0]], None, "1 NaN or infinite values in 1 cells \\(first in row 0\\)"),
         ([[-0.5, 1.0]], None, "negative values \\(least -0.5\\)"),
         ([[0.5, 30.0]], None, "fractions up to 30, neither counts nor log1p"),
+        (
+            [[0.5, 1.2], [3.0, 30.0], [0.0, 0.0]],
+            None,
+            "mixes scales: 1 cells hold whole numbers up to 30, as counts do",
+        ),
         ([[0.5, 1.0]], "counts", "declared `counts`, and it holds fractions"),
         ([[1.0, 30.0]], "log1p", "declared `log1p`, and it reaches 30"),
         ([[1.0, 3.0]], "logp1", "`logp1` is no scale \\(did you mean `log1p`\\?\\)"),

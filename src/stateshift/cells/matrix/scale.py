@@ -34,6 +34,8 @@ class ValueFacts:
         Sum of expm1 of every row (n,), while the values can be logarithms.
     totals
         Sum of every row (n,) over the wanted genes.
+    looked_at, fractional
+        Rows (n,) in blocks that reach values no logarithm has, and those of them that hold fractions.
     """
 
     n_cells: int
@@ -44,10 +46,13 @@ class ValueFacts:
     bad_rows: np.ndarray = field(init=False)
     linear_sums: np.ndarray = field(init=False)
     totals: np.ndarray = field(init=False)
+    looked_at: np.ndarray = field(init=False)
+    fractional: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.bad_rows, self.linear_sums = np.zeros(self.n_cells, bool), np.zeros(self.n_cells)
         self.totals = np.zeros(self.n_cells)
+        self.looked_at, self.fractional = np.zeros(self.n_cells, bool), np.zeros(self.n_cells, bool)
 
     def add(
         self,
@@ -76,7 +81,11 @@ class ValueFacts:
             return
         if not len(values):
             return
-        self.least, self.most = min(self.least, float(values.min())), max(self.most, float(values.max()))
+        most = float(values.max())
+        self.least, self.most = min(self.least, float(values.min())), max(self.most, most)
+        if most >= LOG1P_LIMIT:
+            self.looked_at[rows] = True
+            self.fractional[rows] |= row_sums((values != np.rint(values)).astype(np.float64)) > 0
         self.whole = self.whole and bool(np.all(values == np.rint(values)))
         self.totals[rows] += row_sums((values if wanted is None else values * wanted).astype(np.float64))
         if self.most < LOG1P_LIMIT:
@@ -156,6 +165,12 @@ class ValueFacts:
         return float(np.median(sums))
 
     def _doubt(self) -> str:
+        counts = int((self.looked_at & ~self.fractional & (self.totals > 0)).sum())
+        if self.most >= LOG1P_LIMIT and counts:
+            return (
+                f"it mixes scales: {counts:,} cells hold whole numbers up to {self.most:.0f}, as counts do, and others "
+                "fractions; bring all cells to one"
+            )
         if self.most >= LOG1P_LIMIT:
             return f"it holds fractions up to {self.most:.0f}, neither counts nor log1p"
         if self.whole:
