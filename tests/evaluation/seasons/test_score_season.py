@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from stateshift.cli.main import app
 from stateshift.errors import InputProblems, StateshiftError
-from stateshift.evaluation.seasons import score_2025, score_2026, score_season
+from stateshift.evaluation.seasons import score_2025, score_2026, score_season, season_sentences
 
 ENDS = pd.DataFrame(
     {"baseline": [0.5, 1.0, 1.2, 0.3, 0.1, 0.1], "replicate": [0.9, 0.2, 0.5, 0.7, 0.8, 0.5]},
@@ -120,6 +120,19 @@ def test_of_2025_everything_that_was_measured_is_told(panel, tmp_path):
     assert means.to_dict() == pytest.approx(expected.means.to_dict())
     with pytest.raises(StateshiftError, match="scores exists already"):
         score_season(panel.predicted, panel.truth, "2025", output=tmp_path / "scores")
+
+
+def test_a_member_that_one_perturbation_gives_no_value_is_told(panel):
+    panel = panel.log1p()
+    sides = [
+        side[side.obs["target_gene"].isin(["g3", "non-targeting"])].copy() for side in (panel.predicted, panel.truth)
+    ]
+    found = score_season(*sides, "2025")
+    assert found.members.set_index("member")["score"]["pds_l1"] == 0
+    said = season_sentences(found)[1]
+    assert said == "all cells: so few perturbations or responding genes give no PDS, which counts as the worst."
+    whole = score_season(panel.predicted, panel.truth, "2025")
+    assert not any("counts as the worst" in sentence for sentence in season_sentences(whole))
 
 
 def test_no_threads_are_refused(panel):

@@ -48,6 +48,10 @@ def season_sentences(score: SeasonScore) -> list[str]:
     """What the score says, and of 2025 the other measures."""
     n = len(score.contexts)
     said = [f"score {score.score:.4f}" + (f", the mean of {n} contexts" if n > 1 else "") + "."]
+    undefined = score.members[score.members[["value", "baseline"]].isna().any(axis=1)]
+    for context, rows in undefined.groupby("context", sort=False):
+        names = " and ".join(LABELS[member][:-2] for member in rows["member"])
+        said.append(f"{context}: so few perturbations or responding genes give no {names}, which counts as the worst.")
     if score.season == "2025":
         for row in score.means.to_dict("records"):
             values = [f"{k} {_number(v)}" for k, v in row.items() if k != "context" and pd.notna(v)]
