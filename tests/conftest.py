@@ -97,21 +97,32 @@ def cell_maker() -> Callable[..., dict[str, np.ndarray]]:
     return make_cells
 
 
-@pytest.fixture
-def screen(tmp_path: Path) -> Screen:
+def make_screen(folder: Path) -> Screen:
     """Three contexts × five perturbations × 24 cells; T98G is the zero-shot test, G4 few-shot tests in K562."""
     from stateshift.feature_table import FeatureTable
 
-    cells, table = tmp_path / "cells.h5ad", tmp_path / "features.pt"
+    cells, table = folder / "cells.h5ad", folder / "features.pt"
     effects = make_cells(cells)
     vectors = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
     FeatureTable(["G1", "G2", "G3", "G4"], vectors, {"source": "made"}).save(table)
-    made = Screen(tmp_path, cells, table, tmp_path / "made.toml", effects)
+    made = Screen(folder, cells, table, folder / "made.toml", effects)
     made.write_toml(
         '[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "test"\n'
         '[fewshot."made.K562"]\nval = ["G3"]\ntest = ["G4"]\n'
     )
     return made
+
+
+@pytest.fixture
+def screen(tmp_path: Path) -> Screen:
+    """A `make_screen` of the test's own."""
+    return make_screen(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def lasting_screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
+    """A `make_screen` for what several tests rest on and none changes."""
+    return make_screen(tmp_path_factory.mktemp("screen"))
 
 
 def make_two_way_screen(

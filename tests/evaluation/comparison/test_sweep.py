@@ -20,12 +20,18 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def swept(screen):
+@pytest.fixture(scope="module")
+def trained(lasting_screen):
     words = [*SMALL, "model.layers=0,1", "seed=0,1"]
-    made = sweep(screen.toml, words, pert_features=screen.table, output_dir=screen.folder)
+    made = sweep(lasting_screen.toml, words, pert_features=lasting_screen.table, output_dir=lasting_screen.folder)
     assert made.name == "made_sweep"
-    return SweepFolder(made)
+    return made
+
+
+@pytest.fixture
+def swept(trained, tmp_path):
+    """A copy of the sweep, which a test may change."""
+    return SweepFolder(shutil.copytree(trained, tmp_path / "made_sweep"))
 
 
 def best(folder, name):
