@@ -46,5 +46,5 @@ def _lines(axes, metrics: pd.DataFrame, names: list[str]) -> None:
         there = values.notna()
         style = {"marker": "o", "markersize": 3} if there.sum() <= FEW_POINTS else {}
         axes.plot(step[there], values[there], label=str(name), color=colour, linewidth=1.4, **style)
-    axes.set_xlabel("step" if "step" in metrics else "row")
+    axes.set_xlabel("training step" if "step" in metrics else "row")
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)

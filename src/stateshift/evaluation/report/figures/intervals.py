@@ -32,8 +32,8 @@ def coverage_bars(evaluation: Evaluation) -> Figure:
     width.set_yticks(at, [""] * len(rows))
     covered.axvline(level, color=INK, linewidth=0.8, linestyle="--")
     covered.set_xlim(0, 1)
-    covered.set_title("covered", fontsize=9, color=INK)
-    width.set_title("half-width", fontsize=9, color=INK)
+    covered.set_title("share of true changes inside", fontsize=9, color=INK)
+    width.set_title("mean half-width (mean log1p)", fontsize=9, color=INK)
     width.legend(frameon=False, labelcolor=INK, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.12), ncols=2)
     return figure
 
@@ -80,13 +80,13 @@ def calibration(detail: Detail) -> Figure | None:
         by_level.plot(LEVELS, shares, color=colour, linewidth=1.4, marker="o", markersize=3, label=name)
     by_level.axvline(detail.level, color=INK, linewidth=0.6, linestyle=":")
     by_level.set_xlabel("share aimed at")
-    by_level.set_ylabel("share of true effects inside")
+    by_level.set_ylabel("share of true changes inside")
     if len(curves) > 1:
         by_level.legend(frameon=False, labelcolor=INK, fontsize=8)
     shares, widths = coverage_by_width(detail)
     by_width.plot(widths, shares, color=ACCENT, marker="o", markersize=4, linewidth=1.4)
     by_width.axhline(detail.level, color=INK, linewidth=0.7, linestyle="--")
     by_width.set_ylim(min(0.5, shares.min() - 0.05), 1)
-    by_width.set_xlabel("mean half-width of a fifth of the intervals")
-    by_width.set_ylabel("share inside")
+    by_width.set_xlabel("mean half-width (mean log1p), by fifths")
+    by_width.set_ylabel("share of true changes inside")
     return figure
