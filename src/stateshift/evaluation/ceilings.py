@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stateshift.cells.pseudobulk import spearman_brown
+from stateshift.cells.pseudobulk import second_experiment, spearman_brown
 from stateshift.cells.pseudobulk.reliability import LEAST_CELLS
 from stateshift.evaluation.pairing import ORACLE, Pairing, own_targets
 from stateshift.evaluation.scores import ALL, METRICS
@@ -83,7 +83,7 @@ def ceilings_and_floors(scores: pd.DataFrame, replicate: pd.DataFrame) -> pd.Dat
     pd.DataFrame
         One row a (context or ``all contexts``, metric): the model's mean ``score``; ``floor_name`` and ``floor``, the mean of the
         context mean as training knows it, or of what of `FLOORS` there is; ``ceiling``, what a second experiment of the
-        same size would score (Pearson delta: the halves' mean, by Spearman–Brown; PDS: the halves' own, so at least
+        same size would score (Pearson delta: by Spearman–Brown, pair by pair; PDS: the halves' own, so at least
         that); ``gap_closed``, the share of the way that the model makes; ``harm``, the share of pairs on which the model is
         worse than the floor; ``pairs``. A mean without noise of its own may pass a second experiment.
     """
@@ -134,8 +134,7 @@ def ceiling_sentences(evaluation: Evaluation) -> list[str]:
 
 
 def _ceiling(halves: pd.Series, metric: str) -> float:
-    mean = halves.mean()
-    return float(spearman_brown(mean)) if metric == "pearson_delta" else float(mean)
+    return second_experiment(halves.to_numpy()) if metric == "pearson_delta" else float(halves.mean())
 
 
 def _share(row: dict, higher_is_better: bool) -> float:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from stateshift.cells import Cells, Expression, estimate_effects, read_cells
-from stateshift.cells.pseudobulk import spearman_brown
+from stateshift.cells.pseudobulk import second_experiment, spearman_brown
 from stateshift.cells.pseudobulk.reliability import correlation, random_halves
 
 
@@ -65,3 +65,21 @@ def test_k562_effects_of_norman_are_reliable_and_those_of_mcfalines_lines_are_no
     median = pd.Series(table.reliability).groupby(table.contexts).median()
     assert 0.74 < median["k562"] < 0.86
     assert (median.drop("k562").abs() < 0.15).all()
+
+
+def test_a_second_experiment_reaches_what_halves_foretell_where_pairs_differ_in_strength():
+    rng = np.random.default_rng(3)
+    strength = np.repeat([0.0, 0.2, 0.7, 3.0], 100)[:, None]
+    effect = strength * rng.standard_normal((400, 1500))
+
+    def experiment(noise):
+        return effect + noise * rng.standard_normal(effect.shape)
+
+    def correlations(a, b):
+        return np.array([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b)])
+
+    reached = correlations(experiment(1.0), experiment(1.0)).mean()
+    halves = correlations(experiment(np.sqrt(2)), experiment(np.sqrt(2)))
+    assert second_experiment(halves) == pytest.approx(reached, abs=0.01)
+    assert float(spearman_brown(halves.mean())) > reached + 0.05
+    assert np.isnan(second_experiment(np.array([np.nan])))

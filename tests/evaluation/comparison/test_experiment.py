@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stateshift.cells import assign_splits, estimate_effects, load_cells, read_experiment
-from stateshift.cells.pseudobulk import spearman_brown
+from stateshift.cells.pseudobulk import second_experiment
 from stateshift.cli.main import app
 from stateshift.effects import fit_effect_models
 from stateshift.effects.models import BASELINES
@@ -68,7 +68,7 @@ def test_rows_hold_what_the_public_functions_give(start, screen):
         if name != best:
             assert ours["difference"] == pytest.approx(means[name] - means[best], abs=1e-6)
             assert ours["harm"] == pytest.approx(np.mean(scores[name] < scores[best] - 1e-9), abs=1e-9)
-    ceiling = float(spearman_brown(np.nanmean(truth.reliability)))
+    ceiling = second_experiment(truth.reliability)
     closed = (means["additive"] - means["context_mean"]) / (ceiling - means["context_mean"])
     assert row(found, "additive")["gap_closed"] == pytest.approx(closed, abs=1e-6)
     assert found.rows["ceiling"].iloc[0] == pytest.approx(ceiling)

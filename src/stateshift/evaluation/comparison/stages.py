@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects, read_all, regimes_of
+from stateshift.cells.pseudobulk import second_experiment
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.comparison.folder import ComparisonFolder
 from stateshift.evaluation.comparison.folds import Fold, make_folds, write_experiment
@@ -115,13 +116,5 @@ def _read(path: Path) -> list | dict:
 
 
 def best_possible(truth: EffectTable, rows: Sequence[int] | np.ndarray) -> float:
-    """The Pearson delta that a second experiment of the same size would reach on some pairs, in the mean.
-
-    The mean over pairs of the correlation of their two halves, brought to whole effects (Spearman–Brown): of the
-    mean and not of each pair, since the formula takes no correlation below zero, and leaving those pairs out would
-    flatter the rest. NaN where no pair has a reliability, or their mean is not above zero.
-    """
-    from stateshift.cells.pseudobulk import spearman_brown
-
-    halves = truth.reliability[np.asarray(rows)]
-    return float(spearman_brown(np.nanmean(halves))) if np.isfinite(halves).any() else float("nan")
+    """The Pearson delta that a second experiment of the same size would reach on some pairs, in the mean (`second_experiment`)."""
+    return second_experiment(truth.reliability[np.asarray(rows)])
