@@ -69,7 +69,7 @@ def test_unseen_genes_and_an_unseen_line_of_norman_and_mcfaline(shared_data, tmp
     genes = tmp_path / "genes.csv"
     genes.write_text("\n".join(ad.read_h5ad(cells).var_names) + "\n")
     made = export_submission(
-        predicted, season="2025", genes=genes, expected_gene_dim=500, context="k562", output=tmp_path / "k562.vcc"
+        predicted, season="2025", genes=genes, expected_gene_dim=500, contexts=["k562"], output=tmp_path / "k562.vcc"
     )
     assert (made.perturbations, made.genes) == (8, 500)
 

@@ -96,7 +96,7 @@ def test_coverage_is_written_read_again_and_told_in_the_report(world, tmp_path):
     assert coverage_table(again).row_count == 3
     page = write_report(tmp_path, tmp_path / "report.html").read_text()
     assert "90% intervals" in page
-    assert "Coverage and half-widths of the 90% intervals of state_tiny" in page
+    assert "Coverage and half-widths of the 90% intervals" in page
 
 
 def test_an_evaluation_of_an_earlier_version_is_read_without_intervals(world, tmp_path):

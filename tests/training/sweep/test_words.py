@@ -1,6 +1,7 @@
 import pytest
 
 from stateshift.errors import StateshiftError
+from stateshift.training.sweep.launch import refuse_absent_launcher
 from stateshift.training.sweep.words import SweepWords, run_name, run_names, values_of
 
 
@@ -41,3 +42,14 @@ def test_what_is_no_list_of_values_is_refused_by_name(word):
     with pytest.raises(StateshiftError) as told:
         SweepWords.parse([word])
     assert word in str(told.value)
+
+
+def test_a_launcher_is_missed_whether_or_not_another_is_there(monkeypatch):
+    def no_package(name):
+        raise ModuleNotFoundError(f"No module named {name.split('.')[0]!r}")
+
+    for find in (no_package, lambda name: None):
+        monkeypatch.setattr("importlib.util.find_spec", find)
+        with pytest.raises(StateshiftError, match=r"hydra/launcher=joblib is not installed: pip install"):
+            refuse_absent_launcher(["seed=0,1", "hydra/launcher=joblib"])
+    refuse_absent_launcher(["hydra/launcher=basic"])

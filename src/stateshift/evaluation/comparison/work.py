@@ -172,8 +172,8 @@ def launcher_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Examples
     --------
-    >>> launcher_words(["training.max_steps=5", "hydra/launcher=joblib"])
-    (['training.max_steps=5'], ['hydra/launcher=joblib'])
+    >>> launcher_words(["training.max_steps=5", "hydra/launcher=basic"])
+    (['training.max_steps=5'], ['hydra/launcher=basic'])
     """
     hydra = [word for word in words if word.startswith(("hydra/", "hydra."))]
     refuse_absent_launcher(hydra)

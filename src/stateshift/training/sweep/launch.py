@@ -24,8 +24,16 @@ def refuse_absent_launcher(words: Sequence[str]) -> None:
     """A StateshiftError where words name a launcher that is not installed."""
     for word in words:
         key, _, launcher = word.partition("=")
-        if key == "hydra/launcher" and launcher in LAUNCHERS and importlib.util.find_spec(LAUNCHERS[launcher]) is None:
+        if key == "hydra/launcher" and launcher in LAUNCHERS and _absent(LAUNCHERS[launcher]):
             raise StateshiftError(f"{word} is not installed: pip install 'stateshift[sweep]'")
+
+
+def _absent(module: str) -> bool:
+    """Whether a module can't be imported, its package perhaps not there either."""
+    try:
+        return importlib.util.find_spec(module) is None
+    except ModuleNotFoundError:
+        return True
 
 
 def launch(job: Callable[[Any], None], words: Sequence[str], folder: Path, logs: Path) -> None:
