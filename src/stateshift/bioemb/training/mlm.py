@@ -22,10 +22,11 @@ from stateshift.bioemb.encoders import load_encoder, read_texts, table_by, told
 from stateshift.bioemb.settings import MlmSettings, read_settings
 from stateshift.bioemb.trained import write_config
 from stateshift.bioemb.training.train import fitted_genes
-from stateshift.bioemb.training.trainer import make_trainer, quiet_lightning
+from stateshift.bioemb.training.trainer import make_trainer
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
+from stateshift.progress import quiet_lightning
 
 logger = logging.getLogger(__name__)
 

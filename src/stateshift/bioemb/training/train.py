@@ -16,13 +16,14 @@ from stateshift.bioemb.settings import DataSettings, Settings, read_settings
 from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb, read_config, save_model, write_config
 from stateshift.bioemb.training.module import CodeModule, entity_loader
 from stateshift.bioemb.training.recorder import Recorder
-from stateshift.bioemb.training.trainer import make_trainer, quiet_lightning
+from stateshift.bioemb.training.trainer import make_trainer
 from stateshift.bioemb.training.watch import downstream_watch
 from stateshift.cells import held_out_genes, read_experiment
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
 from stateshift.genes import read_names
+from stateshift.progress import quiet_lightning
 
 logger = logging.getLogger(__name__)
 

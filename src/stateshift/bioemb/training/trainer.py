@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
@@ -43,13 +40,3 @@ def make_trainer(
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         chosen = f"training.accelerator={settings.training.accelerator}"
         raise StateshiftError(f"{chosen}: {str(error).splitlines()[0]}") from error
-
-
-@contextlib.contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Leave out Lightning's advice on workers, devices and loaders."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning|torch.optim.lr_scheduler")
-        yield

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
 from stateshift.cells import estimate_effects
 from stateshift.errors import StateshiftError
+from stateshift.progress import quiet_lightning
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import KeepRule, log_verdicts, read_verdicts
 from stateshift.training.config import training_settings
@@ -48,7 +46,7 @@ def fit(
     """
     settings = training_settings(config)
     average = WeightAverage(settings.ema) if settings.ema is not None else None
-    with _quiet_lightning(), kept_for_reuse():
+    with quiet_lightning(), kept_for_reuse():
         trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
         measured = estimate_effects(data.cells.every_gene or data.cells, data.split == "val")
         validator = Validator(*validation_loaders(config, data), measured)
@@ -123,13 +121,3 @@ def _strategy(settings: TrainingSettings) -> Strategy | str:
         # "auto" would take the processes of a machine for parts of one product, whose gradients nobody averages
         return ModelParallelStrategy(settings.processes, tensor_parallel_size=1, save_distributed_checkpoint=False)
     return "ddp" if settings.strategy == "ddp" or settings.processes > 1 else "auto"
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Leave out Lightning's advice on workers, devices and resumable loaders: our sets resume by themselves."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        yield
