@@ -13,7 +13,7 @@ from stateshift.bioemb.training.train import train_bioemb
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features import create_features
-from stateshift.features.sources import BUILT_IN, READ_A_FILE
+from stateshift.features.registry import BUILT_IN, READ_A_FILE
 from stateshift.rag_esm.model.checkpoint import new_rag_esm, save_rag_esm
 
 GENES = ["GENE3", "GENE1", "GENE12", "GENE7"]

@@ -1,9 +1,9 @@
 """Where the vectors of genes come from: one file a source, and the table they make."""
 
 from stateshift.features.create import build_features, create_features, read_gene_list
-from stateshift.features.esm2 import resume_file
 from stateshift.features.fuse import fuse_features
-from stateshift.features.sources import FeatureRequest, FeatureSource, feature_source
+from stateshift.features.registry import FeatureRequest, FeatureSource, feature_source
+from stateshift.features.sources.esm2 import resume_file
 
 __all__ = [
     "FeatureRequest",

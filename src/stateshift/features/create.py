@@ -15,8 +15,8 @@ from stateshift.cells import perturbed_genes, read_experiment
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.directions import WIDTH
-from stateshift.features.esm2 import check_options, resume_file
-from stateshift.features.sources import BUILT_IN, POLICIES, READ_A_FILE, REDUCE, FeatureRequest, feature_source
+from stateshift.features.registry import BUILT_IN, POLICIES, READ_A_FILE, REDUCE, FeatureRequest, feature_source
+from stateshift.features.sources.esm2 import check_options, resume_file
 from stateshift.genes import read_names
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stateshift.errors import StateshiftError
-from stateshift.features.gene_sets import read_gmt
+from stateshift.features.sources.gene_sets import read_gmt
 from stateshift.files import sha256
 
 MOST_SETS = 4

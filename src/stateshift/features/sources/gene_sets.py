@@ -10,7 +10,7 @@ import numpy as np
 from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import leading_directions
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 from stateshift.files import sha256
 from stateshift.genes import GeneNames
 

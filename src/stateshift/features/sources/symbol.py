@@ -6,7 +6,7 @@ import numpy as np
 
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import leading_directions
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 
 
 def symbol_features(request: FeatureRequest) -> FeatureTable:

@@ -6,7 +6,7 @@ import logging
 
 from stateshift.errors import some
 from stateshift.feature_table import FeatureTable
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 from stateshift.features.table_files import read_vectors
 from stateshift.files import sha256
 

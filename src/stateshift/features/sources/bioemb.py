@@ -13,7 +13,7 @@ from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb
 from stateshift.cells import held_out_genes
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 from stateshift.files import sha256
 
 logger = logging.getLogger(__name__)

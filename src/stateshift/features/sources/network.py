@@ -9,7 +9,7 @@ import numpy as np
 from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import unit_rows
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 from stateshift.files import sha256
 from stateshift.genes import GeneNames
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stateshift.feature_table import FeatureTable
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 
 
 def onehot_features(request: FeatureRequest) -> FeatureTable:

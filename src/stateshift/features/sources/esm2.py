@@ -10,7 +10,7 @@ import numpy as np
 from stateshift.catalogue import cache_folder, entry, is_here
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 from stateshift.files import sha256
 from stateshift.genes import GeneCoverage, GeneNames, proteins_of_genes
 from stateshift.proteins import EmbeddingStore, Recipe, fill_store, load_esm2, read_fasta

@@ -8,8 +8,8 @@ import numpy as np
 
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
-from stateshift.features.esm2 import downloaded_proteome
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
+from stateshift.features.sources.esm2 import downloaded_proteome
 from stateshift.files import sha256
 from stateshift.genes import GeneNames, proteins_of_genes
 from stateshift.proteins import read_fasta

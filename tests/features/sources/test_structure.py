@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stateshift.errors import InputProblems, StateshiftError
-from stateshift.features.sources import FeatureRequest
-from stateshift.features.structure import structure_features
+from stateshift.features.registry import FeatureRequest
+from stateshift.features.sources.structure import structure_features
 
 pytest.importorskip("gemmi", reason="structures need the extra `structure`")
 

@@ -9,7 +9,7 @@ import numpy as np
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import leading_directions
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 from stateshift.files import sha256
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from stateshift.feature_table import FeatureTable
-from stateshift.features.sources import FeatureRequest
+from stateshift.features.registry import FeatureRequest
 
 
 def random_features(request: FeatureRequest) -> FeatureTable:

@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 
 GROUP = "stateshift.features"
 BUILT_IN = {
-    "esm2": "stateshift.features.esm2:esm2_features",
-    "table": "stateshift.features.table:table_features",
-    "gene_sets": "stateshift.features.gene_sets:gene_set_features",
-    "network": "stateshift.features.network:network_features",
-    "symbol": "stateshift.features.symbol:symbol_features",
-    "expression": "stateshift.features.expression:expression_features",
-    "screen": "stateshift.features.screen:screen_features",
-    "structure": "stateshift.features.structure:structure_features",
-    "bioemb": "stateshift.features.bioemb:bioemb_features",
-    "rag_esm": "stateshift.features.rag_esm:rag_esm_features",
-    "onehot": "stateshift.features.onehot:onehot_features",
-    "random": "stateshift.features.random:random_features",
+    "esm2": "stateshift.features.sources.esm2:esm2_features",
+    "table": "stateshift.features.sources.table:table_features",
+    "gene_sets": "stateshift.features.sources.gene_sets:gene_set_features",
+    "network": "stateshift.features.sources.network:network_features",
+    "symbol": "stateshift.features.sources.symbol:symbol_features",
+    "expression": "stateshift.features.sources.expression:expression_features",
+    "screen": "stateshift.features.sources.screen:screen_features",
+    "structure": "stateshift.features.sources.structure:structure_features",
+    "bioemb": "stateshift.features.sources.bioemb:bioemb_features",
+    "rag_esm": "stateshift.features.sources.rag_esm:rag_esm_features",
+    "onehot": "stateshift.features.sources.onehot:onehot_features",
+    "random": "stateshift.features.sources.random:random_features",
 }
 READ_A_FILE = ("table", "gene_sets", "network", "expression", "screen", "structure", "rag_esm", "bioemb")
 """Those of ours that take what they need from the file named by ``lookup``."""

@@ -1,0 +1,1 @@
+"""The sources of feature vectors that stateshift holds, one file each."""
