@@ -126,7 +126,7 @@ def only_stack(train, asked, features, responses) -> dict:
 
 def nearness(stack, perturbations):
     """Similarity of each perturbation to the nearest training target."""
-    from stateshift.effects.calls.similarity import similarities
+    from stateshift.effects.calls.members.similarity import similarities
 
     rows = stack.members["neighbours"].rows
     return similarities(rows.points(perturbations), rows.targets).max(axis=1)

@@ -128,8 +128,8 @@ def measure(table, features, held, model: str, seed: int) -> dict[str, tuple[flo
     import numpy as np
 
     from stateshift.effects import fit_effect_models
-    from stateshift.prediction.calibrator import Calibrator
-    from stateshift.prediction.intervals import find_intervals
+    from stateshift.prediction.intervals.calibrator import Calibrator
+    from stateshift.prediction.intervals.half_widths import find_intervals
     from stateshift.prediction.support import find_support
 
     train, test = table.rows(~held), table.rows(held)

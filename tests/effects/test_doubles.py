@@ -9,7 +9,7 @@ import pytest
 
 from stateshift.cells import EffectTable
 from stateshift.effects.doubles import fit_doubles, fitted_slopes, pair_kernel, terms
-from stateshift.effects.feature_space import FeatureSpace
+from stateshift.effects.from_features.feature_space import FeatureSpace
 from stateshift.feature_table import FeatureTable
 
 GENES, TARGETS = 30, [f"T{i:02d}" for i in range(14)]

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects import EFFECT_MODELS, fit_effect_models, ridge_map, ridge_map_beyond
-from stateshift.effects.feature_space import gene_folds
-from stateshift.effects.knn import fit_knn
+from stateshift.effects.from_features.feature_space import gene_folds
+from stateshift.effects.from_features.knn import fit_knn
+from stateshift.effects.from_features.ridge import fit_ridge
 from stateshift.effects.main_effects import fit_main_effects
-from stateshift.effects.ridge import fit_ridge
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 
@@ -117,7 +117,7 @@ def test_ridge_equals_its_closed_form_at_the_chosen_penalty():
 def test_ridge_chooses_the_penalty_that_scikit_learn_chooses_on_the_same_folds():
     from sklearn.linear_model import RidgeCV
 
-    from stateshift.effects.ridge import ALPHAS
+    from stateshift.effects.from_features.ridge import ALPHAS
 
     # 20 targets make 5 folds of one size, so that a mean over folds is a mean over targets.
     train, features = linear_screen(n=20, noise=0.5)

@@ -7,9 +7,9 @@ import pytest
 
 from stateshift.cells import EffectTable
 from stateshift.effects import fit_effect_models
-from stateshift.effects.knn import fit_knn
+from stateshift.effects.from_features.knn import fit_knn
+from stateshift.effects.from_features.ridge import fit_ridge
 from stateshift.effects.main_effects import fit_main_effects
-from stateshift.effects.ridge import fit_ridge
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 

@@ -15,7 +15,7 @@ from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict
 from stateshift.prediction.anchored import find_backbone
-from stateshift.prediction.calibrator import stored_validation
+from stateshift.prediction.intervals.calibrator import stored_validation
 from stateshift.run import open_run
 from stateshift.training import train
 from stateshift.transition import TransitionModel

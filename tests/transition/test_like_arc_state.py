@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from stateshift.transition.arc_checkpoint import arc_model
+from stateshift.transition.arc.checkpoint import arc_model
 
 GOLDEN = Path(__file__).parents[1] / "assets" / "transition"
 CASES = json.loads((GOLDEN / "cases.json").read_text())

@@ -1,7 +1,7 @@
 """Effect models on pseudobulk: the baselines that stand beside every prediction."""
 
+from stateshift.effects.from_features.ridge import ridge_map, ridge_map_beyond
 from stateshift.effects.models import BASELINES, EFFECT_MODELS, NEED_FEATURES, EffectModel, fit_effect_models
-from stateshift.effects.ridge import ridge_map, ridge_map_beyond
 from stateshift.effects.stack import HeldOut, Stack, fit_stack
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.feature_space import INNER_FOLDS, FeatureSpace, first_least
+from stateshift.effects.from_features.feature_space import INNER_FOLDS, FeatureSpace, first_least
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.genes.doubles import any_order
 

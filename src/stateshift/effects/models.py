@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.bilinear import fit_bilinear
-from stateshift.effects.forest import fit_forest
-from stateshift.effects.knn import fit_knn
-from stateshift.effects.ridge import fit_ridge
+from stateshift.effects.from_features.bilinear import fit_bilinear
+from stateshift.effects.from_features.forest import fit_forest
+from stateshift.effects.from_features.knn import fit_knn
+from stateshift.effects.from_features.ridge import fit_ridge
 from stateshift.effects.simple import fit_additive, fit_context_mean, fit_control, fit_mean
 from stateshift.effects.stack import fit_stack
 from stateshift.effects.transfer import fit_transfer

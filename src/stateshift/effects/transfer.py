@@ -9,8 +9,8 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from stateshift.cells.pseudobulk import EffectTable, spearman_brown
-from stateshift.effects.bilinear import PROGRAMS, programs_of
-from stateshift.effects.feature_space import first_least, gene_folds
+from stateshift.effects.from_features.bilinear import PROGRAMS, programs_of
+from stateshift.effects.from_features.feature_space import first_least, gene_folds
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
 from stateshift.feature_table import FeatureTable
 

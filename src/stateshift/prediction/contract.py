@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix, vstack
 from stateshift.cells import Cells
 from stateshift.effects.conformal import LEVEL
 from stateshift.errors import StateshiftError
-from stateshift.prediction.intervals import Intervals
+from stateshift.prediction.intervals.half_widths import Intervals
 from stateshift.prediction.network import Predicted
 from stateshift.prediction.requests import Request
 from stateshift.prediction.support import Support

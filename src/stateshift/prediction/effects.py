@@ -53,7 +53,7 @@ def predict_effects(run: str | Path | Sequence[str | Path], asked: Asked) -> Pre
     StateshiftError
         As `predict`.
     """
-    from stateshift.transition.arc_run import opened_run
+    from stateshift.transition.arc.run import opened_run
 
     refuse_contradictions(asked)
     runs = [run] if isinstance(run, str | Path) else list(run)

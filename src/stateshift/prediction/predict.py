@@ -16,9 +16,9 @@ from stateshift import __version__
 from stateshift.effects import BASELINES
 from stateshift.errors import StateshiftError
 from stateshift.files import h5ad_bytes, reserve_room, written_beside
-from stateshift.prediction.calibrator import Calibrator, stored_validation
 from stateshift.prediction.contract import add_intervals, assemble
-from stateshift.prediction.intervals import find_intervals, widened_by_few_controls
+from stateshift.prediction.intervals.calibrator import Calibrator, stored_validation
+from stateshift.prediction.intervals.half_widths import find_intervals, widened_by_few_controls
 from stateshift.prediction.prepared import Asked, prepare, refuse_contradictions
 from stateshift.run import RunDirectory
 
@@ -111,7 +111,7 @@ def predict(
         raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite.")
     asked = Asked(cells, perturb, split, contexts, model, features, fasta, checkpoint, missing, n_cells, columns, seed)
     refuse_contradictions(asked)
-    from stateshift.transition.arc_run import opened_run
+    from stateshift.transition.arc.run import opened_run
 
     runs = [run] if isinstance(run, str | Path) else list(run)
     with contextlib.ExitStack() as opened:

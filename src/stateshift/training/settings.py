@@ -20,7 +20,7 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adapters of a fine-tuning, as `stateshift.transition.lora.add_adapters` puts them in.
+    """Low-rank adapters of a fine-tuning, as `stateshift.transition.fine_tuning.lora.add_adapters` puts them in.
 
     Parameters
     ----------

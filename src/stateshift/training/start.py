@@ -17,9 +17,9 @@ from stateshift.training.data import TrainingData
 from stateshift.training.settings import LoraSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    from stateshift.transition.fine_tuning.source import Source
+    from stateshift.transition.fine_tuning.transfer import Transfer
     from stateshift.transition.model import TransitionModel
-    from stateshift.transition.source import Source
-    from stateshift.transition.transfer import Transfer
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ RECORD = "init_from.json"
 
 def find_source(path: str | Path | None, settings: TrainingSettings | None = None) -> Source | None:
     """What ``--init-from`` names, read; None without it, where no setting may ask to hold trained weights still."""
-    from stateshift.transition.lora import refuse_without_peft
-    from stateshift.transition.source import read_source
+    from stateshift.transition.fine_tuning.lora import refuse_without_peft
+    from stateshift.transition.fine_tuning.source import read_source
 
     adapted = settings is not None and LoraSettings(**settings.lora).rank > 0
     if adapted and path is None:
@@ -107,7 +107,7 @@ def begin(
     Transfer or None
         None without a source.
     """
-    from stateshift.transition.transfer import transfer_weights
+    from stateshift.transition.fine_tuning.transfer import transfer_weights
 
     if source is None:
         fit_linear_start(model, data, seed)
@@ -164,7 +164,7 @@ def read_transfer(run: RunDirectory) -> Transfer | None:
     StateshiftError
         The record is damaged, or a run that was fine-tuned has none.
     """
-    from stateshift.transition.transfer import Transfer
+    from stateshift.transition.fine_tuning.transfer import Transfer
 
     path = run.path / RECORD
     if "init_from" not in run.config():
@@ -196,7 +196,7 @@ def hold_still(model: TransitionModel, settings: TrainingSettings, transfer: Tra
     for name in frozen:
         getattr(model, name).requires_grad_(False)
     if lora.rank:
-        from stateshift.transition.lora import add_adapters
+        from stateshift.transition.fine_tuning.lora import add_adapters
 
         add_adapters(model.transformer_backbone, lora.rank, lora.alpha, lora.dropout, lora.targets)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

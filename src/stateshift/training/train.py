@@ -27,8 +27,8 @@ from stateshift.training.start import begin, find_source, hold_still, model_grou
 
 if TYPE_CHECKING:
     from stateshift.transition import TransitionModule
-    from stateshift.transition.source import Source
-    from stateshift.transition.transfer import Transfer
+    from stateshift.transition.fine_tuning.source import Source
+    from stateshift.transition.fine_tuning.transfer import Transfer
 
 logger = logging.getLogger(__name__)
 

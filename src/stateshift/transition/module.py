@@ -9,7 +9,7 @@ import lightning
 from torch import Tensor
 
 from stateshift.transition.config import TransitionConfig
-from stateshift.transition.lora import merged_state
+from stateshift.transition.fine_tuning.lora import merged_state
 from stateshift.transition.losses import Objective, Populations
 from stateshift.transition.losses.heads import with_heads
 from stateshift.transition.means import masked_mean

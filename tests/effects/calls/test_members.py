@@ -9,14 +9,14 @@ import pytest
 from scipy.optimize import nnls
 
 from stateshift.cells import EffectTable
-from stateshift.effects.calls import bilinear as of_bilinear
-from stateshift.effects.calls import smoother as of_smoother
-from stateshift.effects.calls.bilinear import conjugate_gradients, fit_bilinear
-from stateshift.effects.calls.forest import fit_forest
+from stateshift.effects.calls.members import bilinear as of_bilinear
+from stateshift.effects.calls.members import smoother as of_smoother
+from stateshift.effects.calls.members.bilinear import conjugate_gradients, fit_bilinear
+from stateshift.effects.calls.members.forest import fit_forest
+from stateshift.effects.calls.members.similarity import Points, context_similarity, similarities
+from stateshift.effects.calls.members.smoother import fit_smoother, fit_strength, response_programs
 from stateshift.effects.calls.residuals import GeneMeans, residuals_of
 from stateshift.effects.calls.rows import NEARNESS, Rows
-from stateshift.effects.calls.similarity import Points, context_similarity, similarities
-from stateshift.effects.calls.smoother import fit_smoother, fit_strength, response_programs
 from stateshift.feature_table import FeatureTable
 
 COMPARABLE = {"comparable_rows": True}

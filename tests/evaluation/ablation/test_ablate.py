@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from stateshift.cells import EffectTable
 from stateshift.cli.main import app
 from stateshift.effects import fit_effect_models
-from stateshift.effects.feature_space import gene_folds
+from stateshift.effects.from_features.feature_space import gene_folds
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import ablate_features, ablation_table
 from stateshift.evaluation.ablation import trials

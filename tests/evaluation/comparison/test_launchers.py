@@ -9,9 +9,9 @@ import pytest
 from stateshift.effects.models import BASELINES
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import compare
-from stateshift.evaluation.comparison import predicting
-from stateshift.evaluation.comparison.candidates import Candidate
-from stateshift.evaluation.comparison.folder import ComparisonFolder
+from stateshift.evaluation.comparison.experiment import predicting
+from stateshift.evaluation.comparison.experiment.candidates import Candidate
+from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
 
 
 @pytest.fixture

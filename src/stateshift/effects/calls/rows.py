@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.calls.members.similarity import Points, context_similarity, similarities
 from stateshift.effects.calls.residuals import GeneMeans, residuals_of
-from stateshift.effects.calls.similarity import Points, context_similarity, similarities
 from stateshift.effects.calls.sources import source_scales
 from stateshift.feature_table import FeatureTable
 

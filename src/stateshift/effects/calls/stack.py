@@ -10,15 +10,15 @@ from typing import Protocol
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.calls.bilinear import fit_bilinear
-from stateshift.effects.calls.forest import fit_forest
+from stateshift.effects.calls.members.bilinear import fit_bilinear
+from stateshift.effects.calls.members.forest import fit_forest
+from stateshift.effects.calls.members.smoother import fit_smoother, fit_strength
+from stateshift.effects.calls.members.within_gene import ranking_weights
 from stateshift.effects.calls.residuals import GeneMeans
-from stateshift.effects.calls.smoother import fit_smoother, fit_strength
-from stateshift.effects.calls.within_gene import ranking_weights
-from stateshift.effects.feature_space import INNER_FOLDS, gene_folds
-from stateshift.effects.knn import fit_knn
+from stateshift.effects.from_features.feature_space import INNER_FOLDS, gene_folds
+from stateshift.effects.from_features.knn import fit_knn
+from stateshift.effects.from_features.ridge import fit_ridge
 from stateshift.effects.models import EFFECT_MODELS, EffectModel
-from stateshift.effects.ridge import fit_ridge
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.progress import track

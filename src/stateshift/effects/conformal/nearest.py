@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stateshift.effects.feature_space import FeatureSpace
+from stateshift.effects.from_features.feature_space import FeatureSpace
 from stateshift.feature_table import FeatureTable, genes_of
 
 

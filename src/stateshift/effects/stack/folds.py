@@ -8,7 +8,7 @@ import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.cells.regimes import regimes_of
-from stateshift.effects.feature_space import INNER_FOLDS, gene_folds
+from stateshift.effects.from_features.feature_space import INNER_FOLDS, gene_folds
 
 Fold = tuple[np.ndarray, np.ndarray]
 

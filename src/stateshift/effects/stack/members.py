@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.bilinear import fit_bilinear
-from stateshift.effects.forest import fit_forest
-from stateshift.effects.knn import fit_knn
+from stateshift.effects.from_features.bilinear import fit_bilinear
+from stateshift.effects.from_features.forest import fit_forest
+from stateshift.effects.from_features.knn import fit_knn
+from stateshift.effects.from_features.ridge import fit_ridge
 from stateshift.effects.main_effects import MainEffects
-from stateshift.effects.ridge import fit_ridge
 from stateshift.effects.simple import fit_additive
 from stateshift.effects.transfer import fit_transfer
 from stateshift.feature_table import FeatureTable

@@ -15,7 +15,7 @@ from stateshift.effects.calls.read import read_calls, training_rows
 from stateshift.effects.calls.residuals import GeneMeans
 from stateshift.effects.calls.score import Pairs, resampled
 from stateshift.effects.calls.stack import MEMBERS
-from stateshift.effects.feature_space import gene_folds
+from stateshift.effects.from_features.feature_space import gene_folds
 from stateshift.effects.models import EFFECT_MODELS
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable

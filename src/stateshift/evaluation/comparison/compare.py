@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.comparison.experiment import ExperimentComparison, compare_experiment, experiment_table
+from stateshift.evaluation.comparison.experiment.experiment import (
+    ExperimentComparison,
+    compare_experiment,
+    experiment_table,
+)
 from stateshift.evaluation.comparison.sweep import SweepComparison, compare_sweep, sweep_table
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stateshift.effects.models import BASELINES
-from stateshift.evaluation.comparison.candidates import Candidate
-from stateshift.evaluation.comparison.folder import ComparisonFolder
-from stateshift.evaluation.comparison.stages import FoldEffects
+from stateshift.evaluation.comparison.experiment.candidates import Candidate
+from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
+from stateshift.evaluation.comparison.experiment.stages import FoldEffects
 from stateshift.evaluation.flags import Flag, flags_frame
 from stateshift.evaluation.flags.effects import Effects, effect_flags
 from stateshift.feature_table import genes_of

@@ -92,7 +92,7 @@ def _against(table: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
 
 
 def _named(key: tuple[str, str] | None) -> str:
-    from stateshift.evaluation.comparison.candidates import NO_FEATURES
+    from stateshift.evaluation.comparison.experiment.candidates import NO_FEATURES
 
     if key is None:
         return ""

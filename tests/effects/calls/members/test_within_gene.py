@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stateshift.effects.calls.within_gene import MOST_OF_A_GENE, ranking_weights
+from stateshift.effects.calls.members.within_gene import MOST_OF_A_GENE, ranking_weights
 
 
 def test_what_tells_genes_apart_alone_gets_no_weight():

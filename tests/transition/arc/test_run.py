@@ -9,10 +9,10 @@ import yaml
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.run import open_run
-from stateshift.transition.arc_run import import_arc_run, is_arc_run, read_arc_run
+from stateshift.transition.arc.run import import_arc_run, is_arc_run, read_arc_run
 from stateshift.transition.checkpoint import load_transition
 
-STORED = Path(__file__).parents[1] / "assets" / "transition" / "arc_run"
+STORED = Path(__file__).parents[2] / "assets" / "transition" / "arc_run"
 
 
 @pytest.fixture

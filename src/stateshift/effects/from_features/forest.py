@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.bilinear import programs_of
-from stateshift.effects.feature_space import FeatureSpace, target_deviations
+from stateshift.effects.from_features.bilinear import programs_of
+from stateshift.effects.from_features.feature_space import FeatureSpace, target_deviations
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
 from stateshift.feature_table import FeatureTable
 

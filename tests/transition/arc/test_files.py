@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from stateshift.errors import StateshiftError
-from stateshift.transition.arc_files import read_pickled
+from stateshift.transition.arc.files import read_pickled
 
 
 class Hostile:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.transition.arc_run import import_arc_run
-from stateshift.transition.source import read_source
+from stateshift.transition.arc.run import import_arc_run
+from stateshift.transition.fine_tuning.source import read_source
 
-ARC = Path(__file__).parents[1] / "assets" / "transition" / "arc_run"
+ARC = Path(__file__).parents[2] / "assets" / "transition" / "arc_run"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.run import RunDirectory, open_run
-from stateshift.transition.arc_run import (
+from stateshift.transition.arc.run import (
     ArcRun,
     batch_names,
     every_gene_names,
@@ -61,7 +61,7 @@ def read_source(path: str | Path) -> Source:
     ----------
     path
         A run directory of ours (its ``best.ckpt`` is read), one of arc-state's (as
-        `stateshift.transition.arc_run.import_arc_run` chooses its checkpoint), or a ``.ckpt`` of either.
+        `stateshift.transition.arc.run.import_arc_run` chooses its checkpoint), or a ``.ckpt`` of either.
 
     Raises
     ------

@@ -12,8 +12,8 @@ import numpy as np
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects, read_all, regimes_of
 from stateshift.cells.pseudobulk import second_experiment
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.comparison.folder import ComparisonFolder
-from stateshift.evaluation.comparison.folds import Fold, make_folds, write_experiment
+from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
+from stateshift.evaluation.comparison.experiment.folds import Fold, make_folds, write_experiment
 from stateshift.files import written_beside
 
 NAMES = "folds.json"

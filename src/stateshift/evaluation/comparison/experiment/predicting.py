@@ -12,9 +12,9 @@ import numpy as np
 
 from stateshift.effects.models import EFFECT_MODELS
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.comparison.candidates import NO_FEATURES, Candidate
-from stateshift.evaluation.comparison.folder import ComparisonFolder
-from stateshift.evaluation.comparison.stages import FoldEffects
+from stateshift.evaluation.comparison.experiment.candidates import NO_FEATURES, Candidate
+from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
+from stateshift.evaluation.comparison.experiment.stages import FoldEffects
 from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict
 from stateshift.run import RunDirectory

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.comparison.candidates import Candidate
+from stateshift.evaluation.comparison.experiment.candidates import Candidate
 from stateshift.files import locked, sha256, written_beside
 
 SETTINGS = "comparison.json"

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
+from stateshift.transition.fine_tuning.source import Source
 from stateshift.transition.model import TransitionModel
-from stateshift.transition.source import Source
 
 Pairs = tuple[list[int], list[int]]
 """Places of what two models share: in the new one, and in the source."""

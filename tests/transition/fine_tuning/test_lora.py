@@ -7,7 +7,7 @@ import torch
 
 from stateshift.errors import StateshiftError
 from stateshift.transition.backbone import SetTransformer
-from stateshift.transition.lora import add_adapters, merged_state, refuse_without_peft
+from stateshift.transition.fine_tuning.lora import add_adapters, merged_state, refuse_without_peft
 
 pytest.importorskip("peft", reason="the extra `lora` is not installed")
 QKVO = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -77,6 +77,6 @@ def test_targets_that_cells_on_their_own_lack_are_passed_over_and_none_at_all_is
 def test_a_missing_peft_names_the_extra(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "peft" else find(name, *a))
-    monkeypatch.setattr("stateshift.transition.lora.find_spec", importlib.util.find_spec)
+    monkeypatch.setattr("stateshift.transition.fine_tuning.lora.find_spec", importlib.util.find_spec)
     with pytest.raises(StateshiftError, match=r'pip install "stateshift\[lora\]"'):
         refuse_without_peft()

@@ -17,7 +17,7 @@ from stateshift.effects.conformal import LEVEL
 from stateshift.errors import some
 from stateshift.feature_table import genes_of
 from stateshift.genes.doubles import any_order
-from stateshift.prediction.calibrator import Calibrator
+from stateshift.prediction.intervals.calibrator import Calibrator
 from stateshift.prediction.support import Support, find_support
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.files import written_beside
 from stateshift.run import RunDirectory, new_run, open_run
-from stateshift.transition.arc_checkpoint import arc_model
-from stateshift.transition.arc_files import read_pickled
+from stateshift.transition.arc.checkpoint import arc_model
+from stateshift.transition.arc.files import read_pickled
 from stateshift.transition.model import TransitionModel
 
 logger = logging.getLogger(__name__)

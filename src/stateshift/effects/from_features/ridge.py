@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.feature_space import (
+from stateshift.effects.from_features.feature_space import (
     FeatureSpace,
     first_least,
     gene_folds,

@@ -10,8 +10,8 @@ import torch
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.transition import TransitionConfig, TransitionModel
-from stateshift.transition.source import Source
-from stateshift.transition.transfer import Transfer, transfer_weights
+from stateshift.transition.fine_tuning.source import Source
+from stateshift.transition.fine_tuning.transfer import Transfer, transfer_weights
 
 GENES = [f"GENE{i}" for i in range(16)]
 SHAPE = TransitionConfig(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.bilinear import STRENGTHS, fit_bilinear, programs_of, shrinkage
-from stateshift.effects.feature_space import gene_folds
-from stateshift.effects.forest import fit_forest
+from stateshift.effects.from_features.bilinear import STRENGTHS, fit_bilinear, programs_of, shrinkage
+from stateshift.effects.from_features.feature_space import gene_folds
+from stateshift.effects.from_features.forest import fit_forest
 from stateshift.feature_table import FeatureTable
 
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.feature_space import FeatureSpace, first_least, gene_folds, in_row_space, target_deviations
+from stateshift.effects.from_features.feature_space import (
+    FeatureSpace,
+    first_least,
+    gene_folds,
+    in_row_space,
+    target_deviations,
+)
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
 from stateshift.feature_table import FeatureTable
 

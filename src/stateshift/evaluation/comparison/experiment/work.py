@@ -13,10 +13,10 @@ import pandas as pd
 from stateshift.cells import read_experiment
 from stateshift.effects.models import BASELINES
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.comparison.candidates import Candidate
-from stateshift.evaluation.comparison.folder import ComparisonFolder
-from stateshift.evaluation.comparison.predicting import Predictor
-from stateshift.evaluation.comparison.stages import FoldEffects, load_fold
+from stateshift.evaluation.comparison.experiment.candidates import Candidate
+from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
+from stateshift.evaluation.comparison.experiment.predicting import Predictor
+from stateshift.evaluation.comparison.experiment.stages import FoldEffects, load_fold
 from stateshift.evaluation.pairing import Pairing
 from stateshift.evaluation.scores import score_models
 from stateshift.training.sweep.launch import launch, refuse_absent_launcher

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.feature_space import FeatureSpace, first_least, gene_folds, in_row_space, target_deviations
+from stateshift.effects.from_features.feature_space import (
+    FeatureSpace,
+    first_least,
+    gene_folds,
+    in_row_space,
+    target_deviations,
+)
+from stateshift.effects.from_features.ridge import ALPHAS
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
-from stateshift.effects.ridge import ALPHAS
 from stateshift.feature_table import FeatureTable
 
 PROGRAMS = (1, 2, 4, 8, 16, 32, 64)

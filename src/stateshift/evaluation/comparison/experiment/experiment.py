@@ -16,14 +16,14 @@ from stateshift.cells import REGIMES, Experiment, read_experiment
 from stateshift.cells.checks.leakage import leak_notes
 from stateshift.errors import StateshiftError, some
 from stateshift.evaluation.ceilings import percent
-from stateshift.evaluation.comparison.candidates import NO_FEATURES, Candidate, candidates, feature_tables
+from stateshift.evaluation.comparison.experiment.candidates import NO_FEATURES, Candidate, candidates, feature_tables
+from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
+from stateshift.evaluation.comparison.experiment.predicting import Predictor
+from stateshift.evaluation.comparison.experiment.stages import FoldEffects, best_possible, fold_effects
+from stateshift.evaluation.comparison.experiment.work import collect, launcher_words, work_by_launcher, work_here
 from stateshift.evaluation.comparison.figure import draw_comparison
 from stateshift.evaluation.comparison.flagged import flagged
-from stateshift.evaluation.comparison.folder import ComparisonFolder
-from stateshift.evaluation.comparison.predicting import Predictor
 from stateshift.evaluation.comparison.rows import ALL, PAIR, comparison_rows
-from stateshift.evaluation.comparison.stages import FoldEffects, best_possible, fold_effects
-from stateshift.evaluation.comparison.work import collect, launcher_words, work_by_launcher, work_here
 from stateshift.evaluation.flags import flags_frame
 from stateshift.feature_table import FeatureTable
 from stateshift.files import sha256, written_beside

@@ -15,8 +15,8 @@ from stateshift.effects import fit_effect_models
 from stateshift.effects.models import BASELINES
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import compare, comparison_table
-from stateshift.evaluation.comparison import predicting
-from stateshift.evaluation.comparison.predicting import Predictor
+from stateshift.evaluation.comparison.experiment import predicting
+from stateshift.evaluation.comparison.experiment.predicting import Predictor
 from stateshift.feature_table import FeatureTable
 from stateshift.metrics import pearson_delta
 from stateshift.prediction import predict

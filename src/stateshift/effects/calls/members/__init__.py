@@ -1,0 +1,1 @@
+"""Members of the stack over tables of calls."""

@@ -1,0 +1,1 @@
+"""Effects from the features of what is perturbed."""

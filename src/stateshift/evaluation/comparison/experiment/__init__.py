@@ -1,0 +1,1 @@
+"""Models × features × seeds compared on one experiment."""

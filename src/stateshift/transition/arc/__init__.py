@@ -1,0 +1,1 @@
+"""Runs and checkpoints of arc-state, read without unpickling."""

@@ -1,0 +1,1 @@
+"""A trained model to start from, and its weights in another."""
