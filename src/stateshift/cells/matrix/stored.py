@@ -260,7 +260,9 @@ def refuse_repeats(genes: list[str], where: str) -> None:
 
 def _length(table: Any) -> int:
     index = table.attrs.get("_index", "_index")
-    return int(table[index].shape[0])
+    names = table[index]
+    # strings that may be missing, as pandas 3 has them, are a group of values and a mask
+    return int((names if hasattr(names, "shape") else names["values"]).shape[0])
 
 
 def _text(value: Any) -> Any:
