@@ -28,6 +28,17 @@ class InputProblems(StateshiftError):
         super().__init__(f"{where}: {count}\n{lines}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, cut short where it is long; its kind where it says nothing.
+
+    Examples
+    --------
+    >>> first_line(OSError("no room\\nat all")), first_line(EOFError())
+    ('no room', 'EOFError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
 def suggestion(name: str, candidates: Iterable[str]) -> str:
     """Near misses of a name, as the end of a sentence.
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.errors import InputProblems, StateshiftError, some, suggestion
-from stateshift.files import written_beside
+from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
+from stateshift.files import read_tensors, written_beside
 
 TEXT = {".csv": ",", ".tsv": "\t"}
 """Suffixes of text tables and what separates their columns."""
@@ -199,7 +199,7 @@ class FeatureTable:
         import torch
 
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_tensors(path)
         except Exception as error:
             raise StateshiftError(
                 f"{path} is not a feature table that can be read safely: it is damaged, or holds Python objects other "
@@ -225,7 +225,7 @@ def _read_text_table(path: Path) -> FeatureTable:
     try:
         frame = pd.read_csv(path, sep=TEXT[path.suffix.lower()], index_col=0, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise StateshiftError(f"{path} can't be read as a table: {str(error).splitlines()[0]}") from error
+        raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
     if frame.empty:
         raise StateshiftError(f"{path} holds no vectors: a gene in the first column, numbers in the others.")
     frame.index = frame.index.astype(str).str.strip()

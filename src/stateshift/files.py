@@ -7,11 +7,12 @@ import errno
 import hashlib
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, first_line
 
 
 @contextlib.contextmanager
@@ -141,6 +142,68 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+@contextlib.contextmanager
+def intact(path: str | Path, way_out: str) -> Iterator[None]:
+    """One sentence for whatever fails while a file that may be damaged is read and taken apart.
+
+    Parameters
+    ----------
+    path
+        The file.
+    way_out
+        A sentence on what to do.
+
+    Raises
+    ------
+    StateshiftError
+        Reading failed; an error of ours, or a full disk, stays as it is.
+    """
+    try:
+        yield
+    except StateshiftError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        reason = first_line(error)
+        raise StateshiftError(f"{path} is damaged: {reason}. {way_out}") from error
+
+
+def read_tensors(path: str | Path, mmap: bool = False) -> Any:
+    """What `torch.save` wrote, every part of it as it was written and no pickled code executed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mmap
+        Leave the tensors on disk until they are used.
+
+    Raises
+    ------
+    Exception
+        Of many kinds, for damage and for anything but tensors and plain values: the caller says what the file should be.
+    """
+    import torch
+
+    refuse_altered(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def refuse_altered(path: str | Path) -> None:
+    """Raise a ``BadZipFile`` where a part of a zip file doesn't match its checksum: torch doesn't compare them."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = [part for part in archive.infolist() if part.compress_type == zipfile.ZIP_STORED]
+        if not any(part.CRC for part in parts):  # torch.serialization.set_crc32_options(False)
+            return
+        for part in parts:
+            with archive.open(part) as stream:
+                while stream.read(2**22):
+                    pass
 
 
 def sha256(path: str | Path) -> str:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import written_beside
+from stateshift.files import intact, written_beside
 
 RECORDED_PACKAGES = ("stateshift", "torch", "lightning", "cell-load", "anndata", "scanpy", "fair-esm", "numpy")
 
 
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """One sentence for a damaged part of a run."""
-    try:
-        yield
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise StateshiftError(f"{path} is damaged: {reason}. Copy the run anew, or train again.") from error
+WAY_OUT = "Copy the run anew, or train again."
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ class RunDirectory:
         """The resolved config as plain dicts."""
         import yaml
 
-        with _readable(self.config_file):
+        with intact(self.config_file, WAY_OUT):
             config = yaml.safe_load(self.config_file.read_text())
             missing = {"model", "training", "data", "seed", "scale"} - set(config)
             if missing:
@@ -92,7 +84,7 @@ class RunDirectory:
 
     def genes(self) -> list[str]:
         """The G gene symbols, or dimensions of an embedding, in the order of the network's cells."""
-        with _readable(self.path / "genes.txt"):
+        with intact(self.path / "genes.txt", WAY_OUT):
             return (self.path / "genes.txt").read_text().split("\n")[:-1]
 
     def every_gene(self) -> list[str]:
@@ -105,7 +97,7 @@ class RunDirectory:
 
     def _names(self, file: str) -> list[str]:
         path = self.path / file
-        with _readable(path):
+        with intact(path, WAY_OUT):
             return path.read_text().split("\n")[:-1] if path.is_file() else []
 
     @property
@@ -115,7 +107,7 @@ class RunDirectory:
 
     def splits(self) -> dict[str, dict[str, dict[str, int]]]:
         """Split → context → perturbation → perturbed cells."""
-        with _readable(self.path / "splits.json"):
+        with intact(self.path / "splits.json", WAY_OUT):
             return {name: dict(pairs) for name, pairs in json.loads((self.path / "splits.json").read_text()).items()}
 
     def write_text(self, name: str, text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stateshift.bioemb.model.losses import CONSTRAINTS, LOSSES
 from stateshift.bioemb.model.network import PRESETS
-from stateshift.errors import InputProblems, StateshiftError, suggestion
+from stateshift.errors import InputProblems, StateshiftError, first_line, suggestion
 
 CHOICES = {
     "data.names": ("record", "gene"),
@@ -224,7 +224,7 @@ def _set(group: Any, key: str, value: Any, full: str) -> list[str]:
     try:
         checked = OmegaConf.merge(OmegaConf.structured(type(group)), {key: value})
     except OmegaConfBaseException as error:
-        return [f"{full}={value}: {str(error).splitlines()[0]}."]
+        return [f"{full}={value}: {first_line(error)}."]
     setattr(group, key, checked[key])
     return []
 

@@ -13,9 +13,9 @@ import torch
 from stateshift.bioemb.codes import Codes, Trie, build_trie
 from stateshift.bioemb.model import BioEmb, Decoder, Shape
 from stateshift.bioemb.settings import Settings, settings_of
-from stateshift.errors import StateshiftError, some
+from stateshift.errors import StateshiftError, first_line, some
 from stateshift.feature_table import FeatureTable
-from stateshift.files import sha256, written_beside
+from stateshift.files import read_tensors, sha256, written_beside
 
 FILES = ("config.yaml", "input.pt", "codes.npz", "model.pt", "features.pt")
 BATCH = 1024
@@ -110,11 +110,11 @@ def save_model(model: BioEmb, path: Path) -> None:
 def load_model(path: Path) -> BioEmb:
     """Read `save_model`'s file without executing pickled code, in evaluation mode."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
         model = BioEmb(Shape(**content["shape"]))
         model.load_state_dict(content["weights"])
     except Exception as error:
-        raise StateshiftError(f"{path} is damaged or no BioEmb model: {str(error).splitlines()[0]}") from error
+        raise StateshiftError(f"{path} is damaged or no BioEmb model: {first_line(error)}") from error
     return model.eval()
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from stateshift.cells import Experiment, read_all, seen_elsewhere, split_counts
 from stateshift.cells.checks.inspection import leaks_into
 from stateshift.cells.experiment import parse_experiment
-from stateshift.errors import StateshiftError, suggestion
+from stateshift.errors import StateshiftError, first_line, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.features.on_the_fly import GeneEmbedder
+from stateshift.files import read_tensors
 from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
 from stateshift.training.anchored import fit_starts
 from stateshift.training.config import ENERGY_ALONE, check_config, compose_config, training_settings
@@ -269,15 +270,13 @@ def progress_of(run: RunDirectory, settings: TrainingSettings) -> tuple[int | No
         Steps done, None where it was killed before its first checkpoint; and why there is nothing to go on with,
         as a sentence, empty where there is.
     """
-    import torch
-
     if not run.last.is_file():
         return None, ""
     try:
-        stored = torch.load(run.last, map_location="cpu", weights_only=True, mmap=True)
+        stored = read_tensors(run.last, mmap=True)
         done, recorder = int(stored["global_step"]), stored["callbacks"]["RunRecorder"]
     except Exception as error:
-        raise StateshiftError(f"{run.last} can't be read: {str(error).splitlines()[0][:160]}") from error
+        raise StateshiftError(f"{run.last} can't be read: {first_line(error)}") from error
     if settings.max_steps <= done:
         return done, f"{run.path} is at step {done} already: go further with training.max_steps=…"
     if settings.patience and (done - recorder["best_step"]) // settings.val_every >= settings.patience:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from stateshift.errors import StateshiftError, suggestion
+from stateshift.errors import StateshiftError, first_line, suggestion
+from stateshift.files import read_tensors
 from stateshift.run import RunDirectory
 from stateshift.transition.config import FROM_DATA, TransitionConfig
 from stateshift.transition.model import TransitionModel
@@ -80,13 +81,11 @@ def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     """A model's state dict from a checkpoint of ours."""
-    import torch
-
     try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        stored = read_tensors(checkpoint)["state_dict"]
         return {name.removeprefix("model."): value for name, value in stored.items()}
     except Exception as error:
-        raise StateshiftError(f"{checkpoint} can't be read: {str(error).splitlines()[0][:160]}") from error
+        raise StateshiftError(f"{checkpoint} can't be read: {first_line(error)}") from error
 
 
 def take_start(model: TransitionModel, state: Mapping[str, Tensor]) -> None:

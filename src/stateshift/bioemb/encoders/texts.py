@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stateshift.bioemb.settings import DataSettings
-from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
 from stateshift.genes import proteins_of_genes
 from stateshift.genes.headers import header_of
 from stateshift.proteins import read_fasta, sequences_by_id
@@ -101,7 +101,7 @@ def read_text_table(path: str | Path):
         separator = "\t" if path.suffix.lower() == ".tsv" else ","
         return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
     except (ValueError, OSError) as error:
-        raise StateshiftError(f"{path} can't be read as a table: {str(error).splitlines()[0]}") from error
+        raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
 
 
 def told(texts: Texts) -> str:

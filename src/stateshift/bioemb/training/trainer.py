@@ -10,7 +10,7 @@ import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from stateshift.bioemb.settings import Settings
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, first_line
 
 
 def make_trainer(
@@ -39,4 +39,4 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         chosen = f"training.accelerator={settings.training.accelerator}"
-        raise StateshiftError(f"{chosen}: {str(error).splitlines()[0]}") from error
+        raise StateshiftError(f"{chosen}: {first_line(error)}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
 from stateshift.progress import track
 from stateshift.proteins.fasta import LETTERS, Protein, raw_records, read_fasta, read_sequences
 from stateshift.rag_esm.homologs.clusters import Cluster, distinct
@@ -172,7 +172,7 @@ def _table(files: list[Path]) -> list[Cluster]:
         try:
             frames.append(pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_json(file, lines=True))
         except (ValueError, OSError, ImportError) as error:
-            raise StateshiftError(f"{file} can't be read as a table: {str(error).splitlines()[0]}.") from error
+            raise StateshiftError(f"{file} can't be read as a table: {first_line(error)}.") from error
         lacking = [column for column in ("cluster", "sequence") if column not in frames[-1]]
         if lacking:
             raise StateshiftError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from stateshift.errors import StateshiftError, some
+from stateshift.errors import StateshiftError, first_line, some
 from stateshift.files import sha256, written_beside
 from stateshift.proteins.esm2.network import ESM2, Shape, frequencies
 from stateshift.rag_esm.model.network import RagESM
@@ -167,9 +167,7 @@ def _ours(folder: Path, told: dict[str, Any]) -> TrainedRagESM:
         network = empty_network(shape, tuple(told["cross_layers"]), bool(told["own_encoder"]))
         state = load_file(folder / WEIGHTS)
     except Exception as error:
-        raise StateshiftError(
-            f"{folder} is a damaged RAG-ESM checkpoint: {str(error).splitlines()[0][:160]}."
-        ) from error
+        raise StateshiftError(f"{folder} is a damaged RAG-ESM checkpoint: {first_line(error)}.") from error
     filled(network, state, folder / WEIGHTS)
     place = folder.resolve()
     name = place.parent.name if place.name == "best" else place.name

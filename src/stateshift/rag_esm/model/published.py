@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from stateshift.errors import StateshiftError, some
+from stateshift.errors import StateshiftError, first_line, some
+from stateshift.files import read_tensors
 from stateshift.proteins.esm2.checkpoint import HUGGING_FACE
 from stateshift.proteins.esm2.network import ESM2, Shape, paired
 from stateshift.rag_esm.model.checkpoint import empty_network, filled, head_frequencies
@@ -82,14 +83,14 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
             from safetensors.torch import load_file
 
             return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        content = read_tensors(file)
     except pickle.UnpicklingError as error:
         raise StateshiftError(
             f"{file} is no RAG-ESM checkpoint that can be read safely: it is damaged, or holds more than weights."
         ) from error
     except Exception as error:
         raise StateshiftError(
-            f"{file} is no RAG-ESM checkpoint that can be read safely: {str(error).splitlines()[0][:160]}"
+            f"{file} is no RAG-ESM checkpoint that can be read safely: {first_line(error)}"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(w, torch.Tensor) for w in content.values()):
         raise StateshiftError(f"{file} is no RAG-ESM checkpoint: it holds no weights by name.")

@@ -18,8 +18,8 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from stateshift.errors import StateshiftError, some
-from stateshift.files import new_folder, written_beside
+from stateshift.errors import StateshiftError, first_line, some
+from stateshift.files import intact, new_folder, read_tensors, written_beside
 from stateshift.rag_esm.homologs.choice import Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
 from stateshift.rag_esm.homologs.data import read_data
@@ -216,13 +216,14 @@ def _begun(run: Path, told: dict[str, Any]) -> Path:
 def _told(run: Path) -> dict[str, Any]:
     if not (run / SETTINGS).is_file():
         raise StateshiftError(f"{run} is no run of rag-esm train: it lacks {SETTINGS}.")
-    return yaml.safe_load((run / SETTINGS).read_text())
+    with intact(run / SETTINGS, "Copy the run anew."):
+        return dict(yaml.safe_load((run / SETTINGS).read_text()))
 
 
 def _last(run: Path) -> dict[str, Any]:
     if not (run / LAST).is_file():
         raise StateshiftError(f"{run} stopped before its first checkpoint: train anew.")
     try:
-        return torch.load(run / LAST, map_location="cpu", weights_only=True)
+        return read_tensors(run / LAST)
     except Exception as error:
-        raise StateshiftError(f"{run / LAST} is damaged: {str(error).splitlines()[0][:160]}") from error
+        raise StateshiftError(f"{run / LAST} is damaged: {first_line(error)}") from error

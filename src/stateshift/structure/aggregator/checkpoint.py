@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import sha256, written_beside
+from stateshift.files import read_tensors, sha256, written_beside
 from stateshift.structure.aggregator.model import Aggregator, AggregatorShape
 
 FORMAT = "stateshift aggregator 1"
@@ -97,7 +97,7 @@ def load_aggregator(path: str | Path) -> TrainedAggregator:
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such aggregator.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
     except Exception as error:
         raise StateshiftError(
             f"{path} is no aggregator that can be read safely: it is damaged or holds objects."

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, some, suggestion
-from stateshift.files import written_beside
+from stateshift.files import intact, read_tensors, written_beside
 from stateshift.structure.pipeline.jobs import Job
 from stateshift.structure.pipeline.tables import FILE_TYPES, write_named
 
@@ -155,7 +155,7 @@ class Record:
         if self.output.format == "grouped" and not self.output.grouped_file.exists() and done:
             content: dict[str, Tensor] = {}
             for file in dict.fromkeys(line["file"] for line in lines if line["file"]):
-                content.update(torch.load(self.parts / file, weights_only=True))
+                content.update(self._held(file))
             write_named(content, self.output.grouped_file)
         self.output.folder.mkdir(parents=True, exist_ok=True)
         with written_beside(self.file, overwrite=True) as part:
@@ -167,6 +167,12 @@ class Record:
             logger.warning("%s: %s", job, why)
         place = self.output.grouped_file if self.output.format == "grouped" else self.output.folder
         return Summary(sum(map(len, done.values())), failures, place)
+
+    def _held(self, file: str) -> dict[str, Tensor]:
+        """The results in a part; a name that leads elsewhere was written by nobody here."""
+        path = self.parts / Path(file).name
+        with intact(path, f"Take {self.parts} away and begin anew."):
+            return read_tensors(path)
 
     def _done(self) -> dict[str, list[str]]:
         """Job → names of its results, of this run and of earlier ones."""

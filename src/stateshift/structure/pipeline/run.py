@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, first_line
 from stateshift.progress import quiet_lightning
 from stateshift.structure.aggregator import Aggregator, aggregate
 from stateshift.structure.pipeline.jobs import Job
@@ -148,7 +148,7 @@ def trainer_for(where: Mapping[str, Any], **more: Any) -> lightning.Trainer:
         )
     except (MisconfigurationException, TypeError, ValueError, RuntimeError) as error:
         asked = " ".join(f"{name}={value}" for name, value in where.items())
-        raise StateshiftError(f"{asked} can't be had here: {str(error).splitlines()[0]}") from error
+        raise StateshiftError(f"{asked} can't be had here: {first_line(error)}") from error
 
 
 def predict(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, some, suggestion
-from stateshift.files import written_beside
+from stateshift.files import read_tensors, written_beside
 
 FILE_TYPES = ("pt", "parquet", "csv")
 
@@ -87,7 +87,7 @@ def _frame(content: Mapping[str, Tensor]):
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
     except Exception as error:
         raise StateshiftError(f"{path} can't be read safely: it is damaged or holds Python objects.") from error
     if isinstance(content, Tensor):

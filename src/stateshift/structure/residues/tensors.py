@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, suggestion
-from stateshift.files import written_beside
+from stateshift.files import read_tensors, written_beside
 
 
 def read_residues(path: str | Path) -> Tensor:
@@ -26,7 +26,7 @@ def read_residues(path: str | Path) -> Tensor:
         near = suggestion(path.name, [f.name for f in path.parent.glob("*.pt")]) if path.parent.is_dir() else ""
         raise StateshiftError(f"{path}: there is no such residue tensor{near}.")
     try:
-        rows = torch.load(path, map_location="cpu", weights_only=True)
+        rows = read_tensors(path)
     except Exception as error:
         raise StateshiftError(
             f"{path} is no tensor that can be read safely: it is damaged or holds objects."

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import StateshiftError, first_line, some, suggestion
 from stateshift.progress import track
 from stateshift.structure.parsing.files import SUFFIXES
 from stateshift.structure.pipeline import Models, read_vectors
@@ -181,7 +181,7 @@ def _metadata(path: str | Path | None, vectors: Mapping[str, np.ndarray]) -> dic
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
     except (ValueError, OSError) as error:
-        raise StateshiftError(f"{path} can't be read as a table: {str(error).splitlines()[0]}") from error
+        raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
     if "name" not in table:
         raise StateshiftError(f"{path} has no column `name`{suggestion('name', table.columns)}.")
     strangers = [name for name in table["name"].astype(str) if name not in vectors]

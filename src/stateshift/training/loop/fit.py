@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
 from stateshift.cells import estimate_effects
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, first_line
 from stateshift.progress import quiet_lightning
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import KeepRule, log_verdicts, read_verdicts
@@ -67,7 +67,7 @@ def fit(
             logger.warning("stopped: go on with  stateshift train --resume %s", run.path)
             raise KeyboardInterrupt from None
         except torch._dynamo.exc.TorchDynamoException as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise StateshiftError(f"training.compile=true: torch.compile can't do it here: {reason}") from error
         finally:
             finish(settings.loggers)
@@ -109,7 +109,7 @@ def _trainer(settings: TrainingSettings, loggers: list[Any], run: RunDirectory) 
             default_root_dir=run.path,
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise StateshiftError(
             f"training.accelerator={settings.accelerator}, training.devices={settings.devices}, "
             f"training.strategy={settings.strategy}, training.precision={settings.precision}: {reason}"

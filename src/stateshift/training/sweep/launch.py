@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, first_line
 from stateshift.training.config import hydra_configs
 from stateshift.training.sweep.words import quoted
 
@@ -62,7 +62,7 @@ def launch(job: Callable[[Any], None], words: Sequence[str], folder: Path, logs:
         with hydra_configs() as hydra:
             hydra.multirun("sweep", job, told)
     except HydraException as error:
-        raise StateshiftError(f"Overrides {' '.join(told)}: {str(error).splitlines()[0]}") from error
+        raise StateshiftError(f"Overrides {' '.join(told)}: {first_line(error)}") from error
     except RuntimeError as error:
         if not (isinstance(error, BrokenExecutor) or type(error).__module__.startswith("submitit")):
             raise

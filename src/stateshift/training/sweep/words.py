@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, first_line
 
 LONGEST_NAME = 200
 """Characters of a run's name, with room for a suffix in the 255 that file systems take."""
@@ -141,5 +141,5 @@ def _parsed(word: str) -> Any:
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise StateshiftError(f"`{word}` is no override: {reason}.") from error

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stateshift.errors import InputProblems, StateshiftError, some
+from stateshift.errors import InputProblems, StateshiftError, first_line, some
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 UNMEASURED = ["", "NA", "N/A", "NaN", "nan", "null", "None"]
@@ -168,5 +168,5 @@ def _lines(path: Path) -> Iterator[Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> StateshiftError:
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    said = first_line(error)
     return StateshiftError(f"{path} can't be read as a table of text: {said}")
