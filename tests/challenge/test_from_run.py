@@ -171,10 +171,42 @@ def test_what_can_not_be_emitted_is_said(bundle, export, tmp_path):
         export(genes=longer, contexts=["T98G"])
     with pytest.raises(StateshiftError, match=r"no control cells of context `t98g` \(did you mean `T98G`\?\)"):
         export("b.vcc", genes=_copied(bundle, tmp_path), contexts=["t98g"])
+    scaled = logged_cells(bundle, tmp_path)
+    scaled.X = scaled.X.multiply(0.9).tocsr()
+    scaled.uns["stateshift"] = {"scale": "log1p_1e4"}
+    scaled.write_h5ad(tmp_path / "scaled.h5ad")
+    with pytest.raises(StateshiftError, match=r"fractions that are not log1p of scaled counts"):
+        export("c.vcc", cells=tmp_path / "scaled.h5ad")
+
+
+def logged_cells(bundle, folder):
+    """The bundle's cells as log1p of 1e4."""
     logged = ad.read_h5ad(bundle / "cells.h5ad")
     totals = logged.X.sum(axis=1).A1
     logged.X = logged.X.multiply(1e4 / totals[:, None]).log1p().tocsr()
     logged.uns["log1p"] = {"base": None}
-    logged.write_h5ad(tmp_path / "logged.h5ad")
-    with pytest.raises(StateshiftError, match=r"values are fractions: counts are needed"):
-        export("c.vcc", cells=tmp_path / "logged.h5ad")
+    logged.write_h5ad(folder / "logged.h5ad")
+    return logged
+
+
+def test_log1p_of_counts_serves_as_control_cells_like_the_counts_themselves(bundle, export, tmp_path):
+    logged_cells(bundle, tmp_path)
+    from_logs = inside(export("a.vcc", cells=tmp_path / "logged.h5ad").path, tmp_path)
+    from_counts = inside(export("b.vcc").path, tmp_path)
+    assert abs(from_logs.X - from_counts.X).max() == 0
+
+
+def test_genes_that_the_run_does_not_predict_are_drawn_as_in_the_control_cells_where_that_is_asked(
+    bundle, export, tmp_path, caplog
+):
+    cells = ad.read_h5ad(bundle / "cells.h5ad")
+    new = cells[:, ["GENE5"]].copy()
+    new.var_names = ["NEW1"]
+    ad.concat([cells, new], axis=1, merge="first").write_h5ad(tmp_path / "wider.h5ad")
+    (tmp_path / "genes.csv").write_text("\n".join([*GENES, "NEW1"]))
+    wider = {"cells": tmp_path / "wider.h5ad", "genes": tmp_path / "genes.csv", "expected_gene_dim": 21}
+    done = inside(export(unmodelled="control", contexts=["K562", "T98G"], **wider).path, tmp_path)
+    assert "1 genes that the run doesn't predict are drawn as in the control cells" in caplog.text
+    k562 = done[done.obs["context"] == "K562", "NEW1"].X.mean()
+    controls = cells[(cells.obs.cell_type == "K562") & (cells.obs.target_gene == "non-targeting"), "GENE5"].X.mean()
+    assert k562 == pytest.approx(controls, rel=0.1)

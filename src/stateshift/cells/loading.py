@@ -16,7 +16,7 @@ from stateshift.cells.experiment import Experiment, read_experiment
 from stateshift.cells.matrix.cache import cached_part, default_cache, file_stamp
 from stateshift.cells.matrix.expression import DiskPart, Expression, Part
 from stateshift.cells.matrix.filling import Wanted, fill_arrays, in_memory
-from stateshift.cells.matrix.scale import find_scale, to_log1p
+from stateshift.cells.matrix.scale import BROUGHT, find_scale, to_log1p
 from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, stored_matrix
 from stateshift.cells.population import Cells
 from stateshift.cells.survey import FoundFile, Survey, find_file, gene_index, gene_places, survey_files
@@ -203,12 +203,12 @@ def scales_that_differ(survey: Survey, found: Mapping[str, str]) -> list[str]:
     Counts become log1p_1e4 over the genes that are used, while a file that comes as log1p_1e4 was normalised over
     all its own: with genes left out, the two are no longer one scale.
     """
-    after = {("log1p_1e4" if scale == "counts" else scale): name for name, scale in found.items()}
+    after = {("log1p_1e4" if scale in BROUGHT else scale): name for name, scale in found.items()}
     if len(after) > 1:
         return [
             "files differ in scale: "
             + ", ".join(f"{file} is {scale}" for scale, file in after.items())
-            + "; declare [columns] scale where log1p means log1p_1e4, or normalise the files alike."
+            + '; declare [columns] scale = "to_1e4" to have all brought to 10,000 a cell, or "log1p_1e4" where they are on it.'
         ]
     cut = [f.name for f in survey.files if found.get(f.name) == "log1p_1e4" and len(f.genes) > len(survey.genes)]
     counts = [name for name, scale in found.items() if scale == "counts"]

@@ -60,7 +60,9 @@ def export(
     pert_counts: Counts = None,
     contexts: Contexts = None,
     controls: Controls = None,
-    cells: Annotated[Path | None, typer.Option(help="Of a run: the season's control cells, whole counts.")] = None,
+    cells: Annotated[
+        Path | None, typer.Option(help="Of a run: the season's control cells, counts or log1p of them.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Of a run: transition, or an effect model.")] = "transition",
     missing: Annotated[str, typer.Option(help="Of a run: genes without a vector: error or fallback.")] = "error",
     features: Annotated[Path | None, typer.Option(help="Of a run: vectors of genes that its table lacks.")] = None,
@@ -68,6 +70,10 @@ def export(
     match_significant: Annotated[
         bool, typer.Option(help="Of a run: as many significant genes as training perturbations of that size show.")
     ] = True,
+    unmodelled: Annotated[
+        str,
+        typer.Option(help="Of a run: genes of the list that it doesn't predict: error, or control (as in controls)."),
+    ] = "error",
     seed: Annotated[int, typer.Option(help="Of a run: draws the cells.")] = 0,
     expected_gene_dim: GeneDim = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
@@ -91,7 +97,8 @@ def export(
         raise StateshiftError(f"{source} is a folder: of a run, name the season's --cells and its --pert-counts.")
     else:
         of_run = {"cells": cells, "model": model, "missing": missing, "features": features}
-        made = export_run(source, n_cells=n_cells, match_significant=match_significant, seed=seed, **of_run, **given)
+        of_run |= {"n_cells": n_cells, "match_significant": match_significant, "unmodelled": unmodelled, "seed": seed}
+        made = export_run(source, **of_run, **given)
     typer.echo(f"{output}: {made.cells:,} cells × {made.genes:,} genes, {made.perturbations} targets.")
     if made.dropped_genes:
         typer.echo(f"{made.dropped_genes:,} predicted genes are not in the season's list and were left out.")

@@ -388,3 +388,22 @@ def test_an_obsm_array_without_gene_names_is_told_and_takes_no_scale(screen):
     adata.write_h5ad(screen.cells)
     with pytest.raises(StateshiftError, match="names 2 genes of obsm `X_hvg`, which has 3 columns"):
         read_cells(screen.cells, {"embedding": "X_hvg"})
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_log1p_of_other_totals_declared_to_1e4_is_what_its_counts_give(screen, layout, in_memory):
+    adata = write(screen, layout, counts=True)
+    storage = Storage() if in_memory else mapped(screen.folder)
+    genes = screen.folder / "genes.txt"
+    genes.write_text("\n".join(adata.var_names[:15]))
+    chosen = f'[columns]\ngenes = "{genes}"\n'
+    screen.toml.write_text(screen.toml.read_text() + chosen)
+    of_counts = load_cells(read_experiment(screen.toml), storage).X.csr().toarray()
+    counts = adata.X if layout == "dense" else adata.X.toarray()
+    adata.X = LAYOUTS[layout](np.log1p(counts * np.linspace(0.5, 8, len(counts))[:, None]).astype(np.float32))
+    adata.write_h5ad(screen.folder / "written.h5ad")
+    screen.toml.write_text(screen.toml.read_text() + 'scale = "to_1e4"\n')
+    cells = load_cells(read_experiment(screen.toml), storage)
+    np.testing.assert_allclose(cells.X.csr().toarray(), of_counts, rtol=1e-5)
+    assert (cells.scale, check_experiment(screen.toml).scale) == ("log1p_1e4", "log1p_1e4")

@@ -44,6 +44,17 @@ def test_log1p_values_of_genes_cut_afterwards_need_a_mark_or_a_word():
     assert to_log1p(X, {"stateshift": {"scale": "log1p_1e4"}})[1] == "log1p_1e4"
 
 
+def test_log1p_of_any_total_is_brought_to_ten_thousand_where_that_is_declared():
+    counts = np.array([[1.0, 0.0, 3.0], [0.0, 2.0, 2.0]])
+    logs = csr_matrix(np.log1p(counts * [[70.0], [3.0]]))
+    X, scale, found = to_log1p(logs, {}, "to_1e4")
+    np.testing.assert_allclose(X.toarray(), to_log1p(COUNTS, {})[0].toarray(), rtol=1e-6)
+    assert (scale, found) == ("log1p_1e4", "to_1e4")
+    assert to_log1p(COUNTS, {}, "to_1e4")[1:] == ("log1p_1e4", "counts")
+    with pytest.raises(StateshiftError, match="declared `to_1e4`, and it reaches 16"):
+        to_log1p(csr_matrix([[16.5, 1.0]]), {}, "to_1e4")
+
+
 def test_whole_numbers_marked_log1p_are_ambiguous():
     with pytest.raises(StateshiftError, match='whole numbers, and uns\\["log1p"\\] marks it as log1p'):
         to_log1p(COUNTS, {"log1p": {}})

@@ -15,7 +15,7 @@ from stateshift.cells.checks.leakage import chosen_on_all_cells, leak_notes
 from stateshift.cells.every_gene import differences, looked_at, scale_of_X, survey_every_gene
 from stateshift.cells.experiment import Experiment, parse_experiment
 from stateshift.cells.loading import IN_MEMORY, Storage, load_survey, scales_that_differ
-from stateshift.cells.matrix.scale import log1p_of_counts, refuse_empty_cells
+from stateshift.cells.matrix.scale import BROUGHT
 from stateshift.cells.matrix.stored import opened, stored_matrix
 from stateshift.cells.population import Cells
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK, find_splits, seen_elsewhere, split_counts, split_groups
@@ -265,9 +265,9 @@ def _look_at_matrices(survey: Survey, declared: str | None) -> tuple[str, list[n
                 values = matrix.some(rows) if index is None else matrix.some(rows)[:, index]
             if file.is_expression:
                 found = facts.scale(file.uns, declared, matrix.where)
-                if found == "counts":
-                    refuse_empty_cells(facts.totals, matrix.where)
-                    values = log1p_of_counts(values, facts.totals[rows, None])
+                if found in BROUGHT:
+                    facts.refuse_empty_cells(found, matrix.where)
+                    values = facts.brought(values, found, rows[:, None])
             else:
                 facts.refuse_bad_values(matrix.where)
                 found = "embedding"
@@ -277,4 +277,4 @@ def _look_at_matrices(survey: Survey, declared: str | None) -> tuple[str, list[n
         found_on[file.name] = found
         few.append(values)
     problems += scales_that_differ(survey, found_on)
-    return "log1p_1e4" if "counts" in found_on.values() else next(iter(found_on.values()), ""), few, problems
+    return "log1p_1e4" if set(BROUGHT) & set(found_on.values()) else next(iter(found_on.values()), ""), few, problems

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums, dense_row_sums, log1p_of_counts, refuse_empty_cells
+from stateshift.cells.matrix.scale import BROUGHT, ValueFacts, csr_row_sums, dense_row_sums
 from stateshift.cells.matrix.stored import VALUES_AT_ONCE, StoredMatrix, row_ranges
 
 Allocate = Callable[[str, tuple[int, ...], type], np.ndarray]
@@ -50,7 +50,8 @@ def fill_arrays(
 ) -> tuple[dict[str, np.ndarray], str, str]:
     """Read a matrix once, block by block.
 
-    Counts are normalised to 1e4 a cell over the wanted genes, then log1p; the scale is found on all genes.
+    Counts, and what is declared ``to_1e4``, are normalised to 1e4 a cell over the wanted genes, then log1p; the scale is
+    found on all genes.
 
     ``after_block`` is called when a block of some 8 million values is done. A CSC matrix is read once to count and
     once more for every ``values_a_pass`` values, which bounds what is written to at a time.
@@ -76,10 +77,11 @@ def fill_arrays(
         facts.refuse_bad_values(stored.where)
         return arrays, "embedding", "embedding"
     found = facts.scale(uns, wanted.scale, stored.where)
-    if found == "counts":
-        refuse_empty_cells(facts.totals, stored.where)
-        _normalise(arrays, facts.totals, after_block)
-    return arrays, "log1p_1e4" if found == "counts" else found, found
+    if found not in BROUGHT:
+        return arrays, found, found
+    facts.refuse_empty_cells(found, stored.where)
+    _normalise(arrays, facts, found, after_block)
+    return arrays, "log1p_1e4", found
 
 
 def _fill_dense(
@@ -165,17 +167,18 @@ def _new_columns(stored: StoredMatrix, index: np.ndarray | None) -> np.ndarray |
     return column
 
 
-def _normalise(arrays: dict[str, np.ndarray], totals: np.ndarray, after_block: Callable) -> None:
-    """Counts to log1p of 1e4 a cell, in place."""
+def _normalise(arrays: dict[str, np.ndarray], facts: ValueFacts, found: str, after_block: Callable) -> None:
+    """To log1p of 1e4 a cell, in place."""
     if "dense" in arrays:
         X = arrays["dense"]
         step = max(1, VALUES_AT_ONCE // max(1, X.shape[1]))
         for i in range(0, len(X), step):
-            X[i : i + step] = log1p_of_counts(X[i : i + step], totals[i : i + step, None])
+            X[i : i + step] = facts.brought(X[i : i + step], found, np.arange(i, min(i + step, len(X)))[:, None])
             after_block()
         return
     data, indptr = arrays["data"], np.array(arrays["indptr"])
     for start, stop in row_ranges(indptr, VALUES_AT_ONCE):
         window = slice(int(indptr[start]), int(indptr[stop]))
-        data[window] = log1p_of_counts(data[window], np.repeat(totals[start:stop], np.diff(indptr[start : stop + 1])))
+        rows = np.repeat(np.arange(start, stop), np.diff(indptr[start : stop + 1]))
+        data[window] = facts.brought(data[window], found, rows)
         after_block()

@@ -11,7 +11,11 @@ from scipy.sparse import csr_matrix, issparse
 
 from stateshift.errors import StateshiftError, suggestion
 
-SCALES = ("counts", "log1p_1e4", "log1p")
+TO_1E4 = "to_1e4"
+"""Declared of what is to be brought to log1p_1e4: counts, or log1p of any total a cell."""
+SCALES = ("counts", "log1p_1e4", "log1p", TO_1E4)
+BROUGHT = ("counts", TO_1E4)
+"""Scales that don't stay what they were found as."""
 LOG1P_LIMIT = 15.0
 SIZE_FACTOR = 1e4
 
@@ -32,8 +36,8 @@ class ValueFacts:
         NaN and infinite values, and the rows (n,) that hold any.
     linear_sums
         Sum of expm1 of every row (n,), while the values can be logarithms.
-    totals
-        Sum of every row (n,) over the wanted genes.
+    totals, linear_totals
+        Sum of every row (n,) over the wanted genes, and of its expm1 while the values can be logarithms.
     looked_at, fractional
         Rows (n,) in blocks that reach values no logarithm has, and those of them that hold fractions.
     """
@@ -46,12 +50,13 @@ class ValueFacts:
     bad_rows: np.ndarray = field(init=False)
     linear_sums: np.ndarray = field(init=False)
     totals: np.ndarray = field(init=False)
+    linear_totals: np.ndarray = field(init=False)
     looked_at: np.ndarray = field(init=False)
     fractional: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.bad_rows, self.linear_sums = np.zeros(self.n_cells, bool), np.zeros(self.n_cells)
-        self.totals = np.zeros(self.n_cells)
+        self.totals, self.linear_totals = np.zeros(self.n_cells), np.zeros(self.n_cells)
         self.looked_at, self.fractional = np.zeros(self.n_cells, bool), np.zeros(self.n_cells, bool)
 
     def add(
@@ -89,7 +94,10 @@ class ValueFacts:
         self.whole = self.whole and bool(np.all(values == np.rint(values)))
         self.totals[rows] += row_sums((values if wanted is None else values * wanted).astype(np.float64))
         if self.most < LOG1P_LIMIT:
-            self.linear_sums[rows] += row_sums(np.expm1(values.astype(np.float64)))
+            linear = np.expm1(values.astype(np.float64))
+            sums = row_sums(linear)
+            self.linear_sums[rows] += sums
+            self.linear_totals[rows] += sums if wanted is None else row_sums(linear * wanted)
 
     def scale(self, uns: Mapping[str, Any], declared: str | None, where: str) -> str:
         """Name the scale, as `find_scale` does."""
@@ -125,10 +133,30 @@ class ValueFacts:
                 return "log1p"
         raise StateshiftError(
             f"{where}: its scale can't be told: {self._doubt()}. Declare it: [columns] scale = "
-            '"counts", "log1p_1e4" or "log1p" in the TOML, --scale where a command has it, or '
+            '"counts", "log1p_1e4", "log1p" or "to_1e4" (log1p of any total, to be brought to 1e4) in the TOML, --scale where a command has it, or '
             'adata.uns["stateshift"] = {"scale": "log1p_1e4"} in the file; normalise first where it is none of '
             "these (scanpy.pp.normalize_total, scanpy.pp.log1p)."
         )
+
+    def brought(self, values: np.ndarray, found: str, rows: slice | np.ndarray) -> np.ndarray:
+        """Values found on a scale of `BROUGHT` as log1p_1e4.
+
+        Parameters
+        ----------
+        values
+            Of the wanted genes.
+        found
+            Their scale.
+        rows
+            The row of each value, or what makes an array of rows that lies as `values` do.
+        """
+        if found == TO_1E4:
+            return log1p_of_counts(np.expm1(values.astype(np.float64)), self.linear_totals[rows])
+        return log1p_of_counts(values, self.totals[rows])
+
+    def refuse_empty_cells(self, found: str, where: str) -> None:
+        """Cells without any expression can't be normalised."""
+        refuse_empty_cells(self.linear_totals if found == TO_1E4 else self.totals, where)
 
     def refuse_bad_values(self, where: str) -> None:
         """A StateshiftError where any value is NaN or infinite."""
@@ -142,6 +170,8 @@ class ValueFacts:
         """A declared scale, refused where the values contradict it."""
         if scale not in SCALES:
             raise StateshiftError(f"{where}: `{scale}` is no scale{suggestion(scale, SCALES)}.")
+        if scale == TO_1E4 and self.whole:
+            return "counts"
         if scale == "counts" and not self.whole:
             raise StateshiftError(f"{where}: the scale is declared `counts`, and it holds fractions.")
         if scale != "counts" and self.most >= LOG1P_LIMIT:
@@ -208,7 +238,7 @@ def dense_row_sums(n_rows: int) -> Callable[[np.ndarray], np.ndarray]:
 def find_scale(X: csr_matrix, uns: Mapping[str, Any], declared: str | None, where: str) -> str:
     """Name the scale of X: ``counts``, ``log1p_1e4`` or ``log1p`` (size factor unknown, or another).
 
-    Declared beats ``uns["stateshift"]["scale"]`` beats the values. What values prove: whole numbers are
+    Declared beats ``uns["stateshift"]["scale"]`` beats the values; ``to_1e4`` declares counts or log1p of any total. What values prove: whole numbers are
     counts, unless they stay below 15 and ``uns["log1p"]`` is there; fractions below 15 are log1p where every cell's expm1 sums to the same, of 1e4 where that is
     1e4, or where that mark of scanpy's is there. Nothing else is guessed.
 
@@ -227,7 +257,7 @@ def to_log1p(
 ) -> tuple[csr_matrix, str, str]:
     """X on a log1p scale.
 
-    Counts are brought to a total of 1e4 a cell, then log1p.
+    Counts, and what is declared ``to_1e4``, are brought to a total of 1e4 a cell, then log1p.
 
     Returns
     -------
@@ -235,12 +265,13 @@ def to_log1p(
         CSR float32 (n, G), its scale now, and the scale it was found on.
     """
     X = csr_matrix(X) if not issparse(X) else X.tocsr()
-    found = find_scale(X, uns, declared, where)
-    if found != "counts":
+    facts = ValueFacts(X.shape[0])
+    facts.add(X.data, slice(None), csr_row_sums(X.indptr))
+    found = facts.scale(uns, declared, where)
+    if found not in BROUGHT:
         return X.astype(np.float32), found, found
-    sums = csr_row_sums(X.indptr)(X.data)
-    refuse_empty_cells(sums, where)
-    values = log1p_of_counts(X.data, np.repeat(sums, np.diff(X.indptr)))
+    facts.refuse_empty_cells(found, where)
+    values = facts.brought(X.data, found, np.repeat(np.arange(X.shape[0]), np.diff(X.indptr)))
     return csr_matrix((values, X.indices, X.indptr), X.shape), "log1p_1e4", found
 
 

@@ -14,6 +14,7 @@ from stateshift import __version__
 from stateshift.cells import EffectTable
 from stateshift.cells.loading import Storage
 from stateshift.challenge.candidate import Candidate, opened_candidate
+from stateshift.challenge.export.counts import counts_of
 from stateshift.challenge.export.parts import Parts
 from stateshift.challenge.export.submission import Submission, write_submission
 from stateshift.challenge.lists import Targets, find_panel, read_gene_list, read_targets
@@ -49,6 +50,7 @@ def export_run(
     features: Path | str | None = None,
     n_cells: int | None = None,
     match_significant: bool = True,
+    unmodelled: str = "error",
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
     expected_gene_dim: int | None = None,
@@ -66,7 +68,7 @@ def export_run(
     run
         A run directory.
     cells
-        The season's control cells, counts in ``X``.
+        The season's control cells: counts in ``X``, or log1p of them (`stateshift.challenge.export.counts`).
     season, genes, pert_counts, contexts, expected_gene_dim
         As for `stateshift.challenge.validate`; of a season of one context, its name where `cells` hold several.
     output
@@ -78,6 +80,9 @@ def export_run(
     match_significant
         Draw dense small effects to zero until as many genes are significant as training perturbations of that size show
         (`stateshift.prediction.emission.match_significance`).
+    unmodelled
+        Genes of the list that the run doesn't predict, since its training files don't measure them: ``error``, or
+        ``control``, which draws them as the control cells have them.
     overwrite
         Replace an existing file.
 
@@ -86,8 +91,11 @@ def export_run(
     InputProblems
         Checks of the finished cells that did not pass.
     StateshiftError
-        A gene of the season that the run doesn't predict, control cells that are no counts, or what `predict` refuses.
+        A gene of the season that the run doesn't predict, control cells that no counts lead to, or what `predict`
+        refuses.
     """
+    if unmodelled not in ("error", "control"):
+        raise StateshiftError(f"--unmodelled {unmodelled}{suggestion(unmodelled, ('error', 'control'))}.")
     output, rules = Path(output), read_season(season)
     targets = read_targets(pert_counts, rules)
     panel = find_panel(list(contexts or []), targets, Path(genes))
@@ -104,6 +112,7 @@ def export_run(
             "populations": [[*pair, n] for pair, n in zip(order, numbers)],
             "model": model,
             "match_significant": match_significant,
+            "unmodelled": unmodelled,
             "seed": seed,
             "version": __version__,
         }
@@ -124,7 +133,7 @@ def export_run(
             )
             effects = predict_effects(run, asked)
             train = _training_effects(Path(run)) if match_significant else None
-            _emit(parts, controls, effects, order, numbers, gene_list, seed, train)
+            _emit(parts, controls, effects, order, numbers, gene_list, seed, train, unmodelled)
         found = _candidate(parts, order, numbers, gene_list, controls, wanted, rules)
         done = examine(found, rules, genes, targets, panel, cells if rules.cells.context else None, expected_gene_dim)
         made = write_submission(part, output, done)
@@ -179,21 +188,26 @@ def _emit(
     genes: list[str],
     seed: int,
     train: EffectTable | None,
+    unmodelled: str,
 ) -> None:
     """Emit what is not emitted yet, a context at a time; `train` says how many genes may be significant."""
     if effects.scale != "log1p_1e4":
         raise StateshiftError(
-            f"The run is on scale {effects.scale}, of which the size factor is unknown: counts are emitted from log1p_1e4, "
-            "as a run is on that was trained on counts."
+            f"The run is on scale {effects.scale}, of which the size factor is unknown: counts are emitted from log1p_1e4. "
+            'Train with [columns] scale = "to_1e4", which brings log1p of any total to it, or predict with `stateshift '
+            "predict` and export the predicted h5ad."
         )
     places = pd.Index(effects.genes).get_indexer(genes)
-    if (places < 0).any():
-        absent = [gene for gene, place in zip(genes, places) if place < 0]
+    modelled = places >= 0
+    absent = [gene for gene, is_one in zip(genes, modelled) if not is_one]
+    if absent and unmodelled == "error":
         raise StateshiftError(
             f"The run predicts {len(effects.genes):,} genes, and not {len(absent):,} of the season's {len(genes):,}: "
-            f"{some(absent)}. Train on files that measure them, or name a shorter list with --genes and "
-            "--expected-gene-dim -1."
+            f"{some(absent)}. Train on files that measure them, draw them as in the control cells with --unmodelled "
+            "control, or name a shorter list with --genes and --expected-gene-dim -1."
         )
+    if absent:
+        logger.warning("%s genes that the run doesn't predict are drawn as in the control cells", f"{len(absent):,}")
     row = {pair: i for i, pair in enumerate(effects.pairs)}
     absent = sorted({t for c, t in order if (c, t) not in row})
     if absent:
@@ -203,11 +217,12 @@ def _emit(
         wanted = controls.is_control & (controls.contexts == context)
         batches = None if controls.batches is None else controls.batches[wanted]
         emitter = Emitter(_control_counts(controls, wanted, genes), context, batches)
-        match = None if train is None else _match(train, emitter, genes)
+        match = None if train is None else _match(train, emitter, genes, modelled)
         for i in track([i for i in todo if order[i][0] == context], f"emitting cells of {context}"):
-            target, effect = order[i][1], effects.values[row[order[i]]][places]
+            target, effect = order[i][1], np.zeros(len(genes), np.float32)
+            effect[modelled] = effects.values[row[order[i]]][places[modelled]]
             if match is not None:
-                effect = match.shrink(effect, numbers[i])
+                effect[modelled] = match.shrink(effect[modelled], numbers[i])
             parts.write(i, emitter.emit(effect, numbers[i], seed=seed, target=target))
 
 
@@ -220,16 +235,16 @@ def _training_effects(run: Path) -> EffectTable | None:
     return EffectTable.load(directory.effects_file)
 
 
-def _match(train: EffectTable, emitter: Emitter, genes: list[str]) -> SignificanceMatch | None:
-    """How many genes respond to an effect of a size, of training perturbations measured on every gene of the list."""
-    places = pd.Index(train.genes).get_indexer(genes)
+def _match(train: EffectTable, emitter: Emitter, genes: list[str], modelled: np.ndarray) -> SignificanceMatch | None:
+    """How many genes respond to an effect of a size, of training perturbations measured on all that are modelled (G,)."""
+    places = pd.Index(train.genes).get_indexer(np.asarray(genes, object)[modelled])
     effects = train.effects[:, places]
     whole = np.isfinite(effects).all(axis=1) & (places >= 0).all()
     if train.n_cells is None or not whole.any():
         logger.warning("no training perturbation is measured on all genes: significant genes are not matched to them")
         return None
     return match_significance(
-        effects[whole], train.n_cells[whole], emitter.controls.variances, len(emitter.controls.depths)
+        effects[whole], train.n_cells[whole], emitter.controls.variances[modelled], len(emitter.controls.depths)
     )
 
 
@@ -239,7 +254,7 @@ def _control_counts(controls: Candidate, wanted: np.ndarray, genes: list[str]) -
     if (places < 0).any():
         absent = [gene for gene, place in zip(genes, places) if place < 0]
         raise StateshiftError(f"{controls.where} lacks {len(absent):,} of the season's genes: {some(absent)}.")
-    X = vstack([block[:, places] for _, block in controls.blocks(wanted)], format="csr")
+    X = vstack([counts_of(X, controls.where)[:, places] for _, X in controls.blocks(wanted)], format="csr")
     X.sort_indices()
     return X
 
@@ -266,7 +281,7 @@ def _candidate(
             mask[kept] = True
             before, places = n, pd.Index(controls.genes).get_indexer(genes)
             for _, X in controls.blocks(mask):
-                X = X[:, places]
+                X = counts_of(X, controls.where)[:, places]
                 X.sort_indices()
                 yield before, X
                 before += X.shape[0]
