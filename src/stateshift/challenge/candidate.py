@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,15 @@ from scipy.sparse import csr_matrix, issparse
 
 from stateshift.cells.columns import BATCH, CELL_TYPE, CONTROL, PERTURBATION
 from stateshift.cells.loading import read_file
-from stateshift.cells.matrix.stored import VALUES_AT_ONCE, opened, row_ranges, stored_matrix
+from stateshift.cells.matrix.stored import VALUES_AT_ONCE, opened, refuse_repeats, row_ranges, stored_matrix
+from stateshift.challenge.seasons import CellRules
+from stateshift.errors import StateshiftError
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+CONTEXT = "context"
+"""The context's column by the contract of predictions."""
 
 
 @dataclass
@@ -65,7 +70,7 @@ class Candidate:
     @property
     def declared(self) -> str | None:
         """The scale that the file declares."""
-        return dict(self.uns.get("stateshift", {})).get("scale")
+        return self.uns.get("stateshift", {}).get("scale")
 
     def blocks(self, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, csr_matrix]]:
         """The rows of a mask (n,), a block at a time: their places in the file, and their cells."""
@@ -76,28 +81,36 @@ class Candidate:
 
 
 @contextlib.contextmanager
-def opened_candidate(predicted: Path | str | AnnData, name: str = "the prediction") -> Iterator[Candidate]:
+def opened_candidate(
+    predicted: Path | str | AnnData, rules: CellRules | None = None, name: str = "the prediction"
+) -> Iterator[Candidate]:
     """Open a prediction, of which labels and genes are held in memory and cells are read in blocks.
 
     Parameters
     ----------
     predicted
-        ``obs["target_gene"]`` and ``obs["context"]`` (or other conventional columns) and ``uns["stateshift"]``; CSC
-        alone is read whole.
+        The season's obs columns or other conventional ones, and ``uns["stateshift"]``; CSC alone is read whole.
+    rules
+        A season's names of columns and control, which come before conventional ones.
     name
         What an AnnData in memory is called.
     """
     if not isinstance(predicted, str | Path):
         genes = [str(g) for g in predicted.var_names]
-        yield _candidate(name, predicted.obs, genes, dict(predicted.uns), lambda: _of_memory(predicted.X))
+        refuse_repeats(genes, name)
+        if predicted.X is None:
+            raise StateshiftError(f"{name} has no X.")
+        yield _candidate(name, rules, predicted.obs, genes, predicted.uns, lambda: _of_memory(predicted.X))
         return
     path = Path(predicted)
     about = read_file(path, with_matrix=False)
     with opened(path) as group:
-        stored = stored_matrix(group, path)
+        stored = replace(stored_matrix(group, path), sums_repeats=True)
         if stored.kind == "csc":
+            for _ in stored.columns():
+                pass  # places beyond the matrix are refused: scipy would write to them
             whole = csr_matrix(read_file(path).X)
-            yield _candidate(str(path), about.obs, about.genes, about.uns, lambda: _of_memory(whole))
+            yield _candidate(str(path), rules, about.obs, about.genes, about.uns, lambda: _of_memory(whole))
             return
 
         def read() -> Iterator[tuple[int, csr_matrix]]:
@@ -106,22 +119,30 @@ def opened_candidate(predicted: Path | str | AnnData, name: str = "the predictio
                     values, columns, starts = block
                     yield start, _clean(csr_matrix((values, columns, starts), (stop - start, stored.shape[1])))
                 else:
-                    yield start, _clean(csr_matrix(block))
+                    yield start, _clean(csr_matrix(block.astype(np.float32, copy=False)))
 
-        yield _candidate(str(path), about.obs, about.genes, about.uns, read)
+        yield _candidate(str(path), rules, about.obs, about.genes, about.uns, read)
 
 
-def _candidate(where: str, obs: pd.DataFrame, genes: list[str], uns: dict[str, Any], read: Callable) -> Candidate:
-    labels = _first_of(obs, PERTURBATION)
-    values = set() if labels is None else set(labels)
-    control = dict(uns.get("stateshift", {})).get("control") or next((c for c in CONTROL if c in values), CONTROL[0])
-    contexts = _first_of(obs, ("context", *CELL_TYPE))
+def _candidate(
+    where: str, rules: CellRules | None, obs: pd.DataFrame, genes: list[str], uns: Mapping[str, Any], read: Callable
+) -> Candidate:
+    uns = {name: dict(uns[name]) for name in ("stateshift", "log1p") if isinstance(uns.get(name), Mapping)}
+    own = (None, None, CONTROL[0]) if rules is None else (rules.perturbation, rules.context, rules.control)
+    labels = _first_of(obs, (own[0], *PERTURBATION))
+    declared = uns.get("stateshift", {}).get("control")
+    control = str(declared or own[2])
+    if labels is not None:
+        values = set(labels)
+        control = next((str(c) for c in (declared, own[2], *CONTROL) if c in values), control)
+        labels[labels == own[2]] = control
+    contexts = _first_of(obs, (own[1], CONTEXT, *CELL_TYPE))
     columns = list(map(str, obs.columns))
-    return Candidate(where, genes, labels, contexts, _first_of(obs, BATCH), str(control), columns, uns, read, len(obs))
+    return Candidate(where, genes, labels, contexts, _first_of(obs, BATCH), control, columns, uns, read, len(obs))
 
 
 def _of_memory(X: Any) -> Iterator[tuple[int, csr_matrix]]:
-    X = X.tocsr() if issparse(X) else csr_matrix(X)
+    X = X.tocsr() if issparse(X) else csr_matrix(np.asarray(X).astype(np.float32, copy=False))
     for start, stop in row_ranges(X.indptr.astype(np.int64), VALUES_AT_ONCE):
         yield start, _clean(X[start:stop])
 
@@ -134,7 +155,7 @@ def _clean(X: csr_matrix) -> csr_matrix:
     return X
 
 
-def _first_of(obs: pd.DataFrame, columns: Sequence[str]) -> np.ndarray | None:
+def _first_of(obs: pd.DataFrame, columns: Sequence[str | None]) -> np.ndarray | None:
     """The first of the columns that there is, as strings, NaN as the empty string."""
     column = next((name for name in columns if name in obs.columns), None)
     if column is None:

@@ -13,9 +13,6 @@ from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums
 from stateshift.challenge.candidate import Candidate
 from stateshift.progress import track
 
-WHOLE = 1e-3
-"""What the seasons' tools take for whole: a fraction no larger than this."""
-
 UNIT = "\x1f"
 """Between the two names of a group: ASCII's separator, which no name holds."""
 
@@ -39,7 +36,7 @@ class CellFacts:
     stored
         Values that are not 0, of each cell (n,).
     fractions
-        Whether a cell holds any fraction (n,).
+        Whether a cell holds any fraction larger than ``whole`` (n,).
     digests
         16 bytes of each cell's content (n,): equal cells have equal ones.
     sums, squares
@@ -50,6 +47,7 @@ class CellFacts:
     groups: list[tuple[str, str]]
     of_group: np.ndarray
     values: ValueFacts
+    whole: float = 0.0
     n_negative: int = 0
     stored: np.ndarray = field(init=False)
     fractions: np.ndarray = field(init=False)
@@ -82,7 +80,11 @@ class CellFacts:
 
 
 def gather(
-    found: Candidate, wanted: np.ndarray, what: str = "checking cells", columns: np.ndarray | None = None
+    found: Candidate,
+    wanted: np.ndarray,
+    what: str = "checking cells",
+    columns: np.ndarray | None = None,
+    whole: float = 0.0,
 ) -> CellFacts:
     """Look at every value of the cells of a mask (n,) once.
 
@@ -92,13 +94,15 @@ def gather(
     ----------
     columns
         The genes to look at by their places, in another order than the file's.
+    whole
+        A fraction no larger than this counts as none.
     """
     rows = np.flatnonzero(wanted)
     labels = np.full(len(rows), "", object) if found.labels is None else found.labels[rows]
     contexts = np.full(len(rows), "", object) if found.contexts is None else found.contexts[rows]
     codes, names = pd.factorize(contexts + UNIT + labels, sort=True)
     groups = [tuple(name.split(UNIT, 1)) for name in names]
-    facts = CellFacts(rows, groups, codes, ValueFacts(len(rows)))
+    facts = CellFacts(rows, groups, codes, ValueFacts(len(rows)), whole)
     facts.sums, facts.squares = np.zeros((2, len(groups), len(found.genes) if columns is None else len(columns)))
     done = 0
     for _, X in track(found.blocks(wanted), what):
@@ -118,7 +122,7 @@ def _look(facts: CellFacts, X: csr_matrix, here: slice) -> None:
     facts.stored[here] = np.diff(X.indptr)
     if facts.values.n_bad:
         return  # nothing else is asked of such cells
-    facts.fractions[here] = row_sums((np.abs(data - np.rint(data)) > WHOLE).astype(np.float64)) > 0
+    facts.fractions[here] = row_sums((data - np.trunc(data) > facts.whole).astype(np.float64)) > 0
     facts.digests[here] = row_digests(X)
     codes, inside = np.unique(facts.of_group[here], return_inverse=True)
     of = csr_matrix((np.ones(len(inside)), (inside, np.arange(len(inside)))), (len(codes), len(inside)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from stateshift.challenge.seasons import Season
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.genes import read_names
 
 MANIFEST = "manifest.json"
@@ -36,10 +36,13 @@ class Targets:
         The table they come from.
     cells
         Context (None: any) → target → its number of cells, None where the table doesn't tell.
+    names
+        All that the table names, the control included.
     """
 
     path: Path
     cells: dict[str | None, dict[str, int | None]]
+    names: frozenset[str]
 
     def of(self, context: str) -> dict[str, int | None]:
         """The targets of a context."""
@@ -48,8 +51,7 @@ class Targets:
     @property
     def fingerprint(self) -> str:
         """``sha256:`` over the sorted names, a line each: the list's, whatever the file looks like."""
-        names = sorted({name for targets in self.cells.values() for name in targets})
-        return f"sha256:{hashlib.sha256(chr(10).join(names).encode()).hexdigest()}"
+        return f"sha256:{hashlib.sha256(chr(10).join(sorted(self.names)).encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,20 @@ def read_gene_list(path: Path | str, known: list[str]) -> GeneList:
 def read_targets(path: Path | str, season: Season) -> Targets:
     """``pert_counts.csv``: a column ``target_gene``; ``n_cells`` and ``context`` where there are such.
 
+    Or the season's template, an h5ad with a row for each cell to be predicted.
+
     The control's row and repeats are passed over.
 
     Raises
     ------
     StateshiftError
-        The file is no such table, names nothing, or a number of cells is none.
+        The file is no such table, or names nothing.
+    InputProblems
+        Every line whose number of cells is none, or that lacks its context.
     """
     path, rules = Path(path), season.cells
+    if path.suffix == ".h5ad":
+        return _of_template(path, season)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
@@ -99,23 +107,45 @@ def read_targets(path: Path | str, season: Season) -> Targets:
         raise StateshiftError(f"{path} has no column `target_gene`{suggestion('target_gene', table.columns)}.")
     context = rules.context if rules.context in table.columns else None
     cells: dict[str | None, dict[str, int | None]] = {}
+    problems: list[str] = []
     for line, row in enumerate(table.to_dict("records"), start=2):
-        name, number = row[column].strip(), row.get("n_cells", "").strip()
+        name, number = row[column].strip(), row.get("n_cells", "").strip().removesuffix(".0")
         if not name or name == rules.control:
             continue
         if number and not number.isdigit():
-            raise StateshiftError(f"{path}, line {line}: n_cells of {name} is `{number}`, a whole number is needed.")
+            problems.append(f"line {line}: n_cells of {name} is `{number}`, a whole number is needed.")
+            continue
         of = None if context is None else row[context].strip()
         if of == "":
-            raise StateshiftError(f"{path}, line {line}: {name} has no context.")
-        cells.setdefault(of, {}).setdefault(name, int(number) if number else rules.each)
+            problems.append(f"line {line}: {name} has no context.")
+            continue
+        # the packaging tool takes 0 for a number that isn't told
+        cells.setdefault(of, {}).setdefault(name, int(number) if number.strip("0") else rules.each)
+    if problems:
+        raise InputProblems(str(path), problems)
     if not cells:
         raise StateshiftError(f"{path} names no perturbation.")
-    return Targets(path, cells)
+    return Targets(path, cells, frozenset(table[column].str.strip()) - {""})
+
+
+def _of_template(path: Path, season: Season) -> Targets:
+    """The targets of a template's obs column, and how many rows each has."""
+    from stateshift.cells.loading import read_file
+
+    column, obs = season.cells.perturbation, read_file(path, with_matrix=False).obs
+    if column not in obs.columns:
+        raise StateshiftError(f"{path}: obs has no column `{column}`{suggestion(column, obs.columns)}.")
+    rows = obs[column].astype(str).value_counts()
+    cells = {name: int(rows[name]) for name in sorted(rows.index) if name != season.cells.control and rows[name]}
+    if not cells:
+        raise StateshiftError(f"{path} names no perturbation.")
+    return Targets(path, {None: cells}, frozenset(rows.index[rows > 0]))
 
 
 def find_panel(contexts: list[str] | None, targets: Targets | None, genes: Path) -> Panel | None:
     """The contexts that a file has to cover: as named, by the bundle's manifest, or by the table of targets.
+
+    Where they are named, a manifest that can't be read or is of others is passed over.
 
     Raises
     ------
@@ -123,15 +153,20 @@ def find_panel(contexts: list[str] | None, targets: Targets | None, genes: Path)
         The manifest beside the lists can't be read, or names other contexts than the table of targets does.
     """
     listed = None if targets is None else sorted(c for c in targets.cells if c is not None)
-    manifest = next((m for m in map(_manifest, _folders(targets, genes)) if m is not None), None)
+    try:
+        manifest = next((m for m in map(_manifest, _folders(targets, genes)) if m is not None), None)
+    except StateshiftError:
+        if not contexts:
+            raise
+        manifest = None
+    if contexts:
+        same = manifest is not None and set(manifest.contexts) == set(contexts)
+        return Panel(list(contexts), "--contexts", manifest.panel_id if same else None)
     if manifest is not None and listed and set(listed) != set(manifest.contexts):
         raise StateshiftError(
             f"{manifest.where} is of the contexts {some(manifest.contexts)}, and {targets.path} of {some(listed)}: the "
             "two are of different bundles."
         )
-    if contexts:
-        same = manifest is not None and set(manifest.contexts) == set(contexts)
-        return Panel(list(contexts), "--contexts", manifest.panel_id if same else None)
     if manifest is not None:
         return manifest
     return Panel(listed, str(targets.path)) if listed else None

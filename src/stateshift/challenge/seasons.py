@@ -27,11 +27,15 @@ class CellRules:
     genes
         The exact number of genes.
     most
-        The limit of cells.
+        The limit of cells, which the packaging tool holds.
+    advised
+        The limit that the season's rules name, where that is a lower one: more is a warning.
     context
         The obs column of the context; None where a file holds one, unnamed.
     each
-        The exact number of cells of every target and context.
+        The exact number of cells of every target and context, where the list of targets says no other.
+    gene_header
+        Whether the list of genes may begin with a header.
     """
 
     perturbation: str
@@ -39,8 +43,10 @@ class CellRules:
     controls: bool
     genes: int
     most: int
+    advised: int | None = None
     context: str | None = None
     each: int | None = None
+    gene_header: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,12 +63,15 @@ class ValueRules:
         The largest total of a cell's counts.
     most_stored
         The most values that are not 0.
+    whole
+        What the packaging tool takes for whole: a fraction no larger than this.
     """
 
     scale: str
     below: float | None = None
     most_counts: int | None = None
     most_stored: int | None = None
+    whole: float = 1e-6
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums, dense_row_sums
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import StateshiftError, first_line, some, suggestion
 from stateshift.files import is_disk_full
 
 VALUES_AT_ONCE = 8_000_000
+READERS = ("h5py", "anndata", "zarr", "numcodecs")
 SPARSE = {"csr_matrix": "csr", "csc_matrix": "csc"}
 
 
@@ -49,12 +51,13 @@ def opened(path: str | Path) -> Iterator[Any]:
         missing = [part for part in ("obs", "var", "X") if part not in group]
         if missing:
             raise StateshiftError(f"{path} is no AnnData file: it has no {', '.join(missing)}.")
-        try:
-            yield group
-        except (OSError, KeyError, RuntimeError) as error:
-            if is_disk_full(error):
-                raise
-            raise _unreadable(path, error) from error
+        yield group
+    except StateshiftError:
+        raise
+    except Exception as error:
+        if is_disk_full(error) or not (isinstance(error, OSError | KeyError | RuntimeError) or _in_reading(error)):
+            raise
+        raise _unreadable(path, error) from error
     finally:
         if not path.is_dir():
             group.close()
@@ -69,7 +72,7 @@ def read_table(group: Any, name: str) -> pd.DataFrame:
     """``obs`` or ``var``, byte strings decoded."""
     from anndata.io import read_elem
 
-    frame = read_elem(group[name])
+    frame = _legacy_table(group, name) if hasattr(group[name], "dtype") else read_elem(group[name])
     frame.index = pd.Index([_text(v) for v in frame.index])
     for column in frame.columns:
         values = frame[column]
@@ -97,6 +100,8 @@ class StoredMatrix:
         (n, G).
     n_values
         Values that are stored.
+    sums_repeats
+        Whether two values of one place are their sum, as to scipy; they are refused otherwise.
     """
 
     element: Any
@@ -104,6 +109,7 @@ class StoredMatrix:
     kind: str
     shape: tuple[int, int]
     n_values: int
+    sums_repeats: bool = False
 
     @property
     def loaded_bytes(self) -> int:
@@ -177,6 +183,8 @@ class StoredMatrix:
             return
         if indices.min() < 0 or indices.max() >= limit:
             raise StateshiftError(f"{self.where} is damaged: it holds indices beyond its {limit:,} places.")
+        if self.sums_repeats:
+            return
         rises = np.diff(indices.astype(np.int64), prepend=-1) > 0
         rises[starts[:-1][starts[:-1] < len(rises)]] = True
         if rises.all():
@@ -193,6 +201,7 @@ class StoredMatrix:
         indptr = self.element["indptr"][:].astype(np.int64)
         lines = self.shape[0] if self.kind == "csr" else self.shape[1]
         fits = len(indptr) == lines + 1 and indptr[0] == 0 and indptr[-1] == self.n_values
+        fits = fits and self.element["data"].shape == self.element["indices"].shape
         if not fits or (np.diff(indptr) < 0).any():
             raise StateshiftError(f"{self.where} is damaged: its indptr doesn't fit its values.")
         return indptr
@@ -229,13 +238,14 @@ def stored_matrix(group: Any, path: Path, obsm: str | None = None) -> StoredMatr
         if obsm not in keys:
             raise StateshiftError(f"{path}: obsm has no `{obsm}`{suggestion(obsm, keys)}.")
         element, where = group["obsm"][obsm], f"{path}: obsm `{obsm}`"
-    encoding = str(element.attrs.get("encoding-type", "array"))
+    legacy = element.attrs.get("h5sparse_format")  # of anndata before 0.7
+    encoding = str(element.attrs.get("encoding-type", "array" if legacy is None else f"{_text(legacy)}_matrix"))
     if encoding in SPARSE:
-        shape, kind, n_values = (
-            tuple(int(s) for s in element.attrs["shape"]),
-            SPARSE[encoding],
-            element["data"].shape[0],
-        )
+        shape = tuple(int(s) for s in element.attrs["shape" if legacy is None else "h5sparse_shape"])
+        # values beyond the last row's end belong to no row
+        ends, stored = element["indptr"], element["data"].shape[0]
+        last = int(ends[ends.shape[0] - 1]) if ends.shape[0] else 0
+        kind, n_values = SPARSE[encoding], min(max(last, 0), stored)
     elif hasattr(element, "dtype") and len(element.shape) == 2:
         shape, kind, n_values = tuple(element.shape), "dense", int(np.prod(element.shape))
     else:
@@ -246,6 +256,25 @@ def stored_matrix(group: Any, path: Path, obsm: str | None = None) -> StoredMatr
             f"{where} has {shape[0]:,} rows, and obs has {n_obs:,}: write the file anew with anndata."
         )
     return StoredMatrix(element, where, kind, shape, n_values)
+
+
+def whole_matrix(element: Any, where: str) -> Any:
+    """A matrix in memory as it is stored; sparse indices that lead outside of it would crash whatever uses them.
+
+    Raises
+    ------
+    StateshiftError
+        Its parts make no matrix.
+    """
+    from anndata.io import read_elem
+
+    X = read_elem(element)
+    if hasattr(X, "check_format"):
+        try:
+            X.check_format(full_check=True)
+        except ValueError as error:
+            raise StateshiftError(f"{where} is damaged: {first_line(error)}. Write the file anew.") from error
+    return X
 
 
 def refuse_repeats(genes: list[str], where: str) -> None:
@@ -259,10 +288,24 @@ def refuse_repeats(genes: list[str], where: str) -> None:
 
 
 def _length(table: Any) -> int:
+    if hasattr(table, "dtype"):
+        return int(table.shape[0])
     index = table.attrs.get("_index", "_index")
     names = table[index]
     # strings that may be missing, as pandas 3 has them, are a group of values and a mask
     return int((names if hasattr(names, "shape") else names["values"]).shape[0])
+
+
+def _legacy_table(group: Any, name: str) -> pd.DataFrame:
+    """``obs`` or ``var`` of anndata before 0.7: one array of records, whose first field is the index, categories in uns."""
+    records, uns = group[name][:], group.get("uns", {})
+    index, *columns = records.dtype.names
+    frame = pd.DataFrame({column: records[column] for column in columns}, index=records[index])
+    for column in columns:
+        if f"{column}_categories" in uns:
+            categories = uns[f"{column}_categories"][:]
+            frame[column] = pd.Categorical.from_codes(frame[column], pd.Index(categories).map(_text))
+    return frame
 
 
 def _text(value: Any) -> Any:
@@ -282,6 +325,13 @@ def _refuse_pickles(store: Path) -> None:
                 raise StateshiftError(f"{file} declares a pickled array, which can run any code: it is not read.")
 
 
+def _in_reading(error: Exception) -> bool:
+    """Whether it arose in a package that takes files apart: damage ends there in errors of any kind."""
+    modules = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.partition(".")[0] in READERS for name in modules)
+
+
 def _unreadable(path: Path, error: Exception) -> StateshiftError:
-    said = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    return StateshiftError(f"{path} can't be read as an AnnData file (truncated, or neither HDF5 nor zarr?): {said}")
+    return StateshiftError(
+        f"{path} can't be read as an AnnData file (truncated, or neither HDF5 nor zarr?): {first_line(error)}"
+    )

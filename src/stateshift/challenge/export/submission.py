@@ -95,11 +95,19 @@ def export_submission(
         A file can't be read or written, `output` exists, or the disk has no room.
     """
     output = Path(output)
+    refuse_inputs(output, [predicted, genes, pert_counts, controls])
     with (
         written_beside(output, overwrite) as part,
         examined(predicted, season, genes, pert_counts, contexts, controls, expected_gene_dim) as done,
     ):
         return write_submission(part, output, done)
+
+
+def refuse_inputs(output: Path, inputs: Sequence[Path | str | None]) -> None:
+    """A StateshiftError where the output is one of the inputs, which `overwrite` would replace."""
+    for path in inputs:
+        if path is not None and Path(path).exists() and output.exists() and output.samefile(path):
+            raise StateshiftError(f"{output} is read for the export: choose another name for the output.")
 
 
 def write_submission(part: Path, output: Path, done: Examined) -> Submission:

@@ -60,7 +60,7 @@ def _check_empty(outcome: Validation, facts: CellFacts, predicted: np.ndarray) -
     empty = (facts.stored == 0) & ~nothing[facts.of_group]
     names = facts.spelling(np.bincount(facts.of_group[empty], minlength=len(facts.groups)) > 0)
     problem = f"{int(empty.sum()):,} cells hold nothing but zeros ({some(names)})" if empty.any() else None
-    outcome.add("no empty cells", problem, "every cell expresses something")
+    outcome.add("no empty cells", problem, "every cell expresses something", status="warn")
 
 
 def _check_copies(

@@ -10,12 +10,15 @@ from stateshift.errors import some, suggestion
 
 def check_genes(outcome: Validation, found: Candidate, wanted: GeneList, expected: int) -> None:
     """The list without header and repeats, its length, and every gene of it predicted."""
-    name, problem = wanted.path.name, None
-    if wanted.header is not None:
+    name, problem, headless = wanted.path.name, None, "no header"
+    if wanted.header is not None and outcome.season.cells.gene_header:
+        headless = f"its header `{wanted.header}` passed over"
+    elif wanted.header is not None:
         problem = f"{name} begins with `{wanted.header}`, which looks like a header: the list has none, remove it"
-    elif wanted.twice:
-        problem = f"{name} names {some(wanted.twice)} more than once"
-    outcome.add("gene list", problem, f"{name}, no header, every gene once")
+    if wanted.twice:
+        twice = f"{name} names {some(wanted.twice)} more than once"
+        problem = twice if problem is None else f"{problem}; {twice}"
+    outcome.add("gene list", problem, f"{name}, {headless}, every gene once")
     count, problem = len(wanted.genes), None
     if expected != -1 and count != expected:
         problem = f"{name} holds {count:,} genes and {expected:,} are expected (--expected-gene-dim for a reduced list)"
@@ -30,9 +33,11 @@ def check_genes(outcome: Validation, found: Candidate, wanted: GeneList, expecte
         if _ensembl(extra) != _ensembl(missing):
             of_ids, of_symbols = ("prediction", "list") if _ensembl(extra) else ("list", "prediction")
             problem += f"; the {of_ids} names genes by Ensembl ids and the {of_symbols} by symbols"
-    left_out = f"; {len(extra):,} more are left out ({some(extra, 4)})" if extra else ""
-    order = "" if found.genes == wanted.genes or extra else "; they are brought to the list's order"
-    outcome.add("genes", problem, f"all {count:,} are predicted{left_out}{order}")
+    order = "" if [g for g in found.genes if g in want] == wanted.genes else "; they are brought to the list's order"
+    outcome.add("genes", problem, f"all {count:,} are predicted{order}")
+    left_out = f"{len(extra):,} are not in the list, and an export leaves them out: {some(extra, 4)}"
+    if problem is None:
+        outcome.add("other genes", left_out if extra else None, "none", status="warn")
 
 
 def _ensembl(genes: list[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from stateshift.challenge.candidate import Candidate
+from stateshift.challenge.candidate import CONTEXT, Candidate
 from stateshift.challenge.lists import Panel, Targets
 from stateshift.challenge.validation.outcome import Validation
 from stateshift.errors import some, suggestion
@@ -29,14 +29,15 @@ def wanted_rows(outcome: Validation, found: Candidate, panel: Panel | None) -> n
 
 def _one_context(outcome: Validation, found: Candidate, have: list[str], panel: Panel | None) -> np.ndarray:
     named = panel.contexts if panel is not None and panel.where == "--contexts" else []
-    problem = None
+    problem, status = None, "fail"
     if len(named) > 1:
         problem = f"the season's file holds one context, and --contexts names {len(named)}"
     elif not named and len(have) > 1:
         problem = f"the prediction holds {len(have)} contexts ({some(have)}): choose one with --contexts"
+        status = "fail" if CONTEXT in found.columns else "warn"  # another column may be of other use
     elif named and named[0] not in have:
         problem = f"no cell has the context `{named[0]}`{suggestion(named[0], have)}"
-    outcome.add("context", problem, some(named or have) or "not named in the file")
+    outcome.add("context", problem, some(named or have) or "not named in the file", status)
     return found.contexts == named[0] if named and found.contexts is not None else np.ones(found.n, bool)
 
 
@@ -77,14 +78,17 @@ def check_labels(outcome: Validation, found: Candidate, wanted: np.ndarray) -> N
             problem = None if controls else none
             outcome.add("control", problem, f"{controls:,} cells of `{found.control}` become `{rules.control}`")
         else:
-            detail = (
-                f"{controls:,} control cells are left out: the season wants none" if controls else "none, as wanted"
-            )
-            outcome.add("control", None, detail)
+            problem = f"the season wants no control cells, and an export leaves {controls:,} out" if controls else None
+            outcome.add("control", problem, "none, as wanted", status="warn")
         unnamed = int((found.labels[wanted] == "").sum())
         outcome.add("labels", f"{unnamed:,} cells name no perturbation" if unnamed else None, "every cell names one")
     problem = None if 0 < count <= rules.most else f"{count:,} cells; the season allows 1 to {rules.most:,}"
     outcome.add("number of cells", problem, f"{count:,} of at most {rules.most:,}")
+    if rules.advised is not None and problem is None:
+        problem = f"{count:,} cells are more than the {rules.advised:,} of the season's rules, if not of its tool"
+        outcome.add(
+            "advised cells", problem if count > rules.advised else None, f"at most {rules.advised:,}", status="warn"
+        )
 
 
 def check_targets(outcome: Validation, found: Candidate, wanted: np.ndarray, targets: Targets | None) -> None:
@@ -97,7 +101,7 @@ def check_targets(outcome: Validation, found: Candidate, wanted: np.ndarray, tar
     outcome.add("predictions", none, f"{have.index.get_level_values(1).nunique():,} perturbations")
     if targets is None:
         outcome.leave_open("perturbations", "held to no list: name it with --pert-counts")
-        _check_each(outcome, have, rules.each)
+        _check_each(outcome, have, None)
         return
     said, differing = [], 0
     for context in sorted(
@@ -114,13 +118,17 @@ def check_targets(outcome: Validation, found: Candidate, wanted: np.ndarray, tar
     free = rules.each is None and differing
     note = f"; {differing} have another number of cells than the list, which the season allows" if free else ""
     outcome.add("perturbations", "; ".join(said) or None, f"all {count} of {targets.path.name}{note}")
-    _check_each(outcome, have, rules.each)
+    _check_each(outcome, have, targets)
 
 
-def _check_each(outcome: Validation, have: pd.Series, each: int | None) -> None:
+def _check_each(outcome: Validation, have: pd.Series, targets: Targets | None) -> None:
+    """The season's number of cells, or what its list says of a target."""
+    each = outcome.season.cells.each
     if each is None:
         return
-    wrong = have[have != each]
-    named = [f"{t}{f' in {c}' if c else ''} {n}" for (c, t), n in wrong.items()]
+    expected = [each if targets is None else targets.of(c).get(t, each) for c, t in have.index]
+    wrong = [(c, t, n, of) for (c, t), n, of in zip(have.index, have, expected) if n != of]
+    named = [f"{t}{f' in {c}' if c else ''} {n}{f' for {of}' if of != each else ''}" for c, t, n, of in wrong]
     problem = f"{len(wrong):,} targets have another number than {each}: {some(named, 4)}" if len(wrong) else None
-    outcome.add("cells of each", problem, f"{each} of every target and context")
+    told = str(each) if set(expected) <= {each} else "as many as the list says"
+    outcome.add("cells of each", problem, f"{told} of every target and context")

@@ -108,7 +108,7 @@ def examined(
     rules = read_season(season)
     targets = None if pert_counts is None else read_targets(pert_counts, rules)
     panel = find_panel(list(contexts or []), targets, Path(genes))
-    with opened_candidate(predicted) as found:
+    with opened_candidate(predicted, rules.cells) as found:
         yield examine(found, rules, genes, targets, panel, controls, expected_gene_dim)
 
 
@@ -129,9 +129,9 @@ def examine(
     check_genes(outcome, found, wanted, rules.cells.genes if expected_gene_dim is None else expected_gene_dim)
     if found.labels is not None:
         check_targets(outcome, found, rows, targets)
-    facts = gather(found, rows)
-    scale = check_values(outcome, found, facts)
-    real = None if controls is None else _real_controls(controls, found)
+    facts = gather(found, rows, whole=rules.values.whole)
+    scale = check_values(outcome, found, facts) if len(facts.rows) else None
+    real = None if controls is None else _real_controls(controls, found, rules)
     if found.labels is not None and len(facts.rows) and not facts.values.n_bad:
         check_cells(outcome, facts, found.control, real)
         if rules.cells.context is not None:
@@ -139,9 +139,9 @@ def examine(
     return Examined(outcome, found, wanted, targets, panel, facts, scale)
 
 
-def _real_controls(path: Path | str, found: Candidate) -> CellFacts:
+def _real_controls(path: Path | str, found: Candidate, rules: Season) -> CellFacts:
     """Facts of the season's control cells, on the prediction's genes."""
-    with opened_candidate(path) as real:
+    with opened_candidate(path, rules.cells) as real:
         places = pd.Index(real.genes).get_indexer(found.genes)
         if (places < 0).any():
             absent = [g for g, place in zip(found.genes, places) if place < 0]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from stateshift.cells.matrix.scale import SCALES
 from stateshift.challenge.candidate import Candidate
 from stateshift.challenge.facts import CellFacts
 from stateshift.challenge.validation.outcome import Validation
 from stateshift.errors import StateshiftError, some
+
+PROVES = 3
+"""Values of a cell that are not whole by chance: one or two may be, among many cells."""
 
 
 def check_values(outcome: Validation, found: Candidate, facts: CellFacts) -> str | None:
@@ -37,8 +41,7 @@ def check_values(outcome: Validation, found: Candidate, facts: CellFacts) -> str
 
 def _check_scale(outcome: Validation, found: Candidate, facts: CellFacts) -> str | None:
     rules, values = outcome.season.values, facts.values
-    filled = facts.stored > 0
-    fractions, whole = facts.fractions & filled, ~facts.fractions & filled
+    fractions, whole = facts.fractions, ~facts.fractions & (facts.stored >= PROVES)
     mixed = None
     if fractions.any() and whole.any():
         few = whole if whole.sum() < fractions.sum() else fractions
@@ -50,22 +53,23 @@ def _check_scale(outcome: Validation, found: Candidate, facts: CellFacts) -> str
     if mixed:
         return None
     try:
-        # fractions that say nothing of themselves are log1p to a season of that scale
-        declared = found.declared or ("log1p" if fractions.any() and rules.scale == "log1p" else None)
-        scale = values.scale(found.uns, declared, outcome.where)
+        scale = _scale(found, facts, rules.scale, outcome.where)
     except StateshiftError as error:
-        outcome.add(
-            "scale", str(error).removeprefix(f"{outcome.where}: ").removeprefix(f"{outcome.where} ").rstrip("."), ""
-        )
+        said = str(error).removeprefix(f"{outcome.where}: ").removeprefix(f"{outcome.where} ").rstrip(".")
+        outcome.add("scale", said, "")
         return None
     said = "declared" if found.declared else "read off the values"
     if rules.scale == "counts":
-        problem = f"{scale} ({said}), and the season wants whole counts: predict with --counts, or export from the run"
+        problem = f"{scale} ({said}), and the season wants whole counts: `stateshift challenge export RUN` draws them"
         outcome.add("scale", None if scale == "counts" else problem, f"counts ({said})")
-        return scale
+        return scale if scale in SCALES else None
     if scale == "counts":
         outcome.add("scale", None, f"counts ({said}): brought to the median total and log1p")
         return scale
+    base = found.uns.get("log1p", {}).get("base")
+    if isinstance(base, int | float | np.number) and not np.isclose(base, np.e):
+        said = f'uns["log1p"] says base {base:g}, and the season\'s tool takes values for natural logarithms'
+        outcome.add("logarithm", said, "", status="warn")
     problem = None
     if values.most >= rules.below:
         problem = f"values reach {values.most:.3g}; log1p values lie in [0, {rules.below:g})"
@@ -73,6 +77,15 @@ def _check_scale(outcome: Validation, found: Candidate, facts: CellFacts) -> str
         problem = f"{scale} and yet all whole numbers: the season's tool would take them for counts"
     outcome.add("scale", problem, f"{scale} ({said}), {values.least:.3g} to {values.most:.3g} where not 0")
     return scale
+
+
+def _scale(found: Candidate, facts: CellFacts, wanted: str, where: str) -> str:
+    """Of values that declare none: whole ones are counts, and fractions what the season wants, if it wants such."""
+    if not facts.fractions.any() and facts.values.most > 0 and found.declared in (None, "counts"):
+        return "counts"
+    if found.declared is None and wanted == "counts":
+        return "fractions"
+    return facts.values.scale(found.uns, found.declared or wanted, where)
 
 
 def _groups(facts: CellFacts, cells: np.ndarray) -> list[str]:
