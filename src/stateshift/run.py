@@ -186,4 +186,17 @@ def open_run(path: str | Path) -> RunDirectory:
     missing = [name for name in needed if not (path / name).is_file()]
     if missing:
         raise StateshiftError(f"{path} is not a whole run directory: it lacks {some(missing)}.")
+    if "effects.npz" in needed:
+        _refuse_foreign_genes(run)
     return run
+
+
+def _refuse_foreign_genes(run: RunDirectory) -> None:
+    """A name that was changed or lost in ``genes.txt`` would give a gene's values to another."""
+    import numpy as np
+
+    with intact(run.effects_file, WAY_OUT), np.load(run.effects_file, allow_pickle=False) as stored:
+        measured = stored["genes"].tolist()
+    names = "every_gene.txt" if (every_gene := run.every_gene()) else "genes.txt"
+    if (every_gene or run.genes()) != measured:
+        raise StateshiftError(f"{run.path / names} and effects.npz name different genes. {WAY_OUT}")

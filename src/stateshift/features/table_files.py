@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from stateshift.errors import InputProblems, StateshiftError, some
+from stateshift.errors import InputProblems, StateshiftError, first_line, some
 from stateshift.feature_table import FeatureTable
 
 SUFFIXES = (".pt", ".csv", ".tsv", ".npz", ".h5ad")
@@ -55,9 +54,9 @@ def _npz(path: Path) -> tuple[list[str], np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of numpy, zipfile or zlib
         raise StateshiftError(
-            f"{path} can't be read safely: {error}. Gene names as an array of texts (dtype str) need no pickle."
+            f"{path} can't be read safely: {first_line(error)}. Gene names as an array of texts (dtype str) need no pickle."
         ) from error
     names = [a for a in arrays.values() if a.ndim == 1 and a.dtype.kind in "US"]
     numbers = [a for a in arrays.values() if a.ndim == 2 and a.dtype.kind in "fiu"]

@@ -13,7 +13,8 @@ from stateshift.cells import Cells, Expression, read_cells
 from stateshift.cells.every_gene import refuse_other_values, scale_of_X
 from stateshift.cells.loading import IN_MEMORY, Storage
 from stateshift.errors import InputProblems, StateshiftError, some
-from stateshift.run import RunDirectory
+from stateshift.files import intact
+from stateshift.run import WAY_OUT, RunDirectory
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ def read_population(
     """
     import toml
 
-    declared = toml.load(run.experiment_file).get("columns", {})
+    with intact(run.experiment_file, WAY_OUT):
+        declared = dict(toml.load(run.experiment_file).get("columns", {}))
     given = {k: v for k, v in (columns or {}).items() if v is not None}
     try:
         cells = _read(path, {**declared, **given}, run, storage)

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix, vstack
 from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.labels import standard_obs
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums
-from stateshift.cells.matrix.stored import StoredMatrix, opened, read_table, stored_matrix
+from stateshift.cells.matrix.stored import StoredMatrix, opened, read_table, stored_matrix, whole_matrix
 from stateshift.cells.prepare.gene_names import name_genes
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.progress import track
@@ -173,12 +173,10 @@ def _stored(group: Any, raw: RawCells) -> StoredMatrix:
 
 def _load(stored: StoredMatrix) -> tuple[csr_matrix, ValueFacts]:
     """The matrix as CSR float32, and facts of its values; reading ends at the first block with fractions."""
-    from anndata.io import read_elem
-
     logger.info("reading %s: %s cells × %s genes", stored.where, *(f"{n:,}" for n in stored.shape))
     facts = ValueFacts(stored.shape[0])
     if stored.kind == "csc":
-        X = csr_matrix(read_elem(stored.element), dtype=np.float32)
+        X = csr_matrix(whole_matrix(stored.element, stored.where), dtype=np.float32)
         facts.add(X.data, slice(None), csr_row_sums(X.indptr))
         return X, facts
     if stored.kind == "dense":

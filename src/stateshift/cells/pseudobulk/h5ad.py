@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift import __version__
-from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats
+from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, whole_matrix
 from stateshift.cells.pseudobulk.published.columns import find_roles
 from stateshift.cells.pseudobulk.reliability import spearman_brown
 from stateshift.cells.pseudobulk.table import PER_GENE, PER_ROW, EffectTable
@@ -101,9 +101,9 @@ def read_effects_h5ad(path: Path, columns: Mapping[str, str], in_context: str, s
 
     with opened(path) as group:
         obs, var = read_table(group, "obs"), read_table(group, "var")
-        effects = _dense(read_elem(group["X"]))
+        effects = _dense(whole_matrix(group["X"], str(path)))
         stored = group.get("layers", {})
-        layers = {n: _dense(read_elem(stored[n])) for n in PER_GENE[1:] if n in stored}
+        layers = {n: _dense(whole_matrix(stored[n], str(path))) for n in PER_GENE[1:] if n in stored}
         about = read_elem(group["uns/stateshift"]) if "uns/stateshift" in group else {}
         has_means = CONTROL_MEANS in group.get("varm", {}) and "control_contexts" in about
         means = read_elem(group["varm"][CONTROL_MEANS]).T if has_means else []

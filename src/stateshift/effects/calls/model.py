@@ -17,7 +17,7 @@ from stateshift.effects.calls.read import read_calls, training_rows
 from stateshift.effects.calls.stack import ACROSS, STACK_OF_PARTLY, STACK_OF_WHOLE, Stack, fit_stack
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
-from stateshift.files import new_folder, sha256, written_beside
+from stateshift.files import intact, new_folder, sha256, written_beside
 from stateshift.genes import GeneNames, read_names
 
 logger = logging.getLogger(__name__)
@@ -147,11 +147,9 @@ def load_effects(folder: str | Path) -> TableModel:
     folder = Path(folder)
     if not (folder / "model.json").is_file():
         raise StateshiftError(f"{folder} holds no effect model: stateshift effects fit makes one.")
-    try:
+    with intact(folder / "model.json", "Fit anew."):
         about = json.loads((folder / "model.json").read_text())
         members, labels, regime, weighing = (about[k] for k in ("members", "labels", "regime", "weighing"))
-    except (ValueError, KeyError) as error:
-        raise StateshiftError(f"{folder / 'model.json'} is damaged: {error}. Fit anew.") from error
     train = EffectTable.load(folder / "effects.npz")
     features = FeatureTable.load(folder / "features.pt")
     kept = folder / "response_features.pt"

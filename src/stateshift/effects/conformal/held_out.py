@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,9 +18,8 @@ from stateshift.effects.stack import HeldOut, Stack
 from stateshift.effects.stack.folds import regime_folds
 from stateshift.effects.stack.members import KINDS
 from stateshift.effects.stack.row_space import RowSpace
-from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
-from stateshift.files import written_beside
+from stateshift.files import intact, written_beside
 from stateshift.progress import track
 
 
@@ -115,9 +113,6 @@ def save_held_out(held: HeldOut, genes: Sequence[str], path: str | Path) -> None
 
 def load_held_out(path: str | Path) -> tuple[HeldOut, list[str]]:
     """Read what `save_held_out` wrote, and its genes; a StateshiftError where it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            names = stored["perturbations"].tolist(), stored["contexts"].tolist()
-            return HeldOut(*names, stored["true"], stored["predicted"]), stored["genes"].tolist()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise StateshiftError(f"{path} is damaged: {error}. Copy the run anew, or train again.") from error
+    with intact(path, "Copy the run anew, or train again."), np.load(path, allow_pickle=False) as stored:
+        names = stored["perturbations"].tolist(), stored["contexts"].tolist()
+        return HeldOut(*names, stored["true"], stored["predicted"]), stored["genes"].tolist()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.files import intact
 from stateshift.proteins.embedding.embed import LEVELS
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = "stateshift protein embeddings 1"
 PART = ".part"
+WAY_OUT = "Copy it again, or embed anew."
 
 
 class EmbeddingStore:
@@ -61,14 +63,15 @@ class EmbeddingStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file = opened(self.path)
-        self.settings: dict[str, Any] = json.loads(self._file.attrs["settings"])
-        self.model: str = self._file.attrs["model"]
-        self.width = int(self._file.attrs["width"])
-        self.levels = tuple(level for level in LEVELS if level in self._file)
-        self.ids: list[str] = self._file["id"].asstr()[:].tolist()
-        self._row = dict(zip(self.ids, self._file["sequence_of"][:].tolist()))
-        self._start = self._file["start"][:]
-        self._digest = digest_of(self.settings)
+        with intact(self.path, WAY_OUT):
+            self.settings: dict[str, Any] = json.loads(self._file.attrs["settings"])
+            self.model: str = self._file.attrs["model"]
+            self.width = int(self._file.attrs["width"])
+            self.levels = tuple(level for level in LEVELS if level in self._file)
+            self.ids: list[str] = self._file["id"].asstr()[:].tolist()
+            self._row = dict(zip(self.ids, self._file["sequence_of"][:].tolist()))
+            self._start = self._file["start"][:]
+            self._digest = digest_of(self.settings)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,17 +91,17 @@ class EmbeddingStore:
 
     def sequence(self, name: str) -> str:
         """The sequence that an id's embedding was made of."""
-        return self._file["sequence"].asstr()[self._number(name)]
+        number = self._number(name)
+        with intact(self.path, WAY_OUT):
+            return self._file["sequence"].asstr()[number]
 
     def length(self, name: str) -> int:
         """Residues of an id."""
-        number = self._number(name)
-        return int(self._start[number + 1] - self._start[number])
+        return -int(np.subtract(*self._span(name)))
 
     def residue(self, name: str) -> np.ndarray:
         """Rows (L, D) of an id, as stored: float32, or float16."""
-        number = self._number(name)
-        return self._values("residue", slice(*self._start[[number, number + 1]].tolist()), number, name)
+        return self._values("residue", slice(*self._span(name)), self._number(name), name)
 
     def protein(self, name: str) -> np.ndarray:
         """The vector (D,) float32 of an id."""
@@ -110,6 +113,12 @@ class EmbeddingStore:
         vectors = [self.protein(name) for name in self.ids]
         return np.stack(vectors) if vectors else np.zeros((0, self.width), dtype=np.float32)
 
+    def _span(self, name: str) -> tuple[int, int]:
+        """The first row of an id and the one behind its last."""
+        number = self._number(name)
+        with intact(self.path, WAY_OUT):
+            return int(self._start[number]), int(self._start[number + 1])
+
     def _number(self, name: str) -> int:
         if name not in self._row:
             raise StateshiftError(f"{self.path} holds no `{name}`{suggestion(name, self.ids)}.")
@@ -118,11 +127,13 @@ class EmbeddingStore:
     def _values(self, level: str, where: int | slice, number: int, name: str) -> np.ndarray:
         if level not in self.levels:
             raise StateshiftError(f"{self.path} holds the {self.levels[0]} level alone: embed with --level both.")
-        values = self._file[level][where]
-        noted = int(self._file[f"{level}_check"][number])
+        with intact(self.path, WAY_OUT):
+            values = self._file[level][where]
+            noted = int(self._file[f"{level}_check"][number])
+            sequence = self._file["sequence"].asstr()[number]
         if noted == 0:
             raise StateshiftError(f"{self.path} is unfinished and lacks `{name}`: the command that began it goes on.")
-        if noted != checksum(self._digest, self._file["sequence"].asstr()[number], values):
+        if noted != checksum(self._digest, sequence, values):
             raise StateshiftError(f"{self.path} is damaged: `{name}` doesn't match its checksum. Embed it anew.")
         return values
 
@@ -139,10 +150,12 @@ def opened(path: Path) -> h5py.File:
         if due_size(error) is not None:
             raise cut_short(path, error) from error
         raise StateshiftError(f"{path} is no store of embeddings: HDF5 can't open it.") from error
-    if file.attrs.get("format") != FORMAT:
+    with intact(path, WAY_OUT):
+        wrote, parts = file.attrs.get("format"), set(file)
+    if wrote != FORMAT:
         file.close()
         raise StateshiftError(f"{path} is no store that `stateshift protein embed` wrote.")
-    lacking = {"id", "sequence", "sequence_of", "start"} - set(file)
+    lacking = {"id", "sequence", "sequence_of", "start"} - parts
     if lacking:
         file.close()
         raise StateshiftError(f"{path} is damaged: it lacks {some(sorted(lacking))}. Embed it anew.")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift.errors import StateshiftError
-from stateshift.files import written_beside
+from stateshift.files import intact, written_beside
 from stateshift.proteins.fasta import read_fasta
 from stateshift.rag_esm.homologs.alignment import identity
 from stateshift.rag_esm.homologs.data import read_data
@@ -107,7 +107,8 @@ def _page(folder: Path, rows: list[dict[str, object]], generated: list, contexts
             summary.append([key.replace("_", " "), len(values), *(f"{v:.3g}" for v in told)])
     made, shown = (composition([p.sequence for p in side]) for side in (generated, contexts))
     letters = [[x, f"{100 * a:.1f}", f"{100 * b:.1f}"] for x, a, b in zip(LETTERS, made, shown)]
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    with intact(folder / ABOUT, "Sample anew."):
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in about["settings"].items())
     with (folder / ENTROPY).open(newline="") as handle:
         entropy = [float(row["mean_entropy_nats"]) for row in csv.DictReader(handle)]

@@ -211,7 +211,5 @@ class Record:
 def _json(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise StateshiftError(f"{path} is damaged: take it away, or choose another output.") from error
+    with intact(path, "Take it away, or choose another output."):
+        return dict(json.loads(path.read_text()))

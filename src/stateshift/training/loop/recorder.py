@@ -11,7 +11,7 @@ from typing import Any
 
 import lightning
 
-from stateshift.files import written_beside
+from stateshift.files import intact, written_beside
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import KeepRule
 from stateshift.training.loop.average import WeightAverage
@@ -146,7 +146,7 @@ def read_rows(path: Path, until: int) -> list[dict[str, Any]]:
     """Rows of a ``metrics.csv`` up to a step; what was not written whole or lies beyond is left out."""
     if not path.is_file():
         return []
-    with open(path, newline="") as handle:
+    with intact(path, "Take it away: the run goes on without the rows until now."), open(path, newline="") as handle:
         return [row for row in csv.DictReader(handle) if row["step"] and int(row["step"]) <= until]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError
-from stateshift.files import locked, written_beside
+from stateshift.files import intact, locked, written_beside
 from stateshift.run import RunDirectory
 
 STATES = ("waiting", "unfinished", "finished", "failed")
@@ -69,7 +69,7 @@ class SweepFolder:
     def record(self, name: str) -> JobRecord | None:
         """What became of a run; None where it never began."""
         path = self.path / "jobs" / f"{name}.json"
-        return JobRecord(**_read(path)) if path.is_file() else None
+        return _record(path) if path.is_file() else None
 
     def await_runs(self, runs: Mapping[str, dict[str, Any]]) -> None:
         """Record runs (name → swept key → value) that nothing is known of as waiting."""
@@ -91,7 +91,7 @@ class SweepFolder:
             It is no sweep, or a record is damaged.
         """
         self.settings()
-        return {path.stem: JobRecord(**_read(path)) for path in sorted((self.path / "jobs").glob("*.json"))}
+        return {path.stem: _record(path) for path in sorted((self.path / "jobs").glob("*.json"))}
 
     def settings(self) -> dict[str, Any]:
         """``sweep.json``: what all its runs have in common, and the swept keys.
@@ -135,6 +135,12 @@ class SweepFolder:
             yield alone
 
 
+def _record(path: Path) -> JobRecord:
+    held = _read(path)
+    with intact(path, "Delete it, and start the sweep again."):
+        return JobRecord(**held)
+
+
 def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -145,7 +151,5 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StateshiftError(f"{path} is damaged ({error}): delete it, and start the sweep again.") from error
+    with intact(path, "Delete it, and start the sweep again."):
+        return dict(json.loads(path.read_text()))

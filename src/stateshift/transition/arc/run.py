@@ -117,7 +117,7 @@ def read_arc_run(source: str | Path) -> ArcRun:
             settings = yaml.safe_load((folder / "config.yaml").read_text())
             name = str(settings["model"]["name"]).lower()
             stated = {**settings["model"]["kwargs"], **settings["data"]["kwargs"]}
-        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise StateshiftError(f"{folder / 'config.yaml'} is no config of arc-state: copy it anew.") from error
         if name not in STATE_TRANSITION:
             raise StateshiftError(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.comparison.experiment.candidates import Candidate
-from stateshift.files import locked, sha256, written_beside
+from stateshift.files import intact, locked, sha256, written_beside
 
 SETTINGS = "comparison.json"
 LOCKS = ".locks"
@@ -141,11 +141,8 @@ class ComparisonFolder:
         path = self.prediction(fold, candidate)
         if not path.is_file():
             return None
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return stored["effects"], stored["routes"].tolist()
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise StateshiftError(f"{path} is damaged ({error}): delete it, and compare again.") from error
+        with intact(path, "Delete it, and compare again."), np.load(path, allow_pickle=False) as stored:
+            return stored["effects"], stored["routes"].tolist()
 
     def write_prediction(self, fold: str, candidate: Candidate, effects: np.ndarray, routes: list[str]) -> None:
         """Keep what a candidate predicts."""
@@ -157,10 +154,8 @@ class ComparisonFolder:
         path = self.scores(fold, candidate)
         if not path.is_file():
             return None
-        try:
+        with intact(path, "Delete it, and compare again."):
             return pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=[""])
-        except ValueError as error:
-            raise StateshiftError(f"{path} is damaged ({error}): delete it, and compare again.") from error
 
     def write_scores(self, fold: str, candidate: Candidate, scores: pd.DataFrame) -> None:
         """Keep a candidate's scores, in the place of those of a prediction that was deleted."""
@@ -169,7 +164,5 @@ class ComparisonFolder:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StateshiftError(f"{path} is damaged ({error}): choose another --output.") from error
+    with intact(path, "Choose another --output."):
+        return dict(json.loads(path.read_text()))

@@ -14,7 +14,7 @@ from stateshift.cells.pseudobulk import second_experiment
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
 from stateshift.evaluation.comparison.experiment.folds import Fold, make_folds, write_experiment
-from stateshift.files import written_beside
+from stateshift.files import intact, written_beside
 
 NAMES = "folds.json"
 
@@ -109,10 +109,8 @@ def _number(experiment: Experiment, dataset: str, file: str) -> int:
 
 
 def _read(path: Path) -> list | dict:
-    try:
+    with intact(path, "Choose another --output."):
         return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StateshiftError(f"{path} is damaged ({error}): choose another --output.") from error
 
 
 def best_possible(truth: EffectTable, rows: Sequence[int] | np.ndarray) -> float:

@@ -49,8 +49,8 @@ def set_files_of(runs: Iterable[Path], folders: Sequence[Path]) -> list[Path]:
     found = []
     for run in runs:
         try:
-            about = json.loads((run / "features.pt.json").read_text())
-        except (OSError, json.JSONDecodeError):
+            about = dict(json.loads((run / "features.pt.json").read_text()))
+        except (OSError, ValueError, TypeError):
             continue
         name = Path(str(about.get("lookup", ""))).name
         if name.endswith(".gmt"):

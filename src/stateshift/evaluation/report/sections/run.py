@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from stateshift.cells import REGIMES
-from stateshift.errors import StateshiftError, some
+from stateshift.errors import StateshiftError, first_line, some
 from stateshift.evaluation.report import page
 from stateshift.evaluation.report.figures.canvas import inline_svg
 from stateshift.evaluation.report.figures.curves import learning_curves, loss_columns
 from stateshift.feature_table import FeatureTable, genes_of
-from stateshift.run import RunDirectory
+from stateshift.files import intact
+from stateshift.run import WAY_OUT, RunDirectory
 from stateshift.training.anchored import read_verdicts
 from stateshift.training.anchored.keeping import RECORD
 
@@ -26,7 +27,8 @@ def run_section(run: Path, name: str, anchor: str) -> list[str]:
     """HTML of one run directory."""
     splits = _json(run / "splits.json")
     lines = [page.heading(f"Run {name}", anchor=anchor)]
-    genes = (run / "genes.txt").read_text().split()
+    with intact(run / "genes.txt", WAY_OUT):
+        genes = (run / "genes.txt").read_text().split()
     lines.append(page.paragraph(_trained_on(run, splits)))
     lines.append(page.facts({"genes": f"{len(genes):,}", **_cells_a_split(splits)}))
     lines += _splits(splits)
@@ -78,7 +80,7 @@ def _data_files(run: Path) -> list[str]:
 
     try:
         datasets = toml.loads((run / "experiment.toml").read_text()).get("datasets", {})
-    except (OSError, toml.TomlDecodeError):
+    except (OSError, ValueError, IndexError, TypeError):  # what `toml` makes of damage
         return []
     return [Path(str(path)).name for path in datasets.values()]
 
@@ -88,7 +90,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
     try:
         held = yaml.safe_load(path.read_text()) if path.is_file() else {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeDecodeError):
         return {}
     return held if isinstance(held, dict) else {}
 
@@ -145,8 +147,8 @@ def _curves(run: Path) -> list[str]:
     try:
         metrics = pd.read_csv(path)
         figure = learning_curves(metrics)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        return [*lines, page.paragraph(f"metrics.csv can't be read: {error}", "note")]
+    except (ValueError, TypeError, KeyError) as error:
+        return [*lines, page.paragraph(f"metrics.csv can't be read: {first_line(error)}", "note")]
     if figure is None:
         return [*lines, page.paragraph("metrics.csv holds no loss yet.", "soft")]
     svg = inline_svg(figure, "Learning curves: " + ", ".join(loss_columns(metrics)))
@@ -185,7 +187,5 @@ def _kept(run: Path) -> list[str]:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise StateshiftError(f"{path} is no JSON: {error}.") from error
+    with intact(path, WAY_OUT):
+        return dict(json.loads(path.read_text()))

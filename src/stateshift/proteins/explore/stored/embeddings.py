@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.files import intact
 from stateshift.proteins.embedding.embed import LEVELS
 from stateshift.proteins.explore.stored.files import READERS, kind_of
 from stateshift.proteins.store.reader import FORMAT, EmbeddingStore
@@ -103,7 +104,8 @@ class Embeddings:
         if id not in held:
             near = "" if id in self.ids else suggestion(id, self.ids)
             raise StateshiftError(f"{self.where} holds no {what} of `{id}`{near}.")
-        return np.asarray(held[id][()], dtype=np.float32)
+        with intact(self.where, "Copy it again, or embed anew."):
+            return np.asarray(held[id][()], dtype=np.float32)
 
 
 def read_embeddings(path: str | Path) -> Embeddings:
@@ -129,7 +131,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
     if kind not in READERS:
         raise StateshiftError(f"{path} holds no embeddings: it is no pickle, .pt, .npz or HDF5 file.")
     content = READERS[kind](path)
-    with ExitStack() as file:
+    with ExitStack() as file, intact(path, "Copy it again, or embed anew."):
         if kind == "hdf5" and file.enter_context(content).attrs.get("format") == FORMAT:
             held = _of_store(file.enter_context(EmbeddingStore(path)))
         else:

@@ -51,7 +51,7 @@ def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:  # UnicodeDecodeError of names among them
         raise StateshiftError(
             f"{path} is damaged or cut short: its table of contents can't be read ({error})."
         ) from error
