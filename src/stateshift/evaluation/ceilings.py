@@ -101,7 +101,7 @@ def ceilings_and_floors(scores: pd.DataFrame, replicate: pd.DataFrame) -> pd.Dat
             worse = (ours < theirs) if about.higher_is_better else (ours > theirs)
             row = {"context": context, "metric": metric, "score": ours.mean(), "floor_name": floor or ""}
             row |= {"floor": theirs.mean(), "ceiling": _ceiling(halves[metric], metric)}
-            row["gap_closed"] = _share(row, about.higher_is_better)
+            row["gap_closed"] = gap_closed(row["score"], row["floor"], row["ceiling"], about.higher_is_better)
             row["harm"] = worse[known].mean() if known.any() else np.nan
             rows.append(row | {"pairs": int(known.sum())})
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -137,12 +137,18 @@ def _ceiling(halves: pd.Series, metric: str) -> float:
     return second_experiment(halves.to_numpy()) if metric == "pearson_delta" else float(halves.mean())
 
 
-def _share(row: dict, higher_is_better: bool) -> float:
-    sign = 1 if higher_is_better else -1
-    gap = sign * (row["ceiling"] - row["floor"])
-    if not gap > NO_GAP * max(abs(row["ceiling"]), abs(row["floor"])):
+def gap_closed(score: float, floor: float, ceiling: float, higher_is_better: bool = True) -> float:
+    """The share of the way from floor to ceiling that a score makes; NaN where there is no way, by `NO_GAP`.
+
+    Examples
+    --------
+    >>> gap_closed(0.5, floor=0.25, ceiling=0.75), gap_closed(0.5, floor=0.75, ceiling=0.75)
+    (0.5, nan)
+    """
+    way = ceiling - floor if higher_is_better else floor - ceiling
+    if not way > NO_GAP * max(abs(ceiling), abs(floor)):
         return float("nan")
-    return sign * (row["score"] - row["floor"]) / gap
+    return (score - floor) / (ceiling - floor)
 
 
 def tiers(scores: pd.DataFrame) -> pd.DataFrame:

@@ -14,10 +14,10 @@ from stateshift.evaluation.coverage import interval_coverage
 from stateshift.evaluation.flags import find_flags
 from stateshift.evaluation.further import read_second, with_training
 from stateshift.evaluation.inputs import genes_and_context, read_prediction, read_truth
-from stateshift.evaluation.pairing import ORACLE, Controls, Pairing, match_doubles, pair_up
+from stateshift.evaluation.names import match_doubles, refuse_spellings
+from stateshift.evaluation.pairing import ORACLE, Controls, Pairing, pair_up
 from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.scores import score_models, summarise
-from stateshift.evaluation.spelling import refuse_spellings
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,7 +14,7 @@ from stateshift.cells.matrix.expression import Expression
 from stateshift.effects import fit_effect_models
 from stateshift.errors import StateshiftError, some
 from stateshift.evaluation.inputs import Prediction, read_prediction
-from stateshift.evaluation.pairing import named_as
+from stateshift.evaluation.names import named_as
 from stateshift.genes.doubles import as_spelt
 
 if TYPE_CHECKING:

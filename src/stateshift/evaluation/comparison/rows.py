@@ -9,13 +9,12 @@ import pandas as pd
 
 from stateshift.cells import REGIMES
 from stateshift.effects.models import BASELINES
+from stateshift.evaluation.ceilings import gap_closed
 from stateshift.evaluation.scores import METRICS
 from stateshift.metrics import paired_bootstrap
 
 ALL = "all"
 PAIR = ["fold", "context", "perturbation"]
-NO_GAP = 1e-3
-"""Where the ceiling is no further above the context mean, there is no share of a gap."""
 
 
 def comparison_rows(scores: pd.DataFrame, ceiling: Callable[[pd.DataFrame], float]) -> pd.DataFrame:
@@ -76,8 +75,7 @@ def _of_regime(regime: str, part: pd.DataFrame, ceiling: float) -> list[dict]:
         row |= {"difference": np.nan, "low": np.nan, "high": np.nan, "harm": np.nan}
         if best is not None and key != best:
             row |= _against(table, tables[best])
-        closed = (means[key] - floor) / (ceiling - floor) if ceiling - floor > NO_GAP else np.nan
-        row |= {"gap_closed": closed, "ceiling": ceiling}
+        row |= {"gap_closed": gap_closed(means[key], floor, ceiling), "ceiling": ceiling}
         row |= {name: table[name].mean() for name in METRICS if name != "pearson_delta"}
         rows.append(row | {"fallback": table["fallback"].mean()})
     return rows

@@ -9,7 +9,6 @@ import numpy as np
 from stateshift.errors import StateshiftError, suggestion
 
 POOLINGS = ("mean", "mean_bos_eos", "cls", "max", "weighted")
-NEEDS_ENDS = ("mean_bos_eos", "cls")
 OF_GENES = tuple(pooling for pooling in POOLINGS if pooling != "weighted")
 """Those that need no table of weights: what a gene's features are made by."""
 
