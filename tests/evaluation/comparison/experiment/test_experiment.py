@@ -199,7 +199,7 @@ def test_a_deleted_prediction_is_made_again_with_its_scores(start):
     prediction = first.folder / "predicted" / "test" / "bilinear,features,seed=0.npz"
     kept = prediction.read_bytes()
     prediction.write_bytes(b"half a fi")
-    with pytest.raises(StateshiftError, match="is damaged .* delete it, and compare again"):
+    with pytest.raises(StateshiftError, match="is damaged.*elete it, and compare again"):
         start(models="bilinear")
     prediction.unlink()
     pd.testing.assert_frame_equal(start(models="bilinear").rows, first.rows)
