@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import importlib.util
 import os
 import shutil
 import zipfile
@@ -124,6 +125,15 @@ def reserve_room(path: str | Path, size: int) -> None:
 def h5ad_bytes(X: Any) -> int:
     """About the bytes of an uncompressed h5ad file of a CSR matrix and slim tables."""
     return X.data.nbytes + X.indices.nbytes + X.indptr.nbytes + 100 * sum(X.shape) + 2**20
+
+
+def refuse_parquet_without_pyarrow(path: str | Path) -> None:
+    """Raise a StateshiftError where a path is a parquet table and pyarrow, which reads and writes those, is absent."""
+    if Path(path).suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise StateshiftError(
+            f"{path} is a parquet table, which needs pyarrow: install it with `pip install 'stateshift[structure]'`, or "
+            "use another format."
+        )
 
 
 def is_disk_full(error: BaseException) -> bool:

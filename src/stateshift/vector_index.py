@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import written_beside
+from stateshift.files import refuse_parquet_without_pyarrow, written_beside
 from stateshift.vector_graph import (
     LINKS,
     PILOT,
@@ -164,6 +164,7 @@ class VectorIndex:
         import pandas as pd
 
         folder = Path(folder)
+        refuse_parquet_without_pyarrow(folder / "entries.parquet")
         before = json.loads((folder / ABOUT).read_text()) if (folder / ABOUT).is_file() else {}
         number = before.get("generation", 0) + 1
         with written_beside(folder / f"vectors.{number}.faiss", overwrite=True) as part:
@@ -201,6 +202,7 @@ class VectorIndex:
         if not (folder / ABOUT).is_file():
             raise StateshiftError(f"{folder} is no index: it lacks {ABOUT}.")
         faiss = faiss_module()
+        refuse_parquet_without_pyarrow(folder / "entries.parquet")
         try:
             told = json.loads((folder / ABOUT).read_text())
             index = cls(told["width"], told["about"])

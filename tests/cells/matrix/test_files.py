@@ -119,6 +119,19 @@ def test_byte_strings_are_read_as_text(screen):
     assert cells.is_control.sum() == 72
 
 
+def test_names_and_labels_that_pandas_3_writes_as_nullable_strings_are_read(screen):
+    adata = ad.read_h5ad(screen.cells)
+    before = read_cells(screen.cells)
+    adata.obs.index, adata.var.index = adata.obs_names.astype("string"), adata.var_names.astype("string")
+    with ad.settings.override(allow_write_nullable_strings=True):
+        adata.write_h5ad(screen.cells)
+    with h5py.File(screen.cells) as file:
+        assert set(file["obs"][file["obs"].attrs["_index"]]) == {"mask", "values"}
+    after = read_cells(screen.cells)
+    assert after.obs.index.tolist() == before.obs.index.tolist()
+    assert after.genes == before.genes
+
+
 def test_unused_categories_make_no_groups(screen):
     adata = ad.read_h5ad(screen.cells)
     adata.obs["cell_type"] = adata.obs["cell_type"].cat.add_categories(["HepG2"])

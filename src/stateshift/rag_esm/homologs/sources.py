@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
+from stateshift.files import refuse_parquet_without_pyarrow
 from stateshift.progress import track
 from stateshift.proteins.fasta import LETTERS, Protein, raw_records, read_fasta, read_sequences
 from stateshift.rag_esm.homologs.clusters import Cluster, distinct
@@ -169,9 +170,10 @@ def _table(files: list[Path]) -> list[Cluster]:
 
     frames = []
     for file in files:
+        refuse_parquet_without_pyarrow(file)
         try:
             frames.append(pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_json(file, lines=True))
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError) as error:
             raise StateshiftError(f"{file} can't be read as a table: {first_line(error)}.") from error
         lacking = [column for column in ("cluster", "sequence") if column not in frames[-1]]
         if lacking:

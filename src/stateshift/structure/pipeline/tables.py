@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, some, suggestion
-from stateshift.files import read_tensors, written_beside
+from stateshift.files import read_tensors, refuse_parquet_without_pyarrow, written_beside
 
 FILE_TYPES = ("pt", "parquet", "csv")
 
@@ -21,6 +21,7 @@ def write_named(content: Mapping[str, Tensor], path: Path, overwrite: bool = Fal
     ``.pt``: one tensor where there is one name, which the file's name tells, else a dict name → tensor;
     ``.parquet`` and ``.csv``: columns ``name`` (and ``residue`` for rows) and then ``0``, ``1`` …
     """
+    refuse_parquet_without_pyarrow(path)
     with written_beside(path, overwrite) as part:
         if path.suffix == ".pt":
             single = len(content) == 1 and path.stem in content
@@ -100,6 +101,7 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
 def _table(path: Path) -> dict[str, np.ndarray]:
     import pandas as pd
 
+    refuse_parquet_without_pyarrow(path)
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"name": str})
         if "name" not in frame or "residue" in frame:

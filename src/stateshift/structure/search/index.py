@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.errors import StateshiftError, first_line, some, suggestion
+from stateshift.files import refuse_parquet_without_pyarrow
 from stateshift.progress import track
 from stateshift.structure.parsing.files import SUFFIXES
 from stateshift.structure.pipeline import Models, read_vectors
@@ -178,6 +179,7 @@ def _metadata(path: str | Path | None, vectors: Mapping[str, np.ndarray]) -> dic
     path = Path(path)
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such table of metadata.")
+    refuse_parquet_without_pyarrow(path)
     try:
         table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
     except (ValueError, OSError) as error:
