@@ -36,7 +36,7 @@ def test_all_faults_of_a_rules_file_are_named_at_once(tmp_path):
     with pytest.raises(InputProblems) as error:
         read_season(path)
     assert error.value.problems == [
-        "[cells] genes = 'many' is no int.",
+        "[cells] genes = 'many' is no whole number.",
         "[cells] most is missing.",
         "[cells] mots is no key of the rules (did you mean `most`?).",
     ]

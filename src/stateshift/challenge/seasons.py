@@ -116,7 +116,13 @@ class Season:
 
 
 TABLES = {"cells": CellRules, "values": ValueRules, "file": FileRules, "score": ScoreRules}
-KINDS = {"str": str, "bool": bool, "int": int, "float": (int, float), "dict[str, float]": dict}
+KINDS = {
+    "str": (str, "is no text"),
+    "bool": (bool, "is neither true nor false"),
+    "int": (int, "is no whole number"),
+    "float": ((int, float), "is no number"),
+    "dict[str, float]": (dict, "is no table of numbers"),
+}
 
 
 def competition_folder() -> Path:
@@ -157,7 +163,8 @@ def read_season(season: str | Path) -> Season:
     for key in content.keys() - {"season", "title"} - TABLES.keys():
         problems.append(f"{key} is no key of the rules{suggestion(key, ['season', 'title', *TABLES])}.")
     top = {key: content.get(key) for key in ("season", "title")}
-    problems += [f"{key} is missing." for key, value in top.items() if not isinstance(value, str)]
+    problems += [f"{key} is missing." for key, value in top.items() if value is None]
+    problems += [f"{key} = {value!r} is no text." for key, value in top.items() if not isinstance(value, str | None)]
     tables = {name: _table(name, kind, content.get(name), problems) for name, kind in TABLES.items()}
     if not problems:
         problems = _disagreements(**tables)
@@ -177,13 +184,20 @@ def _table(name: str, kind: type, given: Any, problems: list[str]) -> Any:
         if value is None:
             if field.default is MISSING:
                 problems.append(f"[{name}] {field.name} is missing.")
-        elif not isinstance(value, KINDS[wanted]) or (isinstance(value, bool) and wanted != "bool"):
-            problems.append(f"[{name}] {field.name} = {value!r} is no {wanted}.")
+        elif not _is_of(value, wanted):
+            problems.append(f"[{name}] {field.name} = {value!r} {KINDS[wanted][1]}.")
         else:
             values[field.name] = value
     for key in given.keys() - known:
         problems.append(f"[{name}] {key} is no key of the rules{suggestion(key, known)}.")
     return kind(**values) if len(problems) == before else None
+
+
+def _is_of(value: Any, wanted: str) -> bool:
+    """Whether a value of a TOML is of a field's type; true and false are no numbers."""
+    if isinstance(value, dict):
+        return wanted.startswith("dict") and all(_is_of(v, "float") for v in value.values())
+    return isinstance(value, KINDS[wanted][0]) and (wanted == "bool" or not isinstance(value, bool))
 
 
 def _disagreements(cells: CellRules, values: ValueRules, file: FileRules, score: ScoreRules) -> list[str]:
@@ -197,8 +211,10 @@ def _disagreements(cells: CellRules, values: ValueRules, file: FileRules, score:
         problems.append(f"[score] like = `{score.like}`{suggestion(score.like, SCORERS)}.")
     if (file.mark is None) != (file.mark_text is None):
         problems.append("[file] mark and mark_text go together.")
-    numbers = {"[cells] genes": cells.genes, "[cells] most": cells.most, "[cells] each": cells.each}
+    numbers = {f"[cells] {name}": getattr(cells, name) for name in ("genes", "most", "advised", "each")}
     problems += [f"{name} = {n} has to be at least 1." for name, n in numbers.items() if n is not None and n < 1]
+    if not 1 <= file.zstd_level <= 22:
+        problems.append(f"[file] zstd_level = {file.zstd_level} has to be 1 to 22.")
     names = [name for name in (file.meta, file.matrix, file.mark) if name]
     problems += [f"[file] `{name}` is no plain file name." for name in names if Path(name).name != name]
     return problems

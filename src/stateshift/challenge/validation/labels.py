@@ -123,9 +123,10 @@ def check_targets(outcome: Validation, found: Candidate, wanted: np.ndarray, tar
 
 def _check_each(outcome: Validation, have: pd.Series, targets: Targets | None) -> None:
     """The season's number of cells, or what its list says of a target."""
-    each = outcome.season.cells.each
-    if each is None:
-        return
+    rules = outcome.season.cells
+    each, contexts = rules.each, set(have.index.get_level_values(0))
+    if each is None or (rules.context and contexts == {""}):
+        return  # without contexts nothing can be counted
     expected = [each if targets is None else targets.of(c).get(t, each) for c, t in have.index]
     wrong = [(c, t, n, of) for (c, t), n, of in zip(have.index, have, expected) if n != of]
     named = [f"{t}{f' in {c}' if c else ''} {n}{f' for {of}' if of != each else ''}" for c, t, n, of in wrong]

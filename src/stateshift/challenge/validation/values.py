@@ -83,9 +83,9 @@ def _scale(found: Candidate, facts: CellFacts, wanted: str, where: str) -> str:
     """Of values that declare none: whole ones are counts, and fractions what the season wants, if it wants such."""
     if not facts.fractions.any() and facts.values.most > 0 and found.declared in (None, "counts"):
         return "counts"
-    if found.declared is None and wanted == "counts":
-        return "fractions"
-    return facts.values.scale(found.uns, found.declared or wanted, where)
+    if found.declared is None and facts.values.most > 0:
+        return "fractions" if wanted == "counts" else wanted
+    return facts.values.scale(found.uns, found.declared, where)
 
 
 def _groups(facts: CellFacts, cells: np.ndarray) -> list[str]:
