@@ -64,7 +64,7 @@ class Transfer:
         if not len(perturbations):
             return np.zeros((0, len(self.main.overall)), dtype=np.float32)
         weights = self._weights([self.rows.get(p, np.array([], dtype=int)) for p in perturbations], contexts)
-        deviation = self.scale * _weighted(weights, self.deviations)
+        deviation = self.scale * weighted(weights, self.deviations)
         return (self.main.of_contexts(contexts) + deviation).astype(np.float32)
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
@@ -220,7 +220,7 @@ def fit_transfer(
     if not np.isnan(deviations).any():
         model.reduce(asked, weights, programs, seed)
         asked, weights = model.by_others()
-    predicted, true = _weighted(weights, model.deviations), np.nan_to_num(deviations[asked])
+    predicted, true = weighted(weights, model.deviations), np.nan_to_num(deviations[asked])
     size = (predicted**2).sum()
     model.scale = float(np.clip((predicted * true).sum() / size, 0, 1)) if size > 0 else 1.0
     return model
@@ -299,7 +299,7 @@ def _within(correlation: np.ndarray, asked: np.ndarray, between: float) -> np.nd
     return of_sum + step * min(1.0, reached / max(size, 1e-300))
 
 
-def _weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:
+def weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:
     """Sums (Q, G) of the rows' deviations by weight; rows that don't measure a gene leave theirs to those that do."""
     measured = ~np.isnan(deviations)
     if measured.all():

@@ -13,7 +13,8 @@ from stateshift.effects.stack.members import members_of
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 
-MODULES = {"additive": "simple"} | {m: m for m in ("transfer", "ridge", "knn", "bilinear", "forest")}
+MODULES = {"additive": "simple", "mapped": "mapped_transfer", "transfer": "transfer"}
+MODULES |= {name: f"from_features.{name}" for name in ("ridge", "knn", "bilinear", "forest")}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -25,7 +26,8 @@ def test_a_member_is_fitted_on_the_main_effects_that_it_is_given(name, monkeypat
     train = EffectTable([f"g{j}" for j in range(5)], names * 2, ["x"] * 12 + ["y"] * 12, effects, None, {})
     member, main = members_of(features, {})[name], fit_main_effects(train)
     module = import_module(f"stateshift.effects.{MODULES[name]}")
-    by_itself = module.__dict__[f"fit_{name}"](train, features, 0)
+    fit = module.__dict__["fit_mapped_transfer" if name == "mapped" else f"fit_{name}"]
+    by_itself = fit(train, features, 0)
 
     def again(train: EffectTable) -> None:
         raise StateshiftError("The main effects are fitted a second time.")
@@ -33,5 +35,5 @@ def test_a_member_is_fitted_on_the_main_effects_that_it_is_given(name, monkeypat
     monkeypatch.setattr(module, "fit_main_effects", again)
     given = member.fit(train, main, 0)
     asked = (["T01", "T05"], ["x", "new"])
-    assert given.main is main
+    assert getattr(given, "transfer", given).main is main
     assert np.array_equal(given.predict(*asked), by_itself.predict(*asked))

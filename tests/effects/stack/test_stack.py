@@ -249,7 +249,7 @@ def test_one_context_borrows_what_it_cannot_imitate(caplog):
 def test_without_features_the_stack_is_of_what_needs_none():
     train, _ = screen()
     stack = fit_stack(train, None)
-    assert set(stack.weights["T"]) == {"main", "additive", "transfer"}
+    assert set(stack.weights["T"]) == {"main", "additive", "mapped", "transfer"}
     assert stack.routes(["never", "T01"], ["x", "new"]) == ["fallback", "transfer"]
     assert stack.predict([], []).shape == (0, G)
 

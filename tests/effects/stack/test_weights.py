@@ -37,7 +37,7 @@ def test_a_regime_that_nothing_foretells_is_left_to_the_main_effect(caplog):
     with caplog.at_level(logging.INFO):
         stack = fit_stack(table.rows(np.arange(40) < 39), None)
     assert "nothing foretells the held-out rows of regime C" in caplog.text
-    assert stack.weights["C"] == {"main": 1.0, "additive": 0.0, "transfer": 0.0}
+    assert stack.weights["C"] == {"main": 1.0, "additive": 0.0, "mapped": 0.0, "transfer": 0.0}
     assert np.abs(stack.predict(["T19"], ["y"])).min() > 0
 
 

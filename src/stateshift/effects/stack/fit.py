@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 MAIN = "main"
 """The name of the main effect's weight."""
-FROM_OTHER_CONTEXTS = ("additive", "transfer")
+FROM_OTHER_CONTEXTS = ("additive", "mapped", "transfer")
 
 
 @dataclass

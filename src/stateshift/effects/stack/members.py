@@ -14,6 +14,7 @@ from stateshift.effects.from_features.forest import fit_forest
 from stateshift.effects.from_features.knn import fit_knn
 from stateshift.effects.from_features.ridge import fit_ridge
 from stateshift.effects.main_effects import MainEffects
+from stateshift.effects.mapped_transfer import fit_mapped_transfer
 from stateshift.effects.simple import fit_additive
 from stateshift.effects.transfer import fit_transfer
 from stateshift.feature_table import FeatureTable
@@ -43,6 +44,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "additive": Kind(fit_additive, features=False),
+    "mapped": Kind(fit_mapped_transfer, ("programs",), features=False),
     "transfer": Kind(fit_transfer, ("programs",), features=False),
     "ridge": Kind(fit_ridge, ("alpha",)),
     "knn": Kind(fit_knn, ("k",)),
@@ -101,6 +103,8 @@ def members_of(features: FeatureTable | None, controls: dict[str, np.ndarray]) -
         Context → control mean (G,).
     """
     members = {"additive": Member(KINDS["additive"], None, {})}
+    # before the transfer: where a context has no map the two are one, and of two that are one the first leaves
+    members["mapped"] = Member(KINDS["mapped"], None, {"controls": controls})
     members["transfer"] = Member(KINDS["transfer"], None, {"controls": controls})
     if features is None:
         return members
