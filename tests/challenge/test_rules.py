@@ -144,7 +144,7 @@ def test_no_rule_of_a_season_is_without_its_fault(season):
         ('scale = "log1p"', 'scale = "log"', "[values] scale = `log` (did you mean `log1p`?)."),
         ('title = "', 'titel = "', "titel is no key of the rules (did you mean `title`?)."),
         ('season = "2025"', "season = 2025", "season = 2025 is no text."),
-        ("zstd_level = 3", "zstd_level = 40", "[file] zstd_level = 40 has to be 1 to 22."),
+        ("zstd_level = 1", "zstd_level = 40", "[file] zstd_level = 40 has to be 1 to 22."),
     ],
 )  # fmt: skip
 def test_a_wrong_rule_is_one_sentence_that_names_it(old, new, said, tmp_path):

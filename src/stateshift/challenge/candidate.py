@@ -117,9 +117,10 @@ def opened_candidate(
             for start, stop, block in stored.rows():
                 if stored.kind == "csr":
                     values, columns, starts = block
-                    yield start, _clean(csr_matrix((values, columns, starts), (stop - start, stored.shape[1])))
+                    shape = (stop - start, stored.shape[1])
+                    yield start, _clean(csr_matrix((values, columns, starts), shape), copy=False)
                 else:
-                    yield start, _clean(csr_matrix(block.astype(np.float32, copy=False)))
+                    yield start, _clean(csr_matrix(block.astype(np.float32, copy=False)), copy=False)
 
         yield _candidate(str(path), rules, about.obs, about.genes, about.uns, read)
 
@@ -147,11 +148,12 @@ def _of_memory(X: Any) -> Iterator[tuple[int, csr_matrix]]:
         yield start, _clean(X[start:stop])
 
 
-def _clean(X: csr_matrix) -> csr_matrix:
-    """Float32 without stored zeros and with sorted indices; the matrix is the caller's own."""
-    X = X.astype(np.float32)
+def _clean(X: csr_matrix, copy: bool = True) -> csr_matrix:
+    """Float32 without stored zeros and with sorted indices; a copy where the matrix is somebody else's."""
+    X = X.astype(np.float32, copy=copy)
     X.sum_duplicates()
-    X.eliminate_zeros()
+    if np.count_nonzero(X.data) < len(X.data):
+        X.eliminate_zeros()
     return X
 
 

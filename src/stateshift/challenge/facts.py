@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums
 from stateshift.challenge.candidate import Candidate
+from stateshift.challenge.looking import look
 from stateshift.progress import track
 
 UNIT = "\x1f"
@@ -118,26 +118,12 @@ def gather(
 def _look(facts: CellFacts, X: csr_matrix, here: slice) -> None:
     row_sums, data = csr_row_sums(X.indptr), X.data
     facts.values.add(data, here, row_sums)
-    facts.n_negative += int((data < 0).sum())
     facts.stored[here] = np.diff(X.indptr)
     if facts.values.n_bad:
+        facts.n_negative += int((data < 0).sum())
         return  # nothing else is asked of such cells
-    facts.fractions[here] = row_sums((data - np.trunc(data) > facts.whole).astype(np.float64)) > 0
-    facts.digests[here] = row_digests(X)
-    codes, inside = np.unique(facts.of_group[here], return_inverse=True)
-    of = csr_matrix((np.ones(len(inside)), (inside, np.arange(len(inside)))), (len(codes), len(inside)))
-    values = X.astype(np.float64)
-    facts.sums[codes] += of @ values
-    values.data **= 2
-    facts.squares[codes] += of @ values
-
-
-def row_digests(X: csr_matrix) -> np.ndarray:
-    """16 bytes of each row's places and values (n,)."""
-    out = np.zeros(X.shape[0], "V16")
-    indices, data = X.indices.astype(np.int32, copy=False), X.data.astype(np.float32, copy=False)
-    for i, (start, stop) in enumerate(zip(X.indptr[:-1].tolist(), X.indptr[1:].tolist())):
-        digest = blake2b(indices[start:stop], digest_size=16)
-        digest.update(data[start:stop])
-        out[i] = digest.digest()
-    return out
+    pairs = np.zeros((X.shape[0], 2), np.uint64)
+    given = (X.data, X.indices.astype(np.int32, copy=False), X.indptr.astype(np.int64, copy=False))
+    of_group, fractions = facts.of_group[here].astype(np.int64, copy=False), facts.fractions[here]
+    facts.n_negative += look(*given, of_group, facts.whole, facts.sums, facts.squares, fractions, pairs)
+    facts.digests[here] = pairs.view("V16").ravel()

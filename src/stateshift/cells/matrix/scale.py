@@ -82,17 +82,20 @@ class ValueFacts:
         finite = np.isfinite(values)
         if not finite.all():
             self.n_bad += int((~finite).sum())
-            self.bad_rows[rows] |= row_sums((~finite).astype(np.float64)) > 0
+            self.bad_rows[rows] |= row_sums(~finite) > 0
             return
         if not len(values):
             return
         most = float(values.max())
         self.least, self.most = min(self.least, float(values.min())), max(self.most, most)
+        fractions = values != np.rint(values)
+        whole = not fractions.any()
         if most >= LOG1P_LIMIT:
             self.looked_at[rows] = True
-            self.fractional[rows] |= row_sums((values != np.rint(values)).astype(np.float64)) > 0
-        self.whole = self.whole and bool(np.all(values == np.rint(values)))
-        self.totals[rows] += row_sums((values if wanted is None else values * wanted).astype(np.float64))
+            if not whole:
+                self.fractional[rows] |= row_sums(fractions) > 0
+        self.whole = self.whole and whole
+        self.totals[rows] += row_sums(values if wanted is None else values * wanted)
         if self.most < LOG1P_LIMIT:
             linear = np.expm1(values.astype(np.float64))
             sums = row_sums(linear)

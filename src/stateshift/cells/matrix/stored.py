@@ -185,7 +185,8 @@ class StoredMatrix:
             raise StateshiftError(f"{self.where} is damaged: it holds indices beyond its {limit:,} places.")
         if self.sums_repeats:
             return
-        rises = np.diff(indices.astype(np.int64), prepend=-1) > 0
+        rises = np.empty(len(indices), bool)
+        np.greater(indices[1:], indices[:-1], out=rises[1:])
         rises[starts[:-1][starts[:-1] < len(rises)]] = True
         if rises.all():
             return

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
 BLOCK = 512
 COPY_AT_ONCE = 2**22
+MOST_THREADS = 8
+"""Each holds some 10 MB."""
 
 
 def write_package(
@@ -39,7 +42,7 @@ def write_package(
         header = target.tell()
         target.write(bytes(BLOCK))
         size = matrix.stat().st_size
-        compressor = zstandard.ZstdCompressor(level=level).chunker(size=size)
+        compressor = zstandard.ZstdCompressor(level=level, threads=_threads()).chunker(size=size)
         blocks = iter(lambda: source.read(COPY_AT_ONCE), b"")
         for block in track(blocks, "compressing", max(1, -(-size // COPY_AT_ONCE))):
             for packed in compressor.compress(block):
@@ -55,6 +58,12 @@ def write_package(
         target.write(bytes(-target.tell() % tarfile.RECORDSIZE))
         target.seek(header)
         target.write(_header(name, length))
+
+
+def _threads() -> int:
+    """At least one, which cuts the file as any number does: the bytes don't depend on the machine."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors, MOST_THREADS)
 
 
 def _add(target: io.BufferedWriter, name: str, content: bytes) -> None:

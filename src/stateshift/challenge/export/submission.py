@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 from stateshift import __version__
 from stateshift.cells.matrix.stream import CellStream
 from stateshift.challenge.export.package import write_package
+from stateshift.challenge.looking import log1p_of
 from stateshift.challenge.validation import Validation
 from stateshift.challenge.validation.validate import Examined, examined
 from stateshift.errors import InputProblems, StateshiftError
@@ -195,7 +196,7 @@ def _season_cells(done: Examined) -> Iterator[csr_matrix]:
             X = X[:, places]
             X.sort_indices()
         if normalises:
-            X.data = np.log1p(X.data / np.repeat(factors[at : at + X.shape[0]], np.diff(X.indptr)))
+            log1p_of(X.data, X.indptr.astype(np.int64, copy=False), factors[at : at + X.shape[0]])
         at += X.shape[0]
         yield X
 
