@@ -96,7 +96,7 @@ def write_prepared(adata: AnnData, path: Path, record: dict[str, Any]) -> None:
         for key, array in dense.items():
             rows = min(max(1, CHUNK_VALUES // array.shape[1]), len(array))
             kwargs = {"compression": "lzf", "chunks": (rows, array.shape[1])}
-            write_elem(file, f"obsm/{key}", array, dataset_kwargs=kwargs)
+            write_elem(file["obsm"], key, array, dataset_kwargs=kwargs)
 
 
 def _gene_table(tables: RawCells) -> pd.DataFrame:
