@@ -2,7 +2,9 @@ import importlib
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 
 from stateshift.effects import BASELINES
 from stateshift.errors import StateshiftError
@@ -306,3 +308,19 @@ def test_a_run_on_variable_genes_predicts_from_files_that_hold_them_in_x_alone(s
     assert outputs[0].var_names.tolist() == outputs[1].var_names.tolist() == [f"GENE{i}" for i in range(20)]
     assert outputs[1].var["modelled_by"].tolist() == ["network", "effect"] * 10
     np.testing.assert_allclose(outputs[1].X.toarray(), outputs[0].X.toarray(), rtol=1e-5)
+
+
+def test_no_cell_is_predicted_to_hold_more_of_a_gene_than_all_its_counts(tmp_path):
+    # half of the controls hold gene A alone and half gene B; perturbed cells hold A: the shift doubles what has A
+    rows = np.array([[50, 0], [0, 50]] * 16 + [[50, 0]] * 32, dtype=np.float32)
+    obs = pd.DataFrame({"cell_type": "K562", "target_gene": ["ctrl"] * 32 + ["G1"] * 16 + ["G2"] * 16})
+    obs.index = [f"cell{i}" for i in range(len(obs))]
+    ad.AnnData(csr_matrix(rows), obs, pd.DataFrame(index=["A", "B"])).write_h5ad(tmp_path / "cells.h5ad")
+    FeatureTable(["G1", "G2", "G3"], np.eye(3)).save(tmp_path / "features.pt")
+    toml = tmp_path / "sparse.toml"
+    toml.write_text(f'[datasets]\nmade = "{tmp_path / "cells.h5ad"}"\n[training]\nmade = "train"\n')
+    run = train(toml, [*FAST, "training.max_steps=1"], pert_features=tmp_path / "features.pt", output_dir=tmp_path)
+    asked = {"cells": tmp_path / "cells.h5ad", "perturb": ["G3"], "model": "mean", "output": tmp_path / "out.h5ad"}
+    adata = ad.read_h5ad(predict(run, **asked))
+    assert adata.uns["stateshift"]["scale"] == "log1p_1e4"
+    assert adata.X.max() == pytest.approx(np.log1p(1e4), abs=1e-5)

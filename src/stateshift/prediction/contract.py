@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, vstack
 
 from stateshift.cells import Cells
+from stateshift.cells.matrix.scale import SIZE_FACTOR
 from stateshift.effects.conformal import LEVEL
 from stateshift.errors import StateshiftError
 from stateshift.prediction.intervals.half_widths import Intervals
@@ -19,6 +20,9 @@ from stateshift.prediction.support import Support
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+MOST = np.float32(np.log1p(SIZE_FACTOR))
+"""Of log1p_1e4: a cell all of whose counts are of one gene."""
 
 
 def assemble(
@@ -42,7 +46,9 @@ def assemble(
     told = zip(routes, support.regimes, support.n_sources, support.nearest, support.nearest_gene)
     for request, made, of in zip(requests, predicted, told):
         control = output.X.csr(request.controls)
-        matrix = csr_matrix(made.genes.astype(np.float32))
+        # a sparse cell that an effect scales may pass what a cell can hold of one gene
+        genes = np.minimum(made.genes, MOST) if output.scale == "log1p_1e4" else made.genes
+        matrix = csr_matrix(genes.astype(np.float32))
         if (matrix != control).nnz == 0:
             raise StateshiftError(
                 f"The prediction for {request.perturbation} in {request.context} equals its control cells: nothing was "
@@ -50,7 +56,7 @@ def assemble(
             )
         names = request.perturbation + ":" + barcodes[request.controls]
         matrices.append(matrix)
-        effects.append(made.genes.mean(axis=0) - np.asarray(control.mean(axis=0)).ravel())
+        effects.append(genes.mean(axis=0) - np.asarray(control.mean(axis=0)).ravel())
         if made.embedding is not None:
             embeddings.append(made.embedding)
         frames.append(_obs(names, request.perturbation, request.context, False, *of))

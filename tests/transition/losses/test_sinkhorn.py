@@ -64,3 +64,10 @@ def test_half_precision_is_computed_in_single():
     with torch.autocast("cpu", torch.bfloat16):
         under_autocast = sinkhorn_divergence(x, y)
     torch.testing.assert_close(under_autocast, sinkhorn_divergence(x.float(), y.float()))
+
+
+def test_gradients_that_are_off_stay_off():
+    x, y = two_sets()
+    with torch.no_grad():
+        sinkhorn_divergence(x, y)
+        assert not torch.is_grad_enabled()

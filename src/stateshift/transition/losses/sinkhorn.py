@@ -26,7 +26,8 @@ def sinkhorn_divergence(x_BSG: Tensor, y_BSG: Tensor, mask_BS: Tensor | None = N
     from geomloss import SamplesLoss
 
     divergence = SamplesLoss("sinkhorn", blur=blur, backend="tensorized")
-    with without_autocast(x_BSG):
+    # geomloss leaves gradients on, whatever they were
+    with without_autocast(x_BSG), torch.set_grad_enabled(torch.is_grad_enabled()):
         x_BSG, y_BSG = (t.to(torch.promote_types(t.dtype, torch.float32)).contiguous() for t in (x_BSG, y_BSG))
         if mask_BS is None:
             return divergence(x_BSG, y_BSG)
