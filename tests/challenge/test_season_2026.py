@@ -129,6 +129,18 @@ def test_swapped_contexts_show_against_the_controls(zero_shot, genes, check, tmp
     assert check(swapped) == {}
 
 
+def test_contexts_whose_controls_are_alike_are_not_called_swapped(zero_shot, genes, check, tmp_path):
+    cells = zero_shot(genes, contexts=("A",), cells=8, controls=40)
+    controls = cells[cells.obs["target_gene"] == "non-targeting"].copy()
+    controls.obs["context"] = ["A", "B"] * 20
+    controls.write_h5ad(tmp_path / "controls.h5ad")
+    halves = perturbed(cells)
+    halves.obs["context"] = ["A"] * 4 + ["B"] * 4 + ["A"] * 4 + ["B"] * 4 + ["A"] * 4 + ["B"] * 4
+    assert check(halves, controls=tmp_path / "controls.h5ad") == {}
+    told = check(halves, "open", controls=tmp_path / "controls.h5ad")
+    assert told == {"contexts' labels": "the control cells of A and B are too alike to tell them apart"}
+
+
 def test_controls_under_a_targets_name_are_found(zero_shot, genes, check, tmp_path):
     cells = zero_shot(genes)
     cells[:, ::-1].copy().write_h5ad(tmp_path / "controls.h5ad")

@@ -9,6 +9,8 @@ from stateshift.challenge.facts import CellFacts
 from stateshift.challenge.validation.outcome import Validation
 from stateshift.errors import some
 
+TOLD_APART = 4.0
+"""Squared distance of two contexts' controls, in what sampling of cells alone makes of it, from which they differ."""
 LEAST_VARIANCE = 0.05
 """Share of the controls' variance between cells below which a population counts as collapsed: sampling of counts alone
 leaves more."""
@@ -137,6 +139,10 @@ def check_contexts(outcome: Validation, facts: CellFacts, real: CellFacts | None
     if strange or len(contexts) < 2:
         outcome.leave_open(name, f"the control cells are of {some(contexts)} alone")
         return
+    alike = _alike(real, contexts)
+    if alike is not None:
+        outcome.leave_open(name, f"the control cells of {alike} are too alike to tell them apart")
+        return
     from_controls = _correlations(_profile(facts.means(), scale), _profile(real.means(), scale))
     nearest = np.array(contexts)[from_controls.argmax(axis=1)]
     said = []
@@ -153,6 +159,18 @@ def check_contexts(outcome: Validation, facts: CellFacts, real: CellFacts | None
         "; ".join(said) + ": swapped?" if said else None,
         f"{own:,} of {len(predicted):,} populations are most like their own context's controls",
     )
+
+
+def _alike(real: CellFacts, contexts: list[str]) -> str | None:
+    """Two contexts whose controls differ by no more than a few times what sampling makes of their means."""
+    means, sizes = real.means(), real.sizes
+    noise = np.maximum(real.squares / sizes[:, None] - means**2, 0).sum(axis=1) / sizes
+    for i, first in enumerate(contexts):
+        distance = ((means[i] - means[i + 1 :]) ** 2).sum(axis=1)
+        near = np.flatnonzero(distance < TOLD_APART * (noise[i] + noise[i + 1 :]))
+        if len(near):
+            return f"{first} and {contexts[i + 1 + near[0]]}"
+    return None
 
 
 def _profile(means: np.ndarray, scale: str | None) -> np.ndarray:
