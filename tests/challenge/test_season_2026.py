@@ -154,6 +154,18 @@ def test_controls_under_a_targets_name_are_found(zero_shot, genes, check, tmp_pa
     }
 
 
+def test_control_cells_that_an_export_leaves_out_are_compared_with_all_the_same(zero_shot, genes, check):
+    cells = zero_shot(genes)
+    assert check(cells) == {}
+    assert set(check(cells, "open")) == {"contexts' labels"}
+    X = cells.X.toarray()
+    X[6:10] = X[[5, 2, 0, 3]]
+    cells.X = X
+    assert check(cells) == {
+        "differ from controls": "1 perturbations are copies of control cells and predict nothing: G01 in A"
+    }
+
+
 def cells_of_g01(cells):
     return ((cells.obs["target_gene"] == "G01") & (cells.obs["context"] == "A")).to_numpy()
 

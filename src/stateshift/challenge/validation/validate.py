@@ -133,7 +133,9 @@ def examine(
     scale = check_values(outcome, found, facts) if len(facts.rows) else None
     real = None if controls is None else _real_controls(controls, found, rules)
     if found.labels is not None and len(facts.rows) and not facts.values.n_bad:
-        check_cells(outcome, facts, found.control, real)
+        kept_out = found.is_control & ~rows
+        own = gather(found, kept_out, "reading controls") if real is None and kept_out.any() else None
+        check_cells(outcome, facts, found.control, own if real is None else real)
         if rules.cells.context is not None:
             check_contexts(outcome, facts, real, scale)
     return Examined(outcome, found, wanted, targets, panel, facts, scale)
