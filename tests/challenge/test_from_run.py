@@ -210,3 +210,15 @@ def test_genes_that_the_run_does_not_predict_are_drawn_as_in_the_control_cells_w
     k562 = done[done.obs["context"] == "K562", "NEW1"].X.mean()
     controls = cells[(cells.obs.cell_type == "K562") & (cells.obs.target_gene == "non-targeting"), "GENE5"].X.mean()
     assert k562 == pytest.approx(controls, rel=0.1)
+
+
+def test_an_amplitude_multiplies_the_effects_and_has_to_be_above_zero(export, tmp_path):
+    shares = {}
+    for amplitude in (0.5, 2.0):
+        export(f"{amplitude}.vcc", amplitude=amplitude, match_significant=False)
+        cells = inside(tmp_path / f"{amplitude}.vcc", tmp_path)
+        g1 = cells[cells.obs["target_gene"] == "G1"].X.toarray()
+        shares[amplitude] = g1[:, 19].sum() / g1.sum()
+    assert shares[2.0] > 1.3 * shares[0.5]
+    with pytest.raises(StateshiftError, match="--amplitude -1: a number above 0"):
+        export("none.vcc", amplitude=-1.0)

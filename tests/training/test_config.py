@@ -67,3 +67,10 @@ def test_every_setting_stands_in_the_shipped_configs_and_is_read_somewhere(kind)
     shared = {f.name for f in fields(Optimiser)}
     unread = [n for n in names - shared if not re.search(rf"settings\.{n}\b|\[\"{n}\"\]", reading)]
     assert unread == []
+
+
+def test_the_season_s_model_stands_beside_the_backbone_with_a_token_a_source_and_every_gene():
+    model = compose_config(["model=challenge"])["model"]
+    assert (model["name"], model["start"], model["encoder"], model["output_space"]) == (
+        "challenge", "backbone", "sources", "all",
+    )  # fmt: skip

@@ -13,7 +13,7 @@ Predicted = Annotated[Path, typer.Argument(help="The predicted h5ad.")]
 SeasonName = Annotated[str, typer.Option(help="The season, as 2025 or 2026, or a rules.toml.")]
 Genes = Annotated[Path, typer.Option(help="The season's gene list, one symbol a line, no header.")]
 GeneDim = Annotated[int | None, typer.Option(help="The list's length where it is not the season's (a reduced list).")]
-Counts = Annotated[Path | None, typer.Option(help="The season's pert_counts CSV: which targets have to be there.")]
+Counts = Annotated[Path | None, typer.Option(help="The season's pert_counts CSV or template h5ad: the targets.")]
 Contexts = Annotated[
     str | None,
     typer.Option(help="Contexts the season wants, as A,B,C, where manifest.json isn't beside the lists; or the one."),
@@ -70,6 +70,9 @@ def export(
     match_significant: Annotated[
         bool, typer.Option(help="Of a run: as many significant genes as training perturbations of that size show.")
     ] = True,
+    amplitude: Annotated[
+        float, typer.Option(help="Of a run: factor of its effects, as `score RUN --split val --amplitudes` finds it.")
+    ] = 1.0,
     unmodelled: Annotated[
         str,
         typer.Option(help="Of a run: genes of the list that it doesn't predict: error, or control (as in controls)."),
@@ -98,6 +101,7 @@ def export(
     else:
         of_run = {"cells": cells, "model": model, "missing": missing, "features": features}
         of_run |= {"n_cells": n_cells, "match_significant": match_significant, "unmodelled": unmodelled, "seed": seed}
+        of_run |= {"amplitude": amplitude}
         made = export_run(source, **of_run, **given)
     typer.echo(f"{output}: {made.cells:,} cells × {made.genes:,} genes, {made.perturbations} targets.")
     if made.dropped_genes:
@@ -108,11 +112,18 @@ def export(
 
 @app.command()
 def score(
-    predicted: Annotated[list[Path], typer.Argument(help="The predicted h5ad, or one a context.")],
-    truth: Annotated[
-        list[Path], typer.Option(help="The measured h5ad, controls included; or one a context, repeated.")
-    ],
+    predicted: Annotated[list[Path], typer.Argument(help="The predicted h5ad, or one a context; or a run directory.")],
     season: Annotated[str, typer.Option(help="2025, of log1p expression, or 2026, of counts.")],
+    truth: Annotated[
+        list[Path] | None, typer.Option(help="The measured h5ad, controls included; or one a context, repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of a run: its held-out targets, val to choose by or test.")] = "test",
+    models: Annotated[str | None, typer.Option(help="Of a run: effect models beside it, as mean,stack.")] = None,
+    amplitudes: Annotated[str, typer.Option(help="Of a run: factors of its effects, a row each, as 1,1.25,1.5.")] = "1",
+    match_significant: Annotated[
+        bool, typer.Option(help="Of a run: as many significant genes as training perturbations of that size show.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of a run: draws the cells.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder for the tables (CSV).")] = None,
     pert_col: Annotated[str, typer.Option(help="The obs column of the perturbation.")] = "target_gene",
     context_col: Annotated[
@@ -128,10 +139,23 @@ def score(
     energy: Annotated[bool, typer.Option("--energy", help="2025: energy distances too (slow).")] = False,
     threads: Annotated[int, typer.Option(help="Threads of the tests.")] = 1,
 ) -> None:
-    """Score a prediction as the season does, to its packages' sixth digit, context by context."""
+    """Score a prediction as the season does, to its packages' sixth digit; or a run on its held-out targets."""
+    from stateshift.challenge.local import OTHERS, run_score_table, score_run
     from stateshift.cli.console import console_for_tables
+    from stateshift.errors import StateshiftError
     from stateshift.evaluation.seasons import score_season, season_sentences, season_table
 
+    console = console_for_tables()
+    if len(predicted) == 1 and predicted[0].is_dir() and not truth:
+        names = OTHERS if models is None else _names(models)
+        of_run = {"split": split, "models": names, "amplitudes": _numbers(amplitudes), "seed": seed}
+        of_run |= {"match_significant": match_significant, "threads": threads, "output": output}
+        console.print(run_score_table(score_run(predicted[0], season, **of_run)))
+        if output is not None:
+            typer.echo(f"The tables lie in {output}.")
+        return
+    if not truth:
+        raise StateshiftError("--truth is needed to score files: name the measured h5ad; only a run has its own.")
     found = score_season(
         predicted,
         truth,
@@ -145,7 +169,6 @@ def score(
         threads=threads,
         output=output,
     )
-    console = console_for_tables()
     console.print(season_table(found))
     for sentence in season_sentences(found):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
@@ -155,3 +178,12 @@ def score(
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[float]:
+    from stateshift.errors import StateshiftError
+
+    try:
+        return [float(word) for word in _names(text)]
+    except ValueError:
+        raise StateshiftError(f"--amplitudes {text}: numbers are needed, as 1,1.25,1.5.") from None

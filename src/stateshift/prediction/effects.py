@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from stateshift.prediction.prepared import Asked, prepare, refuse_contradictions
+from stateshift.prediction.prepared import Asked, effects_beside, prepare, refuse_contradictions
+from stateshift.run import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class PredictedEffects:
         Of each pair.
     scale
         ``log1p_1e4`` or ``log1p``.
+    beside
+        Effect model → its effects (R, G), of those that were asked for.
     """
 
     pairs: list[tuple[str, str]]
@@ -36,9 +39,12 @@ class PredictedEffects:
     routes: list[str]
     regimes: list[str]
     scale: str
+    beside: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def predict_effects(run: str | Path | Sequence[str | Path], asked: Asked) -> PredictedEffects:
+def predict_effects(
+    run: str | Path | Sequence[str | Path], asked: Asked, beside: Sequence[str] = ()
+) -> PredictedEffects:
     """The effects that `predict` would write as cells: an effect model's own, or the mean of what a network makes.
 
     Parameters
@@ -47,6 +53,8 @@ def predict_effects(run: str | Path | Sequence[str | Path], asked: Asked) -> Pre
         A run directory, or several that are an ensemble.
     asked
         As `predict`'s parameters. With ``n_cells`` the effects come from so many control cells a context.
+    beside
+        Names in `stateshift.effects.EFFECT_MODELS`: what they say of the same pairs, fitted on the run's effects.
 
     Raises
     ------
@@ -60,13 +68,13 @@ def predict_effects(run: str | Path | Sequence[str | Path], asked: Asked) -> Pre
     with contextlib.ExitStack() as opened:
         ready = prepare([opened.enter_context(opened_run(one)) for one in runs], asked)
         output = ready.output
+        others = effects_beside(ready, RunDirectory(Path(runs[0])).config()["seed"], beside) if beside else {}
         if asked.model != "transition":
             values = ready.effects[asked.model].astype(np.float32)
-            return PredictedEffects(
-                ready.pairs, output.genes, values, ready.routes, ready.support.regimes, output.scale
-            )
-        means = {r.context: output.X.mean(r.controls).astype(np.float32) for r in ready.requests}
-        values = np.empty((len(ready.requests), len(output.genes)), np.float32)
-        for i, (request, made) in enumerate(zip(ready.requests, ready.predicted)):
-            values[i] = made.genes.mean(axis=0) - means[request.context]
-    return PredictedEffects(ready.pairs, output.genes, values, ready.routes, ready.support.regimes, output.scale)
+        else:
+            means = {r.context: output.X.mean(r.controls).astype(np.float32) for r in ready.requests}
+            values = np.empty((len(ready.requests), len(output.genes)), np.float32)
+            for i, (request, made) in enumerate(zip(ready.requests, ready.predicted)):
+                values[i] = made.genes.mean(axis=0) - means[request.context]
+    regimes = ready.support.regimes
+    return PredictedEffects(ready.pairs, output.genes, values, ready.routes, regimes, output.scale, others)

@@ -184,6 +184,28 @@ def prepare(members: list[RunDirectory], asked: Asked) -> Prepared:
     return ready
 
 
+def effects_beside(ready: Prepared, seed: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """What effect models by name say of a prediction's pairs: (R, genes of the prediction), as cells can show them.
+
+    Parameters
+    ----------
+    seed
+        Of the run, which draws their inner folds.
+    """
+    backbone = ready.backbones[0] if ready.backbones else None
+    if backbone is not None and "stack" in names:
+        ready.effects["stack"] = backbone.effects
+    missing = [name for name in names if name not in ready.effects]
+    if missing and ready.train is None:
+        raise StateshiftError(
+            "The run holds no effects of its training cells: no effect model can be fitted beside it."
+        )
+    if missing:
+        models = fit_effect_models(ready.train, ready.table, ["mean", *missing], seed)
+        ready.effects |= _baseline_effects(models, ready.pairs, ready.fallback, ready.output)
+    return {name: ready.effects[name] for name in names}
+
+
 def refuse_contradictions(asked: Asked) -> None:
     """A StateshiftError where what is asked for can't be, whatever the run."""
     model, missing = asked.model, asked.missing

@@ -50,6 +50,7 @@ def export_run(
     features: Path | str | None = None,
     n_cells: int | None = None,
     match_significant: bool = True,
+    amplitude: float = 1.0,
     unmodelled: str = "error",
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -80,6 +81,9 @@ def export_run(
     match_significant
         Draw dense small effects to zero until as many genes are significant as training perturbations of that size show
         (`stateshift.prediction.emission.match_significance`).
+    amplitude
+        What predicted effects are multiplied by: effects of least squared error are smaller than those of the best score
+        (`stateshift.challenge.score_run` tells on validation targets).
     unmodelled
         Genes of the list that the run doesn't predict, since its training files don't measure them: ``error``, or
         ``control``, which draws them as the control cells have them.
@@ -94,6 +98,8 @@ def export_run(
         A gene of the season that the run doesn't predict, control cells that no counts lead to, or what `predict`
         refuses.
     """
+    if not (np.isfinite(amplitude) and amplitude > 0):
+        raise StateshiftError(f"--amplitude {amplitude:g}: a number above 0 is needed.")
     if unmodelled not in ("error", "control"):
         raise StateshiftError(f"--unmodelled {unmodelled}{suggestion(unmodelled, ('error', 'control'))}.")
     output, rules = Path(output), read_season(season)
@@ -112,6 +118,7 @@ def export_run(
             "populations": [[*pair, n] for pair, n in zip(order, numbers)],
             "model": model,
             "match_significant": match_significant,
+            "amplitude": amplitude,
             "unmodelled": unmodelled,
             "seed": seed,
             "version": __version__,
@@ -133,7 +140,7 @@ def export_run(
             )
             effects = predict_effects(run, asked)
             train = _training_effects(Path(run)) if match_significant else None
-            _emit(parts, controls, effects, order, numbers, gene_list, seed, train, unmodelled)
+            _emit(parts, controls, effects, order, numbers, gene_list, seed, train, unmodelled, amplitude)
         found = _candidate(parts, order, numbers, gene_list, controls, wanted, rules)
         done = examine(found, rules, genes, targets, panel, cells if rules.cells.context else None, expected_gene_dim)
         made = write_submission(part, output, done)
@@ -189,6 +196,7 @@ def _emit(
     seed: int,
     train: EffectTable | None,
     unmodelled: str,
+    amplitude: float,
 ) -> None:
     """Emit what is not emitted yet, a context at a time; `train` says how many genes may be significant."""
     if effects.scale != "log1p_1e4":
@@ -220,7 +228,7 @@ def _emit(
         match = None if train is None else _match(train, emitter, genes, modelled)
         for i in track([i for i in todo if order[i][0] == context], f"emitting cells of {context}"):
             target, effect = order[i][1], np.zeros(len(genes), np.float32)
-            effect[modelled] = effects.values[row[order[i]]][places[modelled]]
+            effect[modelled] = amplitude * effects.values[row[order[i]]][places[modelled]]
             if match is not None:
                 effect[modelled] = match.shrink(effect[modelled], numbers[i])
             parts.write(i, emitter.emit(effect, numbers[i], seed=seed, target=target))

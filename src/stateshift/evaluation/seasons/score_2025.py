@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, issparse
 
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.seasons.energy import energy_distance, mean_distance
-from stateshift.evaluation.seasons.sides import Groups, Source, both_sides, opened
+from stateshift.evaluation.seasons.sides import Source, both_sides, opened
 from stateshift.evaluation.significance import (
     Controls,
     Significance,
@@ -115,28 +115,92 @@ def score_2025(
     _refuse_other_than_log1p(real_controls, "the truth's controls")
     # one perturbation of the prediction tells of most mistakes, long before the truth is read
     _refuse_other_than_log1p(shown(names[0]), f"the prediction: {names[0]}")
-    ready = sorted_controls(real_controls, "log1p")
-    real = _side(true, names, real_controls, ready, threads, "the truth")
+    ready = truth_2025(true, names, genes, real_controls, threads)
     if controls == "own":
         own = shown(control)
         _refuse_other_than_log1p(own, "the prediction's controls")
-        found = _side(shown, names, own, sorted_controls(own, "log1p"), threads, "the prediction")
+        found = ready.scored(_side(shown, names, _mean(own), sorted_controls(own, "log1p"), threads, "the prediction"))
     else:
-        found = _side(shown, names, real_controls, ready, threads, "the prediction")
-    targets = [[genes.index(name)] if name in genes else [] for name in names]
-    table = _measures(found, real, targets, names)
-    one_value = {"count_spearman": count_correlation(table)}
+        found = ready.score(shown, threads)
     if energy:
-        table["energy_true"] = _energies(true, names, real_controls)
-        table["energy_predicted"] = _energies(shown, names, own if controls == "own" else real_controls)
-        pair = table["energy_predicted"].to_numpy(), table["energy_true"].to_numpy()
-        one_value["energy_pearson"] = float(pearson_delta(*(side[None] for side in pair))[0])
-    means = pd.concat([table.mean(), pd.Series(one_value)])
+        found.table["energy_true"] = _energies(true, names, real_controls)
+        found.table["energy_predicted"] = _energies(shown, names, own if controls == "own" else real_controls)
+        pair = found.table["energy_predicted"].to_numpy(), found.table["energy_true"].to_numpy()
+        means = found.table[["energy_true", "energy_predicted"]].mean()
+        means["energy_pearson"] = float(pearson_delta(*(side[None] for side in pair))[0])
+        found.means = pd.concat([found.means, means])
+    return found
+
+
+@dataclass(frozen=True)
+class Truth2025:
+    """A truth that was read and tested once, for any number of predictions of it.
+
+    Parameters
+    ----------
+    names, targets
+        The P perturbations, and the column of each one's own gene where it is measured.
+    controls
+        Sorted, as tests need them.
+    real
+        Its means and tests.
+    baseline
+        As of `Score2025`.
+    """
+
+    names: list[str]
+    targets: list[list[int]]
+    controls: Controls
+    real: _Side
+    baseline: pd.Series
+
+    def score(self, cells_of: Callable[[str], csr_matrix | np.ndarray], threads: int = 1) -> Score2025:
+        """The score of a prediction's log1p cells by perturbation, tested against the truth's controls."""
+        test = _side(cells_of, self.names, self.real.control, self.controls, threads, "the prediction")
+        return self.scored(test)
+
+    def scored(self, found: _Side) -> Score2025:
+        """The score of a side that was tested."""
+        table = _measures(found, self.real, self.targets, self.names)
+        means = pd.concat([table.mean(), pd.Series({"count_spearman": count_correlation(table)})])
+        return Score2025(table, means, self.baseline, baseline_score(means, self.baseline))
+
+
+def truth_2025(
+    true: Callable[[str], csr_matrix | np.ndarray],
+    names: list[str],
+    genes: list[str],
+    controls: csr_matrix | np.ndarray,
+    threads: int = 1,
+) -> Truth2025:
+    """Read and test a truth, and measure its baseline.
+
+    Parameters
+    ----------
+    true
+        A perturbation's log1p cells (n, G).
+    names, genes
+        P perturbations and G genes.
+    controls
+        The control cells (n0, G), log1p.
+    threads
+        Threads of the tests.
+    """
+    ready, sizes = sorted_controls(controls, "log1p"), {}
+
+    def read(name: str) -> csr_matrix | np.ndarray:
+        cells = true(name)
+        sizes[name] = cells.shape[0]
+        return cells
+
+    real = _side(read, names, _mean(controls), ready, threads, "the truth")
+    targets = [[genes.index(name)] if name in genes else [] for name in names]
     # the mean of the groups' means, the controls' counted as one
     constant = np.vstack([real.means, real.control]).mean(axis=0).astype(np.float32)
-    base = _Side(np.tile(constant, (len(names), 1)), real.control, _test_of_constant(constant, true, names, ready))
-    baseline = _measures(base, real, targets, names)[list(SCORED)].mean()
-    return Score2025(table, means, baseline, baseline_score(means, baseline))
+    form = csr_matrix if issparse(controls) else np.asarray
+    test = _test_of_constant(form(constant[None]), [sizes[name] for name in names], names, ready)
+    base = _Side(np.tile(constant, (len(names), 1)), real.control, test)
+    return Truth2025(names, targets, ready, real, _measures(base, real, targets, names)[list(SCORED)].mean())
 
 
 def baseline_score(means: pd.Series, baseline: pd.Series) -> float:
@@ -177,12 +241,12 @@ def _refuse_other_than_log1p(cells: csr_matrix | np.ndarray, who: str) -> None:
 def _side(
     cells_of: Callable,
     names: list[str],
-    control_cells: csr_matrix | np.ndarray,
+    control_mean: np.ndarray,
     controls: Controls,
     threads: int,
     who: str,
 ) -> _Side:
-    means = np.empty((len(names), control_cells.shape[1]))
+    means = np.empty((len(names), len(control_mean)))
     position = {name: i for i, name in enumerate(names)}
 
     def read(name: str) -> csr_matrix | np.ndarray:
@@ -192,14 +256,15 @@ def _side(
         return cells
 
     test = rank_sum_test(read, names, controls, threads=threads)
-    return _Side(means, _mean(control_cells), test)
+    return _Side(means, control_mean, test)
 
 
-def _test_of_constant(constant: np.ndarray, true: Groups, names: list[str], controls: Controls) -> Significance:
-    """The test of as many equal cells as each perturbation has, once for each number of them."""
-    sizes = [str(true.count(name)) for name in names]
-    form = csr_matrix if issparse(true.take(np.arange(1))) else np.asarray
-    test = rank_sum_test(lambda size: form(np.tile(constant, (int(size), 1))), sorted(set(sizes)), controls)
+def _test_of_constant(
+    cell: csr_matrix | np.ndarray, n_cells: list[int], names: list[str], controls: Controls
+) -> Significance:
+    """The test of as many equal cells (1, G) as each perturbation has, once for each number of them."""
+    sizes = [str(n) for n in n_cells]
+    test = rank_sum_test(lambda size: cell[np.zeros(int(size), int)], sorted(set(sizes)), controls)
     return replace(test.rows(sizes), perturbations=names)
 
 

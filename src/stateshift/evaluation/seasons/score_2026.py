@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,27 @@ def score_2026(
         baseline.
     """
     shown, true = _sides(predicted, truth, perturbation, control, threads)
-    found = summarised(shown, true.names, true.summary.controls, threads, "the prediction")
+    return scored_2026(shown, true, anchors, threads)
+
+
+def scored_2026(
+    cells_of: Callable[[str], csr_matrix],
+    true: Truth,
+    anchors: pd.DataFrame | None = None,
+    threads: int = 1,
+) -> Score2026:
+    """The score of a prediction's counts by perturbation, against a truth that was read once.
+
+    Parameters
+    ----------
+    cells_of
+        A perturbation's predicted counts (n, G).
+    true
+        As `truth_2026` reads it.
+    anchors, threads
+        As of `score_2026`.
+    """
+    found = summarised(cells_of, true.names, true.summary.controls, threads, "the prediction")
     each, values = members_of(found, true.summary, true.own_gene, true.genes)
     del found
     anchors = measured_anchors(true, threads) if anchors is None else anchors
@@ -162,14 +183,30 @@ def _sides(
     """The prediction's cells, and the truth with all that is kept of it."""
     sources = (opened(side, perturbation) for side in (predicted, truth))
     shown, true, names, genes = both_sides(*sources, perturbation, control)
+    _refuse_unnamed(names, genes)
+    # one perturbation of the prediction tells of most mistakes, long before the truth is read
+    counts_in_order(csr_matrix(shown(names[0])), f"the prediction: {names[0]}")
+    return shown, truth_2026(true, names, genes, control, threads)
+
+
+def truth_2026(groups: Groups, names: list[str], genes: list[str], control: str, threads: int = 1) -> Truth:
+    """Read and test a truth once, for any number of predictions of it.
+
+    Raises
+    ------
+    StateshiftError
+        No perturbation is named after a gene; values are no counts.
+    """
+    _refuse_unnamed(names, genes)
     column = {gene: j for j, gene in enumerate(genes)}
     own_gene = np.array([column.get(name, -1) for name in names])
-    if (own_gene < 0).all():
+    counts = csr_matrix(groups(control))
+    summary = summarised(groups, names, control_cells(counts), threads, "the truth")
+    return Truth(groups, names, genes, control, own_gene, counts, summary)
+
+
+def _refuse_unnamed(names: list[str], genes: list[str]) -> None:
+    if set(names).isdisjoint(genes):
         raise StateshiftError(
             f"No perturbation is named after a measured gene ({names[0]} …): each target's own gene has to be left out."
         )
-    # one perturbation of the prediction tells of most mistakes, long before the truth is read
-    counts_in_order(csr_matrix(shown(names[0])), f"the prediction: {names[0]}")
-    counts = csr_matrix(true(control))
-    summary = summarised(true, names, control_cells(counts), threads, "the truth")
-    return shown, Truth(true, names, genes, control, own_gene, counts, summary)
