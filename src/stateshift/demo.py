@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stateshift.files import new_folder
+from stateshift.files import new_folder, plain_strings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -194,8 +194,9 @@ def write_experiment(folder: Path, seed: int) -> tuple[Path, list[str]]:
     from stateshift.cells.simulate import simulate_proteins, simulate_screen
 
     screen = simulate_screen(embedded_controls(), seed=seed)
-    screen.write_h5ad(folder / "screen.h5ad")
-    screen[screen.obs["target_gene"] == screen.uns["stateshift"]["control"]].write_h5ad(folder / "controls.h5ad")
+    with plain_strings():
+        screen.write_h5ad(folder / "screen.h5ad")
+        screen[screen.obs["target_gene"] == screen.uns["stateshift"]["control"]].write_h5ad(folder / "controls.h5ad")
     (folder / "proteins.fasta").write_text(simulate_proteins(screen, seed))
     (folder / "gene_names.csv").write_text("".join(f"{gene}\n" for gene in screen.var_names))
 

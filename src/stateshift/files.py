@@ -136,6 +136,15 @@ def refuse_parquet_without_pyarrow(path: str | Path) -> None:
         )
 
 
+@contextlib.contextmanager
+def plain_strings() -> Iterator[None]:
+    """Let anndata write names as every reader knows them: pandas 3's own form is read by neither cell-load 0.10 nor older tools."""
+    import anndata
+
+    with anndata.settings.override(allow_write_nullable_strings=False):
+        yield
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or what caused it, says that a file could not grow.
 

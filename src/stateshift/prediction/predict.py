@@ -15,7 +15,7 @@ import pandas as pd
 from stateshift import __version__
 from stateshift.effects import BASELINES
 from stateshift.errors import StateshiftError
-from stateshift.files import h5ad_bytes, reserve_room, written_beside
+from stateshift.files import h5ad_bytes, plain_strings, reserve_room, written_beside
 from stateshift.prediction.contract import add_intervals, assemble
 from stateshift.prediction.intervals.calibrator import Calibrator, stored_validation
 from stateshift.prediction.intervals.half_widths import find_intervals, widened_by_few_controls
@@ -122,7 +122,7 @@ def predict(
     about["run"] = names[0]
     if len(runs) > 1:
         about["ensemble"]["runs"] = np.array(names, dtype=object)
-    with written_beside(output, overwrite) as part:
+    with written_beside(output, overwrite) as part, plain_strings():
         dense = [*about.get("baselines", {}).get("effects", {}).values(), *about.get("intervals", {}).values()]
         reserve_room(part, h5ad_bytes(adata.X) + sum(a.nbytes for a in dense if isinstance(a, np.ndarray)))
         adata.write_h5ad(part)

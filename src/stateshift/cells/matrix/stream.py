@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stateshift.files import plain_strings
+
 if TYPE_CHECKING:
     import pandas as pd
     from scipy.sparse import csr_matrix
@@ -47,8 +49,9 @@ class CellStream:
         self.shape = (len(obs), len(var))
         self._file = h5py.File(path, "w", rdcc_nbytes=2**24)
         self._file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        for name, value in (("obs", obs), ("var", var), ("uns", uns)):
-            write_elem(self._file, name, value)
+        with plain_strings():
+            for name, value in (("obs", obs), ("var", var), ("uns", uns)):
+                write_elem(self._file, name, value)
         for name in ("layers", "obsm", "obsp", "varm", "varp"):
             write_elem(self._file, name, {})
         self._X = self._file.create_group("X")

@@ -14,7 +14,7 @@ from stateshift.cells.matrix.scale import SIZE_FACTOR
 from stateshift.cells.prepare.quality import Quality
 from stateshift.cells.prepare.raw import RawCells
 from stateshift.errors import some
-from stateshift.files import h5ad_bytes, reserve_room
+from stateshift.files import h5ad_bytes, plain_strings, reserve_room
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -88,7 +88,8 @@ def write_prepared(adata: AnnData, path: Path, record: dict[str, Any]) -> None:
     adata.X = None
     for key in dense:
         del adata.obsm[key]
-    adata.write_h5ad(path, compression="lzf")
+    with plain_strings():
+        adata.write_h5ad(path, compression="lzf")
     with h5py.File(path, "a") as file:
         # chunks as anndata sets them would be unpacked whole for every row that cell-load reads
         values = min(CHUNK_VALUES, X.nnz, len(X.indptr))

@@ -15,7 +15,7 @@ from stateshift.cells.pseudobulk.published.columns import find_roles
 from stateshift.cells.pseudobulk.reliability import spearman_brown
 from stateshift.cells.pseudobulk.table import PER_GENE, PER_ROW, EffectTable
 from stateshift.errors import StateshiftError, some
-from stateshift.files import reserve_room, written_beside
+from stateshift.files import plain_strings, reserve_room, written_beside
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,7 +83,7 @@ def write_effects(table: EffectTable, path: str | Path, overwrite: bool = False)
     path = Path(path)
     refuse_other_suffix(path)
     adata = effects_to_anndata(table)
-    with written_beside(path, overwrite) as part:
+    with written_beside(path, overwrite) as part, plain_strings():
         reserve_room(part, adata.X.nbytes * (1 + len(adata.layers)) + 2**20)
         adata.write_h5ad(part)
     return path
