@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import shutil
 import tarfile
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -117,6 +120,35 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes(export, tmp_path, monkey
     assert len(list((tmp_path / "s.vcc.parts").glob("*.zst"))) == 2
     assert export().checksum == whole
     assert calls == ["G1", "G3", "G4", "G4", "G1", "G3", "G4"]
+
+
+def test_a_disk_that_fills_half_way_keeps_the_finished_populations_for_the_next_time(export, tmp_path, monkeypatch):
+    whole = export("whole.vcc").checksum
+    write, calls = Path.write_bytes, []
+
+    def filling(self, content):
+        calls.append(self.name)
+        if len(calls) == 3:
+            write(self, content[:50])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", filling)
+    with pytest.raises(StateshiftError, match=r"000002\.npz\.zst could not be written: no room is left"):
+        export()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.vcc.parts", "whole.vcc"]
+    assert sorted(p.name for p in (tmp_path / "s.vcc.parts").glob("*.zst")) == ["000000.npz.zst", "000001.npz.zst"]
+    assert export().checksum == whole
+    assert not (tmp_path / "s.vcc.parts").exists()
+
+
+def test_the_output_of_a_run_is_none_of_its_inputs(bundle, export, tmp_path):
+    controls = tmp_path / "controls.h5ad"
+    shutil.copy(bundle / "cells.h5ad", controls)
+    before = controls.read_bytes()
+    with pytest.raises(StateshiftError, match=r"controls\.h5ad is read for the export: choose another name"):
+        export("controls.h5ad", cells=controls, overwrite=True)
+    assert controls.read_bytes() == before
 
 
 def test_parts_of_other_settings_are_refused(export, tmp_path, monkeypatch):

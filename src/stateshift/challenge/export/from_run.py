@@ -16,7 +16,7 @@ from stateshift.cells.loading import Storage
 from stateshift.challenge.candidate import Candidate, opened_candidate
 from stateshift.challenge.export.counts import counts_of
 from stateshift.challenge.export.parts import Parts
-from stateshift.challenge.export.submission import Submission, write_submission
+from stateshift.challenge.export.submission import Submission, refuse_inputs, write_submission
 from stateshift.challenge.lists import Targets, find_panel, read_gene_list, read_targets
 from stateshift.challenge.seasons import Season, read_season
 from stateshift.challenge.validation.validate import examine
@@ -105,7 +105,8 @@ def export_run(
     output, rules = Path(output), read_season(season)
     targets = read_targets(pert_counts, rules)
     panel = find_panel(list(contexts or []), targets, Path(genes))
-    with opened_candidate(cells) as controls, written_beside(output, overwrite) as part:
+    refuse_inputs(output, [cells, genes, pert_counts, features])
+    with opened_candidate(cells, rules.cells) as controls, written_beside(output, overwrite) as part:
         wanted = _contexts(controls, rules, [] if panel is None else panel.contexts, str(cells))
         order = [(c, t) for c in wanted for t in sorted(targets.of(c))]
         numbers = [_number(targets, c, t, n_cells) for c, t in order]
