@@ -232,3 +232,20 @@ def test_what_a_season_has_not_is_said(panel, anchors):
         score_season(in_two_contexts(panel.without_controls()), there, "2026", anchors=anchors)
     with pytest.raises(StateshiftError, match="holds no anchors of HepG2: it has K562"):
         score_season(panel.without_controls(), there, "2026", anchors=anchors)
+
+
+def test_numbers_of_half_precision_are_scored_like_any(panel, tmp_path):
+    paths = {}
+    for side, cells in (("pred", panel.without_controls()), ("truth", panel.truth)):
+        halves = ad.AnnData(
+            np.asarray(cells.X.todense() if hasattr(cells.X, "todense") else cells.X), cells.obs, cells.var
+        )
+        assert halves.X.max() < 2048  # whole numbers that half precision holds
+        halves.X = halves.X.astype(np.float16)
+        paths[side] = tmp_path / f"{side}.h5ad"
+        halves.write_h5ad(paths[side])
+    found = score_season([paths["pred"]], [paths["truth"]], "2026", anchors=None)
+    whole = score_season([panel.without_controls()], [panel.truth], "2026", anchors=None)
+    pd.testing.assert_frame_equal(
+        next(iter(found.contexts.values())).table, next(iter(whole.contexts.values())).table, rtol=1e-6
+    )
