@@ -88,9 +88,8 @@ def write_tables(folder: Path) -> None:
         FeatureTable(singles, vectors, about).save(folder / f"{name}.pt")
     letters = np.array(list("ACDEFGHIKLMNPQRSTVWY"))
     proteins = {gene: "M" + "".join(rng.choice(letters, 40)) for gene in (*singles, *NEW)}
-    (folder / "human.fasta").write_text(
-        "".join(f">sp|P{i}|{g}_HUMAN x GN={g}\n{s}\n" for i, (g, s) in enumerate(proteins.items()))
-    )
+    ids = {gene: f"sp|P{i}|{gene}_HUMAN" for i, gene in enumerate(proteins)} | {"TP53": "sp|P04637|P53_HUMAN"}
+    (folder / "human.fasta").write_text("".join(f">{ids[g]} x GN={g}\n{s}\n" for g, s in proteins.items()))
     (folder / "targets.txt").write_text("\n".join(singles) + "\n")
     table = folder / "ESM2_pert_features.pt"
     create_features(gene_list=folder / "targets.txt", fasta=folder / "human.fasta", output=table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import itertools
 import re
@@ -39,12 +40,14 @@ NOT_RUN = {
     "hydra/launcher=": "joblib's processes are tested in tests/training/sweep; Slurm is not to be had",
     "--multirun": "eight trainings; tests/training/sweep has them",
     "starter_sweep": "the results of that sweep",
+    "score_season(": "on whole seasons' files; tests/evaluation/seasons",
+    "score_run(": "on a season's data; tests/challenge",
     "$run": "the results of that sweep",
     "--scan": "684 mutants; tests/proteins/explore scans a short protein",
     "--seeds": "a training for each; tests/evaluation/comparison has them",
     "--folds": "a minute; tests/evaluation/comparison has them",
     "--season": "on whole seasons' files; tests/evaluation/seasons and tests/challenge",
-    "model=anchored": "a stack of effect models is fitted: once, by the README's own commands",
+    "model=anchored": "a stack of effect models is fitted; tests/training/anchored trains with one",
     "stack.h5ad": "the same stack once more",
     "stateshift-demo/": "on what the demo leaves; tests/test_demo.py runs it",
     " example.toml": "on what the demo leaves; the README's and the other pages' commands are the same",
@@ -97,12 +100,20 @@ RUNS = {
     "unseen_gene.md": ["starter_anchored"],
 }
 """Runs that a page supposes: copies of one trained run, under the names of the page."""
+PRELUDES = {
+    "emission.md": """
+import numpy as np
+random = np.random.default_rng(0)
+control_counts = random.poisson(random.gamma(2, 3, 40), (60, 40)).astype(np.float32)
+batches, effects, n_cells = ["b1"] * 60, random.normal(0, 0.3, (12, 40)), np.full(12, 50)
+effect = effects[0]
+""",
+}
 OURS = {"stateshift": (), "create_esm_pert_features": ("features", "create")}
 
 
-def reason(block: Block, words: list[str]) -> str | None:
-    """Why a command is only read; None where it runs."""
-    said = " ".join(words)
+def reason(block: Block, said: str) -> str | None:
+    """Why a command, or a block of Python, is only read; None where it runs."""
     if block.page == "README.md":
         return next((why for part, why in NOT_RUN.items() if part in said and part != "model=anchored"), None)
     return next((why for part, why in NOT_RUN.items() if part == block.page or part in said), None)
@@ -196,9 +207,11 @@ def test_the_command_line_reads_every_command_of_a_page(page):
 
 
 def test_what_is_only_read_is_on_the_list_for_a_command_that_is_there():
-    used = {part for block, words in COMMANDS for part in NOT_RUN if part == block.page or part in " ".join(words)}
+    said = [(block, " ".join(words)) for block, words in COMMANDS]
+    said += [(block, block.text) for block in BLOCKS if block.language == "python"]
+    used = {part for block, text in said for part in NOT_RUN if part == block.page or part in text}
     assert used == set(NOT_RUN)
-    assert sum(reason(block, words) is None for block, words in COMMANDS) > 60
+    assert sum(reason(block, " ".join(words)) is None for block, words in COMMANDS) > 60
 
 
 def small(words: list[str]) -> list[str]:
@@ -244,15 +257,64 @@ def prepare_page(page: str, folder: Path) -> None:
     if page == "README.md":
         shown = next(b.text for b in BLOCKS if b.page == page and b.language == "toml")
         small_run = (folder / "starter.toml").read_text().split("[run]")[1].partition("overrides")[2]
-        (folder / "screen.toml").write_text(f"{shown.replace(PUBLISHED, DEMO)}overrides{small_run}")
+        # a stack of effect models takes twenty seconds to fit three times; tests/training/anchored trains with one
+        shown = shown.replace(PUBLISHED, DEMO).replace('model = "anchored"', 'name = "screen_anchored"')
+        (folder / "screen.toml").write_text(f'{shown}model = "state_tiny"\noverrides{small_run}')
 
 
-@pytest.mark.parametrize("page", sorted({b.page for b, words in COMMANDS if reason(b, words) is None}))
-def test_the_commands_of_a_page_run(page, page_world):
+def run_python(text: str, page: str) -> None:
+    """Run a block, with what its page speaks of and doesn't make."""
+    names: dict = {}
+    exec(PRELUDES.get(page, ""), names)
+    exec(compile(text.replace(PUBLISHED, DEMO).replace("[0, 20, -1]", "[0, 2, -1]"), page, "exec"), names)
+
+
+RUN_PAGES = sorted(
+    {b.page for b, words in COMMANDS if reason(b, " ".join(words)) is None}
+    | {b.page for b in BLOCKS if b.language == "python" and reason(b, b.text) is None}
+)
+
+
+@pytest.mark.parametrize("page", RUN_PAGES)
+def test_a_page_runs_from_its_first_command_to_its_last(page, page_world, monkeypatch, capsys):
     prepare_page(page, page_world)
-    for block, words in COMMANDS:
-        if block.page == page and reason(block, words) is None:
-            try:
-                run(small(words))
-            except (Exception, SystemExit) as error:
-                raise AssertionError(f"{named(block, words)}: {type(error).__name__}: {error}") from error
+    for block in BLOCKS:
+        if block.page != page or block.language not in ("bash", "python"):
+            continue
+        if block.language == "python":
+            if reason(block, block.text) is None:
+                run_python(block.text, page)
+            continue
+        for words in commands_of(block):
+            if reason(block, " ".join(words)) is None:
+                try:
+                    run(small(words))
+                except (Exception, SystemExit) as error:
+                    raise AssertionError(f"{named(block, words)}: {type(error).__name__}: {error}") from error
+
+
+def test_python_that_does_not_run_imports_what_is_there():
+    for block in BLOCKS:
+        if block.language == "python" and reason(block, block.text) is not None:
+            tree = compile(block.text, block.page, "exec", ast.PyCF_ONLY_AST)
+            imports = [node for node in tree.body if isinstance(node, ast.ImportFrom | ast.Import)]
+            assert imports, block
+            exec(compile(ast.Module(imports, []), block.page, "exec"), {})
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "toml"], ids=lambda b: f"{b.page}:{b.line}")
+def test_a_block_of_toml_is_an_experiment_that_can_be_read(block, page_world):
+    from stateshift.cells import read_experiment
+
+    text = block.text
+    if "[datasets]" not in text:
+        training = "" if "[training]" in text else '[training]\nscreen = "train"\n'
+        text = f'[datasets]\nscreen = "screen.h5ad"\n{training}{text}'
+    for file in ("stateshift-demo/proteins.fasta",):
+        (page_world / file).parent.mkdir(exist_ok=True)
+        shutil.copy(page_world / "human.fasta", page_world / file)
+    (page_world / "shown.toml").write_text(text)
+    experiment = read_experiment(page_world / "shown.toml")
+    shown = tomllib.loads(block.text)
+    assert {**experiment.features, **shown.get("features", {})} == dict(experiment.features)
+    assert list(experiment.datasets) == ["screen"]
