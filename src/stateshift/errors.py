@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class StateshiftError(ValueError):
@@ -26,6 +27,40 @@ class InputProblems(StateshiftError):
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__(f"{where}: {count}\n{lines}")
+
+
+@contextlib.contextmanager
+def enough_memory(way_out: str) -> Iterator[None]:
+    """One sentence where the memory of the machine or of a GPU doesn't suffice.
+
+    Parameters
+    ----------
+    way_out
+        What to try, as the end of a sentence.
+
+    Raises
+    ------
+    StateshiftError
+        It didn't suffice for what was done inside.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StateshiftError(f"The memory doesn't suffice ({first_line(error).rstrip('.')}): {way_out}.") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, numpy or torch says that memory could not be had.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")), is_out_of_memory(KeyError("a"))
+    (True, False)
+    """
+    signs = ("out of memory", "not enough memory", "t allocate memory", "Unable to allocate", "STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def first_line(error: BaseException) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import intact, written_beside
+from stateshift.files import intact, locked, written_beside
 
 RECORDED_PACKAGES = ("stateshift", "torch", "lightning", "cell-load", "anndata", "scanpy", "fair-esm", "numpy")
 
@@ -115,6 +116,26 @@ class RunDirectory:
         with written_beside(self.path / name, overwrite=True) as part:
             part.write_text(text)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the run to this process; the system forgets one that dies.
+
+        Raises
+        ------
+        StateshiftError
+            Another process trains it.
+        """
+        lock = self.path / "lock"
+        with locked(lock, wait=False) as alone:
+            if not alone:
+                raise StateshiftError(
+                    f"{self.path} is being trained by another process: wait until that one has ended."
+                )
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+
     def clear_half_written(self) -> None:
         """Take away what a killed process had begun to write (`stateshift.files.written_beside`)."""
         for part in (*self.path.glob(".*.part*"), *self.path.glob("checkpoints/.*.part*")):
@@ -162,7 +183,7 @@ def new_run(path: str | Path) -> RunDirectory:
     path = Path(path)
     refuse_taken(path)
     try:
-        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (path / "checkpoints").mkdir(parents=True)
     except OSError as error:
         raise StateshiftError(f"{path} can't be made: {error.strerror or error}.") from error
     return RunDirectory(path)

@@ -25,7 +25,7 @@ from stateshift.cli import (
     structure,
     training,
 )
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, first_line, is_out_of_memory
 from stateshift.files import is_disk_full
 
 app = typer.Typer(
@@ -78,10 +78,15 @@ def call(command: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         typer.echo("stateshift: stopped.", err=True)
         sys.exit(130)
-    except (OSError, RuntimeError) as error:
-        if not (is_disk_full(error) or isinstance(error, OSError)):
+    except (OSError, MemoryError, RuntimeError) as error:
+        if is_disk_full(error):
+            reason = "no room is left on the disk"
+        elif is_out_of_memory(error):
+            reason = f"the memory doesn't suffice ({first_line(error)}): give it less at once, or a machine with more"
+        elif isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
             raise
-        reason = "no room is left on the disk" if is_disk_full(error) else (error.strerror or str(error))
         name = getattr(error, "filename", None)
         typer.echo(f"stateshift: {f'{name}: ' if name else ''}{reason}.", err=True)
         sys.exit(2)

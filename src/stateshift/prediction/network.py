@@ -10,7 +10,7 @@ import pandas as pd
 
 from stateshift.cells import Cells, EffectTable
 from stateshift.effects.shift import shift_population
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import StateshiftError, enough_memory, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.on_the_fly import GeneEmbedder
 from stateshift.prediction.anchored import Backbone
@@ -175,7 +175,7 @@ def _by_network(
         batch["start_effect"] = torch.from_numpy(start).expand(len(batch["pert_emb"]), -1)
     if batches is not None:
         batch["batch"] = torch.from_numpy(batches[request.controls])[dealt].view(len(batch["pert_emb"]), -1)
-    with torch.inference_mode():
+    with torch.inference_mode(), enough_memory(f"predict fewer cells at once with --n-cells {max(1, n // 2)}"):
         names = [request.perturbation] * len(batch["pert_emb"])
         output = model({name: value.to(device) for name, value in batch.items()} | {"pert_name": names})
     out = (output.cells if output.genes is None else output.genes).flatten(0, 1)[:n].cpu()

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,16 +132,17 @@ def train(
         fit(RunDirectory(folder), config, data, module)
         return folder
     run = new_run(folder)
-    try:
-        _write_inputs(run, read, config, data)
-        write_transfer(run, transfer)
-        if embedder is not None:
-            embedder.save(run)
-        fit(run, config, data, module)
-    except BaseException:
-        if not run.last.is_file():
-            shutil.rmtree(run.path, ignore_errors=True)
-        raise
+    with run.alone():
+        try:
+            _write_inputs(run, read, config, data)
+            write_transfer(run, transfer)
+            if embedder is not None:
+                embedder.save(run)
+            fit(run, config, data, module)
+        except BaseException:
+            if not run.last.is_file():
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
     return run.path
 
 
@@ -157,14 +159,21 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     Raises
     ------
     StateshiftError
-        It is no run, it has no last checkpoint, or the data no longer fit it.
+        It is no run, another process trains it, it has no last checkpoint, or the data no longer fit it.
     """
+    run = open_run(run_path)
+    with run.alone() if is_first_process() else nullcontext():
+        _go_on(run, overrides)
+    return run.path
+
+
+def _go_on(run: RunDirectory, overrides: Sequence[str]) -> None:
+    """`resume`, with the run to itself."""
     import yaml
 
     from stateshift.training.loop.fit import fit
     from stateshift.transition.checkpoint import config_of
 
-    run = open_run(run_path)
     config = run.config()
     for override in overrides:
         _override(config, override)
@@ -191,7 +200,6 @@ def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
         run.clear_half_written()
         run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
     fit(run, config, data, module, done or 0, run.last if done is not None else None)
-    return run.path
 
 
 def _kept_back(config: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from stateshift.bioemb.settings import MlmSettings, read_settings
 from stateshift.bioemb.trained import write_config
 from stateshift.bioemb.training.train import fitted_genes
 from stateshift.bioemb.training.trainer import make_trainer
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, enough_memory
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
 from stateshift.progress import quiet_lightning
@@ -67,7 +67,8 @@ def train_mlm(config: str | Path, overrides: Sequence[str] = (), *, trust_remote
     torch.manual_seed(settings.seed)
     module = MaskedModule(encoder, settings.mlm, folder)
     loader = masked_loader(encoder, learned, settings.mlm, settings.seed)
-    with quiet_lightning():
+    half = max(1, settings.mlm.batch_size // 2)
+    with quiet_lightning(), enough_memory(f"train anew with mlm.batch_size={half}"):
         make_trainer(settings.mlm.epochs, settings, folder, []).fit(module, loader)
     encoder.network.cpu().eval().requires_grad_(False)
     encoder.save(folder)

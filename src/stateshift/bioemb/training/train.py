@@ -19,7 +19,7 @@ from stateshift.bioemb.training.recorder import Recorder
 from stateshift.bioemb.training.trainer import make_trainer
 from stateshift.bioemb.training.watch import downstream_watch
 from stateshift.cells import held_out_genes, read_experiment
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import StateshiftError, enough_memory, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
 from stateshift.genes import read_names
@@ -155,8 +155,10 @@ def _fit(folder: Path, settings: Settings, table: FeatureTable, codes: Codes, ch
     with quiet_lightning():
         trainer = make_trainer(settings.training.epochs, settings, folder, [recorder])
         loader = entity_loader(vectors, settings.training.batch_size, settings.seed)
+        half = max(1, settings.training.batch_size // 2)
         try:
-            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+            with enough_memory(f"train anew with training.batch_size={half}"):
+                trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             logger.warning("stopped: go on with  stateshift bioemb train --resume %s", folder)
             raise KeyboardInterrupt from None

@@ -16,6 +16,7 @@ import pandas as pd
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums, dense_row_sums
 from stateshift.errors import StateshiftError, first_line, some, suggestion
 from stateshift.files import is_disk_full
+from stateshift.hdf5 import open_hdf5
 
 VALUES_AT_ONCE = 8_000_000
 READERS = ("h5py", "anndata", "zarr", "numcodecs")
@@ -31,7 +32,6 @@ def opened(path: str | Path) -> Iterator[Any]:
     StateshiftError
         It is missing, truncated, neither HDF5 nor zarr, no AnnData, or a zarr store that unpickles.
     """
-    import h5py
     import zarr
 
     path = Path(path)
@@ -42,7 +42,7 @@ def opened(path: str | Path) -> Iterator[Any]:
             _refuse_pickles(path)
             group = zarr.open_group(path, mode="r", use_consolidated=False)
         else:
-            group = h5py.File(path, "r")
+            group = open_hdf5(path)
     except StateshiftError:
         raise
     except Exception as error:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import written_beside
+from stateshift.files import intact, written_beside
 
 PER_GENE = ("effects", "log2_fold_change", "standard_error", "shrunk")
 PER_ROW = ("n_cells", "n_controls", "n_unmatched", "reliability")
@@ -144,19 +142,16 @@ class EffectTable:
     @classmethod
     def load(cls, path: str | Path) -> EffectTable:
         """Read what `save` wrote; a StateshiftError where it is damaged."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                return cls(
-                    stored["genes"].tolist(),
-                    stored["perturbations"].tolist(),
-                    stored["contexts"].tolist(),
-                    control_means=dict(zip(stored["control_contexts"].tolist(), stored["control_means"])),
-                    scale=str(stored["scale"]),
-                    simulated=bool(stored["simulated"]),
-                    **{name: stored.get(name) for name in (*PER_GENE, *PER_ROW)},
-                )
-        except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-            raise StateshiftError(f"{path} is damaged: {error}. Copy the run anew, or train again.") from error
+        with intact(path, "Copy the run anew, or train again."), np.load(path, allow_pickle=False) as stored:
+            return cls(
+                stored["genes"].tolist(),
+                stored["perturbations"].tolist(),
+                stored["contexts"].tolist(),
+                control_means=dict(zip(stored["control_contexts"].tolist(), stored["control_means"])),
+                scale=str(stored["scale"]),
+                simulated=bool(stored["simulated"]),
+                **{name: stored.get(name) for name in (*PER_GENE, *PER_ROW)},
+            )
 
 
 def _texts(names: Sequence[str]) -> np.ndarray:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from stateshift.cells.simulate.population import Population
 from stateshift.errors import StateshiftError
+from stateshift.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -79,13 +80,12 @@ def _population(source: AnnData | str | Path) -> Population:
 
 
 def _simulation(path: Path) -> dict[str, Any] | None:
-    import h5py
     from anndata.io import read_elem
 
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such file.")
     try:
-        with h5py.File(path, "r") as handle:
+        with open_hdf5(path) as handle:
             return read_elem(handle["uns/simulation"]) if "uns/simulation" in handle else None
     except OSError as error:
         raise StateshiftError(f"{path} can't be read as an h5ad file: {error}") from error

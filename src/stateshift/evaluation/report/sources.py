@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import h5py
 import pandas as pd
 
 from stateshift.errors import StateshiftError, some
@@ -16,6 +15,7 @@ from stateshift.evaluation.report.detail.gene_sets import set_files_of
 from stateshift.evaluation.report.detail.maps import Map
 from stateshift.evaluation.result import Evaluation
 from stateshift.feature_table import FeatureTable
+from stateshift.hdf5 import open_hdf5
 
 CELLS = (".h5ad", ".zarr")
 
@@ -152,10 +152,10 @@ def _predictions(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.glob("*.h5ad")):
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 if "uns/stateshift/model" in file:
                     found.append(path)
-        except OSError:
+        except (OSError, RuntimeError, KeyError, StateshiftError):
             continue
     return found
 

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
     import h5py
@@ -41,6 +42,10 @@ class RowsOnDisk:
             for part in (self.values, self.columns)
         )
         ends = np.r_[0, np.cumsum(self.starts[rows + 1] - self.starts[rows])]
+        if len(columns) and not 0 <= columns.min() <= columns.max() < self.n_columns:
+            raise StateshiftError(
+                f"{self.values.file.filename} is damaged: X holds indices beyond its {self.n_columns:,} genes."
+            )
         return csr_matrix((values, columns, ends), shape=(len(rows), self.n_columns))
 
 
@@ -127,13 +132,12 @@ def opened(source: AnnData | str | Path | Source, *columns: str) -> Source:
     if not isinstance(source, str | Path):
         return Source(source.obs, list(source.obs.columns), source.var_names, source.X)
     import anndata as ad
-    import h5py
 
     if not Path(source).is_file():
         raise StateshiftError(f"{source} doesn't exist.")
     try:
-        file = h5py.File(source)
-    except OSError as error:
+        file = open_hdf5(source)
+    except (OSError, RuntimeError, KeyError) as error:
         raise StateshiftError(f"{source} is no h5ad: {error}.") from error
     if not {"obs", "var", "X"} <= set(file):
         raise StateshiftError(f"{source} is no h5ad with cells: it holds {some(file) or 'nothing'}.")

@@ -94,6 +94,20 @@ def check_budget(tokens_per_batch: int) -> None:
         raise StateshiftError(f"A batch needs at least {MAX_RESIDUES + 2} tokens, not {tokens_per_batch}.")
 
 
+def fewer_tokens(tokens_per_batch: int) -> str:
+    """What to try where the memory doesn't suffice for a batch, as the end of a sentence.
+
+    Examples
+    --------
+    >>> fewer_tokens(4096)
+    'what is done is kept, go on with --tokens-per-batch 2048'
+    """
+    least = MAX_RESIDUES + 2
+    if tokens_per_batch <= least:
+        return "what is done is kept, go on with a smaller --checkpoint, or on a machine with more"
+    return f"what is done is kept, go on with --tokens-per-batch {max(least, tokens_per_batch // 2)}"
+
+
 def padding(groups: Sequence[Sequence[Batch]]) -> float:
     """The share of padding among all tokens of the batches."""
     batches = [batch for group in groups for batch in group]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stateshift.errors import StateshiftError, some
+from stateshift.files import refuse_altered
 
 if TYPE_CHECKING:
     import torch
@@ -153,6 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return load_file(path)
+        refuse_altered(path)
         # torch takes every path that ends so for safetensors, and maps the memory of paths alone
         mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
         allowed = torch.serialization.safe_globals([argparse.Namespace])

@@ -11,9 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, enough_memory
 from stateshift.progress import track
-from stateshift.proteins.embedding.batches import TOKENS_PER_BATCH, WINDOWS, Batch, check_budget, padding, plan
+from stateshift.proteins.embedding.batches import (
+    TOKENS_PER_BATCH,
+    WINDOWS,
+    Batch,
+    check_budget,
+    fewer_tokens,
+    padding,
+    plan,
+)
 from stateshift.proteins.embedding.embed import Rows, embed_group
 from stateshift.proteins.embedding.pooling import check_pooling
 from stateshift.proteins.esm2.models import ProteinModel, checked_layer
@@ -147,8 +155,9 @@ def fill_store(
         return embed_on_many(esm.network, open_store, embed, lambda w: groups_left(w, tokens_per_batch), devices, nodes)
     writer = open_store(alone=True)
     groups = groups_left(writer, tokens_per_batch)
-    for group in track(groups, f"Embedding with {esm.name}", total=len(groups)):
-        embed(writer, group)
+    with enough_memory(fewer_tokens(tokens_per_batch)):
+        for group in track(groups, f"Embedding with {esm.name}", total=len(groups)):
+            embed(writer, group)
     return writer
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.files import intact
+from stateshift.hdf5 import open_hdf5
 from stateshift.proteins.embedding.embed import LEVELS
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class EmbeddingStore:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file = opened(self.path)
         with intact(self.path, WAY_OUT):
+            self._file = opened(self.path)
             self.settings: dict[str, Any] = json.loads(self._file.attrs["settings"])
             self.model: str = self._file.attrs["model"]
             self.width = int(self._file.attrs["width"])
@@ -140,18 +141,15 @@ class EmbeddingStore:
 
 def opened(path: Path) -> h5py.File:
     """The HDF5 file of a store, to read; one that is cut short or something else is told in a sentence."""
-    import h5py
-
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such file of embeddings.")
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = open_hdf5(path, locking=False)
     except OSError as error:
         if due_size(error) is not None:
             raise cut_short(path, error) from error
         raise StateshiftError(f"{path} is no store of embeddings: HDF5 can't open it.") from error
-    with intact(path, WAY_OUT):
-        wrote, parts = file.attrs.get("format"), set(file)
+    wrote, parts = file.attrs.get("format"), set(file)
     if wrote != FORMAT:
         file.close()
         raise StateshiftError(f"{path} is no store that `stateshift protein embed` wrote.")

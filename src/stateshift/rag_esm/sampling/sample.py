@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift import __version__
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, enough_memory
 from stateshift.files import written_beside
 from stateshift.progress import track
 from stateshift.rag_esm.model.checkpoint import load_rag_esm
@@ -79,7 +79,8 @@ def sample(
     if Path(output).exists():
         raise StateshiftError(f"{output} exists already: choose another folder with --output.")
     trained = load_rag_esm(checkpoint, device)
-    made = generate(trained.network, requests, settings, batch_size, save_intermediate_steps)
+    with enough_memory(f"give --batch-size {max(1, batch_size // 2)}"):
+        made = generate(trained.network, requests, settings, batch_size, save_intermediate_steps)
     rows = [_row(request, one) for request, one in zip(requests, made)]
     if compute_perplexities:
         for row, request, one in track(list(zip(rows, requests, made)), "Perplexities", total=len(rows)):

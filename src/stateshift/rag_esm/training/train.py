@@ -18,7 +18,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
-from stateshift.errors import StateshiftError, first_line, some
+from stateshift.errors import StateshiftError, enough_memory, first_line, some
 from stateshift.files import intact, new_folder, read_tensors, written_beside
 from stateshift.rag_esm.homologs.choice import Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
@@ -133,7 +133,11 @@ def _fit(
     batches = Batches(train, settings, start, stop, trainer.global_rank, trainer.world_size)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(module, DataLoader(batches, batch_size=None))
+        fewer = (
+            f"train anew with tokens_per_batch={settings.tokens_per_batch // 2} accumulate={2 * settings.accumulate}"
+        )
+        with enough_memory(fewer):
+            trainer.fit(module, DataLoader(batches, batch_size=None))
 
 
 class Keeper(lightning.Callback):

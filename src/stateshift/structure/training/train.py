@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from stateshift.errors import StateshiftError, some
+from stateshift.errors import StateshiftError, enough_memory, some
 from stateshift.files import written_beside
 from stateshift.progress import quiet_lightning
 from stateshift.structure.aggregator import (
@@ -145,7 +145,8 @@ def train_aggregator(
         )
         train, val = _loaders(pairs, val_pairs, rows, settings, trainer.world_size, trainer.global_rank)
         twin = Twin(model, settings.learning_rate, settings.warmup_epochs * len(train), settings.epochs * len(train))
-        trainer.fit(twin, train, val)
+        with enough_memory(f"train anew with --batch-size {max(1, settings.batch_size // 2)}"):
+            trainer.fit(twin, train, val)
     if keeper.best is None:
         raise StateshiftError(
             "The training gave no validation score: the losses are no numbers; lower --learning-rate."

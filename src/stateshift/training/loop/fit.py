@@ -12,7 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
 from stateshift.cells import estimate_effects
-from stateshift.errors import StateshiftError, first_line
+from stateshift.errors import StateshiftError, enough_memory, first_line
 from stateshift.progress import quiet_lightning
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import KeepRule, log_verdicts, read_verdicts
@@ -42,7 +42,8 @@ def fit(
     Raises
     ------
     StateshiftError
-        The devices can't train so, or a loss became no number.
+        The devices can't train so, the memory doesn't suffice, a process that makes batches died, or a loss became no
+        number.
     """
     settings = training_settings(config)
     average = WeightAverage(settings.ema) if settings.ema is not None else None
@@ -62,18 +63,42 @@ def fit(
         if settings.compile:
             module.model.compile()
         try:
-            trainer.fit(module, datamodule=TrainingSets(config, data, done), ckpt_path=checkpoint, weights_only=True)
+            with enough_memory(_smaller(config)):
+                trainer.fit(
+                    module, datamodule=TrainingSets(config, data, done), ckpt_path=checkpoint, weights_only=True
+                )
         except SystemExit:  # what Lightning makes of Ctrl-C
             logger.warning("stopped: go on with  stateshift train --resume %s", run.path)
             raise KeyboardInterrupt from None
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = first_line(error)
             raise StateshiftError(f"training.compile=true: torch.compile can't do it here: {reason}") from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise StateshiftError(
+                "A process that makes batches was killed, for want of memory perhaps: go on with  stateshift train --resume "
+                f"{run.path} data.num_workers={config['data']['num_workers'] // 2}"
+            ) from error
         finally:
             finish(settings.loggers)
     if keep is not None:
         log_verdicts(read_verdicts(run))
     logger.info("best by %s: step %d of %d", settings.select_by, recorder.best_step, trainer.global_step)
+
+
+def _smaller(config: dict[str, Any]) -> str:
+    """What to try where the memory doesn't suffice, as the end of a sentence."""
+    batch, accumulate = config["data"]["batch_size"], config["training"].get("accumulate", 1)
+    if batch > 1:
+        half = -(-batch // 2)
+        return (
+            f"train anew under another --name with data.batch_size={half} training.accumulate={2 * accumulate}, which learns "
+            "from as many cells a step"
+        )
+    if not config["training"].get("gradient_checkpointing"):
+        return "go on with training.gradient_checkpointing=true (stateshift train --resume)"
+    return f"train anew under another --name with model.set_size={max(1, config['model']['set_size'] // 2)}"
 
 
 class TrainingSets(lightning.LightningDataModule):

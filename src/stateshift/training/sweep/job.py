@@ -79,6 +79,7 @@ class SweepJob:
         record.state, record.error, record.started = "unfinished", "", time.time()
         self.folder.write_record(name, record)
         logger.info("%s begins", name)
+        begun = time.monotonic()  # the clock may be set while it trains
         try:
             self._train(name, words)
             record.state = "finished"
@@ -88,7 +89,7 @@ class SweepJob:
             if not isinstance(error, StateshiftError):
                 with open(self.folder.log(name), "a", encoding="utf-8") as log:
                     traceback.print_exc(file=log)
-        record.seconds += time.time() - record.started
+        record.seconds += time.monotonic() - begun
         self.folder.write_record(name, record)
 
     def _train(self, name: str, words: list[str]) -> None:

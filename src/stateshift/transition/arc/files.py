@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.errors import StateshiftError
+from stateshift.files import refuse_altered
 
 
 def read_pickled(path: str | Path) -> Any:
@@ -33,6 +34,7 @@ def read_pickled(path: str | Path) -> Any:
         if path.suffix == ".pkl":
             with open(path, "rb") as handle:
                 return _Plain(handle).load()
+        refuse_altered(path)
         with torch.serialization.safe_globals([(made, name) for name, made in _allowed().items()]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except Exception as error:
@@ -46,8 +48,11 @@ def read_pickled(path: str | Path) -> Any:
         ) from error
 
 
-class _Plain(pickle.Unpickler):
-    """Python's unpickler, with nothing to call beyond what is allowed."""
+class _Plain(pickle._Unpickler):
+    """Python's unpickler, with nothing to call beyond what is allowed.
+
+    The one in C would claim any memory that a damaged number asks for.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (made := _allowed().get(f"{module}.{name}")) is None:

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from stateshift.errors import StateshiftError
+from stateshift.files import refuse_altered
+from stateshift.hdf5 import open_hdf5
 from stateshift.proteins.explore.stored.pickles import read_pickle
 from stateshift.proteins.store.reader import cut_short, due_size
 
@@ -64,6 +66,7 @@ def _from_torch(path: Path) -> Any:
     import torch
 
     try:
+        refuse_altered(path)
         # of a path, torch would look at the name
         with path.open("rb") as handle, warnings.catch_warnings(action="ignore"):
             return torch.load(handle, map_location="cpu", weights_only=True)
@@ -97,12 +100,12 @@ def _from_npz(path: Path) -> dict[str, Any]:
 
 
 def _from_hdf5(path: Path) -> Mapping[str, Any]:
-    import h5py
-
     try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        if due_size(error) is not None:
+        return open_hdf5(path, locking=False)
+    except StateshiftError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and due_size(error) is not None:
             raise cut_short(path, error) from error
         raise StateshiftError(f"{path} can't be opened as HDF5, it is damaged: copy it again.") from error
 

@@ -15,8 +15,11 @@ import numpy as np
 from stateshift.errors import StateshiftError
 
 
-class _Restricted(pickle.Unpickler):
-    """Finds the few names that arrays are rebuilt by; any other name ends the reading before it is called."""
+class _Restricted(pickle._Unpickler):
+    """Finds the few names that arrays are rebuilt by; any other name ends the reading before it is called.
+
+    It is Python's own reader, not the one in C: that would claim any memory that a damaged number asks for.
+    """
 
     def __init__(self, handle: io.BufferedIOBase, path: Path):
         super().__init__(handle)
