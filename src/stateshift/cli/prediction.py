@@ -1,4 +1,4 @@
-"""``stateshift predict``."""
+"""``stateshift predict``, ``stateshift join``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add this group's command."""
+    """Add this group's commands."""
     app.command()(predict)
+    app.command("join")(join_predictions)
 
 
 def predict(
@@ -63,3 +64,14 @@ def predict(
     flags = {"--pert-col": pert_col, "--cell-type-key": cell_type_key, "--control-pert": control_pert}
     of_truth = ["--truth", "TRUTH.h5ad", *(word for flag, name in flags.items() if name for word in (flag, name))]
     typer.echo(f"The prediction is {output}. Next: {shlex.join(['stateshift', 'evaluate', str(output), *of_truth])}")
+
+
+def join_predictions(
+    parts: Annotated[list[Path], typer.Argument(help="Predictions of one run for other perturbations or contexts.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The h5ad file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+) -> None:
+    """Join predictions that were made apart, as on several machines: the file that one prediction would be."""
+    from stateshift.prediction import join_predictions as join
+
+    typer.echo(f"The prediction is {join(parts, output, overwrite)}.")
