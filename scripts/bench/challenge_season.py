@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stateshift.cells import EffectTable
     from stateshift.cells.simulate.population import Population
     from stateshift.challenge.local import HeldOutContext
+    from stateshift.effects.stack import Stack
     from stateshift.feature_table import FeatureTable
     from stateshift.prediction.effects import PredictedEffects
 
@@ -41,7 +42,7 @@ DEPTHS = {
 }
 MEASURED = {"K562": 0.8, "RPE1": 0.35, "Jurkat": 0.35, "HepG2": 0.35}
 TARGETS, IN_SEASON, SIZE, STRENGTH = 500, 300, 0.35, (0.7, 0.6)
-AMPLITUDES = (1.0, 1.25, 1.5, 2.0)
+AMPLITUDES = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 
 
 def main(
@@ -109,7 +110,7 @@ def rows_of(
     here: HeldOutContext, said: PredictedEffects, known: EffectTable, amplitude: float, run: Path, seed: int
 ) -> Iterator[tuple[str, object]]:
     """Every prediction of the test targets and its score: the recipe, the recipe without its parts, the baselines."""
-    from stateshift.effects import fit_effect_models
+    from stateshift.effects.stack import fit_stack
     from stateshift.effects.stack.members import parts_of
     from stateshift.feature_table import FeatureTable
 
@@ -120,10 +121,13 @@ def rows_of(
     yield "– significance not matched", here.score(here.emitted(recipe, None, 0))
     for name, cells in otherwise(here, recipe):
         yield f"– {name}", here.score(cells)
-    table = next(iter(parts_of(FeatureTable.load(run / "features.pt")).values()))
-    asked = [target for _, target in said.pairs], [here.name] * len(said.pairs)
-    alone = amplitude * fit_effect_models(known, table, ["stack"], seed)["stack"].predict(*asked)
-    yield "– one source of features", here.score(here.emitted(effects_of(said, alone), match, 0))
+    features = FeatureTable.load(run / "features.pt")
+    for name, stack in (
+        ("one source of features", fit_stack(known, next(iter(parts_of(features).values())), seed)),
+        ("without the context's own map", without_map(known, features, seed)),
+    ):
+        values = stack.predict([target for _, target in said.pairs], [here.name] * len(said.pairs))
+        yield f"– {name}", here.score(here.emitted(effects_of(said, amplitude * values), match, 0))
     for name, values in said.beside.items():
         yield name, here.score(here.emitted(effects_of(said, values), match, 0))
     yield "the measured effects, emitted", here.score(here.emitted(dict(zip(here.names, true_effects(here))), None, 0))
@@ -235,6 +239,18 @@ def print_table(here: HeldOutContext, rows: Iterator[tuple[str, object]]) -> Non
         low, high = difference({here.name: first}, {here.name: score})
         ahead = "" if score is first else f"{first.score - score.score:+.3f} [{low:+.3f}, {high:+.3f}]"
         typer.echo(f"| {name} | {score.score:.3f} | {parts} | {ahead} |")
+
+
+def without_map(known: EffectTable, features: FeatureTable, seed: int) -> Stack:
+    """The stack without `MappedTransfer` among its members."""
+    from stateshift.effects.stack import fit
+
+    every = fit.members_of
+    fit.members_of = lambda *given: {name: member for name, member in every(*given).items() if name != "mapped"}
+    try:
+        return fit.fit_stack(known, features, seed)
+    finally:
+        fit.members_of = every
 
 
 def true_effects(here: HeldOutContext) -> np.ndarray:
