@@ -272,8 +272,12 @@ def test_without_a_manifest_the_contexts_are_asked_for(zero_shot, genes, check, 
 
 def test_lists_of_two_bundles_are_told_apart(zero_shot, genes, check, bundle):
     (bundle / "pert_counts.csv").write_text("target_gene,context\nG01,D\n")
-    with pytest.raises(StateshiftError, match=r"manifest.json is of the contexts A, B, and .*pert_counts.csv of D"):
-        check(perturbed(zero_shot(genes)))
+    cells = perturbed(zero_shot(genes))
+    cells.X[0, 0] = -1
+    found = check(cells)
+    assert "manifest.json is of the contexts A, B, and " in found["contexts"]
+    assert found["contexts"].endswith("pert_counts.csv of D: take both from one bundle, or name the --contexts")
+    assert found["not negative"] == "1 values are negative"
     (bundle / "manifest.json").write_text("{")
     with pytest.raises(StateshiftError, match=r"manifest.json can't be read as the bundle's manifest"):
         check(perturbed(zero_shot(genes)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -56,11 +56,12 @@ class Targets:
 
 @dataclass(frozen=True)
 class Panel:
-    """The contexts that a file has to cover, where that was found, and the panel's id."""
+    """The contexts that a file has to cover, where that was found, the panel's id, and what contradicts it."""
 
     contexts: list[str]
     where: str
     panel_id: str | None = None
+    problem: str | None = None
 
 
 def read_gene_list(path: Path | str, known: list[str]) -> GeneList:
@@ -145,12 +146,13 @@ def _of_template(path: Path, season: Season) -> Targets:
 def find_panel(contexts: list[str] | None, targets: Targets | None, genes: Path) -> Panel | None:
     """The contexts that a file has to cover: as named, by the bundle's manifest, or by the table of targets.
 
-    Where they are named, a manifest that can't be read or is of others is passed over.
+    Where they are named, a manifest that can't be read or is of others is passed over. A manifest of other contexts than
+    the table of targets is the panel's `problem`.
 
     Raises
     ------
     StateshiftError
-        The manifest beside the lists can't be read, or names other contexts than the table of targets does.
+        The manifest beside the lists can't be read.
     """
     listed = None if targets is None else sorted(c for c in targets.cells if c is not None)
     try:
@@ -163,10 +165,11 @@ def find_panel(contexts: list[str] | None, targets: Targets | None, genes: Path)
         same = manifest is not None and set(manifest.contexts) == set(contexts)
         return Panel(list(contexts), "--contexts", manifest.panel_id if same else None)
     if manifest is not None and listed and set(listed) != set(manifest.contexts):
-        raise StateshiftError(
-            f"{manifest.where} is of the contexts {some(manifest.contexts)}, and {targets.path} of {some(listed)}: the "
-            "two are of different bundles."
+        problem = (
+            f"{manifest.where} is of the contexts {some(manifest.contexts)}, and {targets.path} of {some(listed)}: take both "
+            "from one bundle, or name the --contexts"
         )
+        return replace(manifest, problem=problem)
     if manifest is not None:
         return manifest
     return Panel(listed, str(targets.path)) if listed else None

@@ -105,6 +105,8 @@ def export_run(
     output, rules = Path(output), read_season(season)
     targets = read_targets(pert_counts, rules)
     panel = find_panel(list(contexts or []), targets, Path(genes))
+    if panel is not None and panel.problem:
+        raise StateshiftError(f"{panel.problem}.")
     refuse_inputs(output, [cells, genes, pert_counts, features])
     with opened_candidate(cells, rules.cells) as controls, written_beside(output, overwrite) as part:
         wanted = _contexts(controls, rules, [] if panel is None else panel.contexts, str(cells))

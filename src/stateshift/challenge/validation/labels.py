@@ -56,7 +56,8 @@ def _every_context(outcome: Validation, found: Candidate, have: list[str], panel
         return
     missing, extra = [c for c in panel.contexts if c not in have], [c for c in have if c not in panel.contexts]
     unnamed = int((found.contexts == "").sum())
-    said = [f"{some(missing)} is not predicted" if len(missing) == 1 else f"{some(missing)} are not predicted"] * bool(
+    said = [panel.problem] if panel.problem else []
+    said += [f"{some(missing)} is not predicted" if len(missing) == 1 else f"{some(missing)} are not predicted"] * bool(
         missing
     )
     said += [f"the season ({panel.where}) has no {some(extra)}{suggestion(extra[0], panel.contexts)}"] if extra else []
