@@ -52,7 +52,7 @@ def enough_memory(way_out: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, numpy or torch says that memory could not be had.
+    """Whether an error of Python, numpy or torch, or what caused it, says that memory could not be had.
 
     Examples
     --------
@@ -60,7 +60,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     (True, False)
     """
     signs = ("out of memory", "not enough memory", "t allocate memory", "Unable to allocate", "STATUS_ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError) or any(sign in str(seen) for sign in signs):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def first_line(error: BaseException) -> str:

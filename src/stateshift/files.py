@@ -35,11 +35,13 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     StateshiftError
-        `path` exists and `overwrite` is not set, or its folder can't be made.
+        `path` exists and `overwrite` is not set, also where another process made it meanwhile; or its folder can't be
+        made or written to.
     """
     path = Path(path)
     if path.is_dir() or (path.exists() and not overwrite):
         raise StateshiftError(f"{path} exists already: choose another name or pass --overwrite where offered.")
+    refuse_unwritable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -47,6 +49,8 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield beside
+        if path.exists() and not overwrite:
+            raise StateshiftError(f"{path} was made by another process meanwhile, which is kept: choose another name.")
         os.replace(beside, path)
     except StateshiftError:
         raise
@@ -98,6 +102,13 @@ def locked(path: str | Path, wait: bool = True) -> Iterator[bool]:
         finally:
             # closing alone would leave it to a process that was forked meanwhile
             fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def refuse_unwritable(path: str | Path) -> None:
+    """A StateshiftError where nothing can be written at `path`: its folder, or the nearest that is there, is read-only."""
+    nearest = next((parent for parent in Path(path).absolute().parents if parent.exists()), Path("/"))
+    if nearest.is_dir() and not os.access(nearest, os.W_OK):
+        raise StateshiftError(f"{path} can't be written: {nearest} is read-only to you. Choose another place.")
 
 
 def new_folder(path: str | Path) -> Path:

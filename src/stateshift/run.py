@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import intact, locked, written_beside
+from stateshift.files import intact, locked, refuse_unwritable, written_beside
 
 RECORDED_PACKAGES = ("stateshift", "torch", "lightning", "cell-load", "anndata", "scanpy", "fair-esm", "numpy")
 
@@ -171,6 +171,7 @@ class RunDirectory:
 def refuse_taken(path: str | Path) -> None:
     """Raise a StateshiftError where something lies at `path` already: a run is never overwritten."""
     path = Path(path)
+    refuse_unwritable(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         what = "another run" if (path / "config.yaml").exists() else "other content"
         raise StateshiftError(
@@ -206,7 +207,10 @@ def open_run(path: str | Path) -> RunDirectory:
         needed = tuple(name for name in needed if name != "effects.npz")
     missing = [name for name in needed if not (path / name).is_file()]
     if missing:
-        raise StateshiftError(f"{path} is not a whole run directory: it lacks {some(missing)}.")
+        raise StateshiftError(
+            f"{path} is not a whole run directory: it lacks {some(missing)}. Where its training was killed as it began, nothing "
+            "was learnt yet: remove it and train anew."
+        )
     if "effects.npz" in needed:
         _refuse_foreign_genes(run)
     return run

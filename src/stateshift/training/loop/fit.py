@@ -73,8 +73,10 @@ def fit(
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = first_line(error)
             raise StateshiftError(f"training.compile=true: torch.compile can't do it here: {reason}") from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # a worker that dies as it hands a batch over breaks the connection
+            torn = config["data"]["num_workers"] > 0 and not isinstance(error, RuntimeError)
+            if not (torn or "DataLoader worker" in str(error)):
                 raise
             raise StateshiftError(
                 "A process that makes batches was killed, for want of memory perhaps: go on with  stateshift train --resume "
