@@ -134,7 +134,8 @@ def test_a_disk_that_fills_half_way_keeps_the_finished_populations_for_the_next_
         return write(self, content)
 
     monkeypatch.setattr(Path, "write_bytes", filling)
-    with pytest.raises(StateshiftError, match=r"000002\.npz\.zst could not be written: no room is left"):
+    kept = r"(?s)000002\.npz\.zst could not be written: no room is left.*s\.vcc\.parts keeps 2 finished populations"
+    with pytest.raises(StateshiftError, match=kept):
         export()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s.vcc.parts", "whole.vcc"]
     assert sorted(p.name for p in (tmp_path / "s.vcc.parts").glob("*.zst")) == ["000000.npz.zst", "000001.npz.zst"]
@@ -151,11 +152,21 @@ def test_the_output_of_a_run_is_none_of_its_inputs(bundle, export, tmp_path):
     assert controls.read_bytes() == before
 
 
-def test_parts_of_other_settings_are_refused(export, tmp_path, monkeypatch):
+def test_parts_of_other_settings_are_refused(bundle, export, tmp_path, monkeypatch):
     monkeypatch.setattr(Parts, "remove", lambda self: None)
     export()
     with pytest.raises(StateshiftError, match=r"holds parts of an export with another seed: finish that one"):
         export(seed=1, overwrite=True)
+    with pytest.raises(StateshiftError, match=r"with another columns, features, missing: finish that one"):
+        export(features=bundle / "features.pt", missing="fallback", columns={"batch": "b"}, overwrite=True)
+
+
+def test_a_mistake_before_the_first_population_leaves_nothing_that_stands_in_the_way(export, tmp_path):
+    with pytest.raises(StateshiftError, match="There is no model `stak`"):
+        export(model="stak")
+    assert list(tmp_path.iterdir()) == []
+    Parts(tmp_path / "s.vcc.parts", {"model": "stak"})  # killed there
+    assert export().path.is_file()
 
 
 def test_a_damaged_part_is_named(export, tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def counts_of(X: csr_matrix, where: str) -> csr_matrix:
     if len(left) or (X.data < 0).any() or (X.data >= LOG1P_LIMIT).any():
         raise StateshiftError(
             f"{where}: its control cells hold fractions that are not log1p of scaled counts. Counts are emitted onto counts: "
-            "name --cells with counts in X, or predict with `stateshift predict` and export the predicted h5ad."
+            "give cells with counts in X, or predict with `stateshift predict` and hand in the predicted h5ad."
         )
     return csr_matrix((counts.astype(np.float32), X.indices, X.indptr), X.shape)
 

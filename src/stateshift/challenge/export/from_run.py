@@ -108,15 +108,17 @@ def export_run(
     if panel is not None and panel.problem:
         raise StateshiftError(f"{panel.problem}.")
     refuse_inputs(output, [cells, genes, pert_counts, features])
-    with opened_candidate(cells, rules.cells) as controls, written_beside(output, overwrite) as part:
+    with opened_candidate(cells, rules.cells) as controls:
         wanted = _contexts(controls, rules, [] if panel is None else panel.contexts, str(cells))
         order = [(c, t) for c in wanted for t in sorted(targets.of(c))]
         numbers = [_number(targets, c, t, n_cells) for c, t in order]
         gene_list = read_gene_list(genes, controls.genes).genes
         about = {
-            "run": sha256(RunDirectory(Path(run)).config_file),
-            "weights": _weights(Path(run)),
+            "run": _checksums(Path(run)),
             "cells": sha256(cells),
+            "features": None if features is None else sha256(features),
+            "missing": missing,
+            "columns": dict(columns or {}),
             "genes": gene_list,
             "populations": [[*pair, n] for pair, n in zip(order, numbers)],
             "model": model,
@@ -127,26 +129,27 @@ def export_run(
             "version": __version__,
         }
         parts = Parts(output.with_name(f"{output.name}.parts"), about)
-        if not all(parts.has(i) for i in range(len(order))):
-            asked = Asked(
-                cells,
-                perturb=sorted({t for _, t in order}),
-                contexts=wanted,
-                model=model,
-                features=features,
-                missing=missing,
-                n_cells=_starts(controls, wanted),
-                columns=columns,
-                seed=seed,
-                storage=Storage(MEMORY_GB, parts.folder / "cells"),
-                baselines=False,
-            )
-            effects = predict_effects(run, asked)
-            train = _training_effects(Path(run)) if match_significant else None
-            _emit(parts, controls, effects, order, numbers, gene_list, seed, train, unmodelled, amplitude)
-        found = _candidate(parts, order, numbers, gene_list, controls, wanted, rules)
-        done = examine(found, rules, genes, targets, panel, cells if rules.cells.context else None, expected_gene_dim)
-        made = write_submission(part, output, done)
+        with parts.kept_on_errors(), written_beside(output, overwrite) as part:
+            if not all(parts.has(i) for i in range(len(order))):
+                asked = Asked(
+                    cells,
+                    perturb=sorted({t for _, t in order}),
+                    contexts=wanted,
+                    model=model,
+                    features=features,
+                    missing=missing,
+                    n_cells=_starts(controls, wanted),
+                    columns=columns,
+                    seed=seed,
+                    storage=Storage(MEMORY_GB, parts.folder / "cells"),
+                    baselines=False,
+                )
+                effects = predict_effects(run, asked)
+                train = _training_effects(Path(run)) if match_significant else None
+                _emit(parts, controls, effects, order, numbers, gene_list, seed, train, unmodelled, amplitude)
+            found = _candidate(parts, order, numbers, gene_list, controls, wanted, rules)
+            real = cells if rules.cells.context else None
+            made = write_submission(part, output, examine(found, rules, genes, targets, panel, real, expected_gene_dim))
     parts.remove()
     return made
 
@@ -183,10 +186,11 @@ def _starts(controls: Candidate, contexts: list[str]) -> int:
     return min(STARTS_FROM, *counts)
 
 
-def _weights(run: Path) -> str:
-    """The checksum of what predicts."""
-    best = RunDirectory(run).best
-    return sha256(best) if best.is_file() else ""
+def _checksums(run: Path) -> dict[str, str]:
+    """Of what predicts: settings, vectors, weights, and the effects that models are fitted on."""
+    held = RunDirectory(run)
+    files = (held.config_file, held.features_file, held.effects_file, *sorted(held.best.parent.glob("*.ckpt")))
+    return {path.name: sha256(path) for path in files if path.is_file()}
 
 
 def _emit(

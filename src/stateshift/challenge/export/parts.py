@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from stateshift.errors import StateshiftError
+from stateshift.errors import InputProblems, StateshiftError
 from stateshift.files import written_beside
 
 ABOUT = "about.json"
@@ -43,16 +44,35 @@ class Parts:
             known = (folder / ABOUT).read_text() if (folder / ABOUT).exists() else None
         except OSError as error:
             raise StateshiftError(f"{folder} can't be used: {error.strerror or error}.") from error
-        if known not in (None, text):
+        if known not in (None, text) and self.finished:
             before, now = json.loads(known), json.loads(text)
             other = [key for key in {*before, *now} if before.get(key) != now.get(key)]
             raise StateshiftError(
                 f"{folder} holds parts of an export with another {', '.join(sorted(other))}: finish that one with its own "
                 "settings, or remove the folder."
             )
-        if known is None:
-            with written_beside(folder / ABOUT) as part:
+        if known != text:
+            with written_beside(folder / ABOUT, overwrite=True) as part:
                 part.write_text(text)
+
+    @property
+    def finished(self) -> int:
+        """How many populations are written."""
+        return len(list(self.folder.glob("*.npz.zst")))
+
+    @contextlib.contextmanager
+    def kept_on_errors(self) -> Iterator[None]:
+        """An error says that finished populations are kept for the next time; without any, the folder is removed."""
+        try:
+            yield
+        except Exception as error:
+            if not self.finished:
+                self.remove()
+            elif isinstance(error, StateshiftError) and not isinstance(error, InputProblems):
+                raise StateshiftError(
+                    f"{error} {self.folder} keeps {self.finished:,} finished populations: the same command goes on there."
+                ) from error
+            raise
 
     def path(self, i: int) -> Path:
         """The file of the population i."""
