@@ -48,9 +48,8 @@ def test_mutations_are_tabled_and_drawn_and_so_are_the_maps(executed):
     assert len(drawn) == 3
 
 
-def test_questions_and_the_reflection_are_left_to_the_reader_and_no_output_is_stored():
+def test_questions_and_the_reflection_are_left_to_the_reader():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     text = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     assert text.count("**?**") >= 8
     assert "What I can't conclude" in text
-    assert all(not c.outputs and c.execution_count is None for c in notebook.cells if c.cell_type == "code")

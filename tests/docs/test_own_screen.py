@@ -1,0 +1,39 @@
+"""The notebook of a screen of one's own runs, and what it says of the network and the intervals is so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
+
+
+def shown(notebook, part):
+    """All text that the cell printed or showed whose code holds this."""
+    cell = next(c for c in notebook.cells if c.cell_type == "code" and part in c.source)
+    return "".join(output.get("text", "") or output["data"].get("text/plain", "") for output in cell.outputs)
+
+
+def test_the_notebook_goes_from_cells_to_scores_in_which_the_network_is_behind_ridge(tmp_path):
+    notebook = nbformat.read(NOTEBOOKS / "own_screen.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert list(tmp_path.iterdir()) == []
+    assert "24 perturbed genes, without a vector: []" in shown(notebook, "check_experiment(experiment)")
+    means = dict(line.split()[1:] for line in shown(notebook, "evaluate(predicted").splitlines()[1:])
+    assert float(means["state_tiny"]) < float(means["ridge"])
+    assert float(means["state_tiny"]) > float(means["mean"]) > 0.3
+    assert 0.85 < float(shown(notebook, "print(*interval").split("hold ")[1].split("%")[0]) / 100 < 1
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_is_kept_executed_without_an_error_or_a_path_of_a_machine(path):
+    code = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
+    outputs = [output for c in code for output in c.outputs]
+    assert {o.output_type for o in outputs} <= {"stream", "display_data", "execute_result"}
+    assert sum("image/png" in o.get("data", {}) or "image/svg+xml" in o.get("data", {}) for o in outputs) >= 1
+    assert "site-packages" not in path.read_text()
+    assert path.stat().st_size < 400_000
