@@ -53,6 +53,7 @@ def validate(
 
 @app.command()
 def export(
+    called: typer.Context,
     source: Annotated[Path, typer.Argument(help="A predicted h5ad, or a run directory with --cells.")],
     season: SeasonName,
     genes: Genes,
@@ -95,10 +96,13 @@ def export(
         "overwrite": overwrite,
     }
     if not source.is_dir():
+        of_run = "cells model missing features n_cells match_significant amplitude unmodelled seed"
+        _refuse(called, of_run, f"only of a run, and {source} is no folder")
         made = export_submission(source, controls=controls, **given)
     elif cells is None or pert_counts is None:
         raise StateshiftError(f"{source} is a folder: of a run, name the season's --cells and its --pert-counts.")
     else:
+        _refuse(called, "controls", f"only of a predicted file, and {source} is a run, whose --cells they are")
         of_run = {"cells": cells, "model": model, "missing": missing, "features": features}
         of_run |= {"n_cells": n_cells, "match_significant": match_significant, "unmodelled": unmodelled, "seed": seed}
         of_run |= {"amplitude": amplitude}
@@ -112,6 +116,7 @@ def export(
 
 @app.command()
 def score(
+    called: typer.Context,
     predicted: Annotated[list[Path], typer.Argument(help="The predicted h5ad, or one a context; or a run directory.")],
     season: Annotated[str, typer.Option(help="2025, of log1p expression, or 2026, of counts.")],
     truth: Annotated[
@@ -146,7 +151,9 @@ def score(
     from stateshift.evaluation.seasons import score_season, season_sentences, season_table
 
     console = console_for_tables()
-    if len(predicted) == 1 and predicted[0].is_dir() and not truth:
+    if len(predicted) == 1 and predicted[0].is_dir():
+        of_files = "truth pert_col context_col control_pert anchors controls energy"
+        _refuse(called, of_files, f"only of files, and {predicted[0]} is a run, which has its own held-out cells")
         names = OTHERS if models is None else _names(models)
         of_run = {"split": split, "models": names, "amplitudes": _numbers(amplitudes), "seed": seed}
         of_run |= {"match_significant": match_significant, "threads": threads, "output": output}
@@ -154,6 +161,8 @@ def score(
         if output is not None:
             typer.echo(f"The tables lie in {output}.")
         return
+    of_run = "split models amplitudes match_significant seed"
+    _refuse(called, of_run, f"only of a run, and {predicted[0]} is no folder")
     if not truth:
         raise StateshiftError("--truth is needed to score files: name the measured h5ad; only a run has its own.")
     found = score_season(
@@ -174,6 +183,15 @@ def score(
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     if output is not None:
         typer.echo(f"The tables lie in {output}.")
+
+
+def _refuse(called: typer.Context, names: str, why: str) -> None:
+    """One sentence for options that were given and would do nothing."""
+    from stateshift.errors import StateshiftError
+
+    given = [n for n in names.split() if called.get_parameter_source(n).name == "COMMANDLINE"]
+    if given:
+        raise StateshiftError(f"{', '.join('--' + n.replace('_', '-') for n in given)}: {why}.")
 
 
 def _names(text: str | None) -> list[str] | None:
