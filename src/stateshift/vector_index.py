@@ -205,9 +205,10 @@ class VectorIndex:
         refuse_parquet_without_pyarrow(folder / "entries.parquet")
         try:
             told = json.loads((folder / ABOUT).read_text())
+            generation = int(told["generation"])
             index = cls(told["width"], told["about"])
-            index._faiss = faiss.read_index(str(folder / f"vectors.{told['generation']}.faiss"))
-            entries = pd.read_parquet(folder / f"entries.{told['generation']}.parquet")
+            index._faiss = faiss.read_index(str(folder / f"vectors.{generation}.faiss"))
+            entries = pd.read_parquet(folder / f"entries.{generation}.parquet")
             index.choice = dict(told["choice"])
             index.names = entries["name"].astype(str).tolist()
             index.row_of = {name: row for row, name in enumerate(index.names) if entries["alive"].iat[row]}

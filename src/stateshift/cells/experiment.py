@@ -225,6 +225,11 @@ def _unknown_keys(raw: dict[str, Any]) -> list[str]:
             elif key == "overrides":
                 if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
                     problems.append('[run] overrides needs a list of texts, as in  ["training.max_steps=500"].')
+                elif strange := [v for v in value if v.lstrip("+~").startswith("hydra") or "${" in v]:
+                    # a file from elsewhere could choose what Hydra calls, or write down what the environment holds
+                    problems.append(
+                        f"[run] overrides holds `{strange[0]}`: Hydra's own settings and ${{…}} go on the command line."
+                    )
             elif key == "layer":
                 if not isinstance(value, int) or isinstance(value, bool):
                     problems.append(f"[features] layer = {value!r}: a whole number is needed, as in  layer = -1.")
