@@ -32,7 +32,10 @@ def test_a_glob_with_braces_finds_what_cell_load_finds(screen, cell_maker):
 def test_paths_are_also_looked_up_beside_the_toml(screen, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path.parent)
     screen.toml.write_text('[datasets]\nmade = "cells.h5ad"\n[training]\nmade = "train"\n')
-    assert read_experiment(screen.toml).datasets["made"][0].name == "cells.h5ad"
+    experiment = read_experiment(screen.toml)
+    assert experiment.datasets["made"][0].name == "cells.h5ad"
+    assert experiment.resolve("cells.h5ad") == screen.folder / "cells.h5ad"
+    assert str(experiment.resolve("nowhere.pt")) == "nowhere.pt"
 
 
 def test_all_problems_are_reported_at_once_with_suggestions(screen):
@@ -86,6 +89,7 @@ def test_broken_toml_is_one_sentence(screen, text):
         ('[features]\npooling = "weighted"\n', "[features] pooling = 'weighted': `weighted` is no pooling"),
         ('[run]\noverrides = "seed=1"\n', "[run] overrides needs a list of texts"),
         ('[fewshot."made.K562"]\ntest = [["G1"]]\n', "needs lists, as in"),
+        ('[fewshot."made.K562"]\ntest = "G1"\n', "needs lists, as in"),
     ],
 )
 def test_values_of_the_wrong_kind_are_told(screen, text, told):

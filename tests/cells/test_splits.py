@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from stateshift.cells import assign_splits, load_cells, read_experiment, split_counts
+from stateshift.cells import assign_splits, held_out_genes, load_cells, read_experiment, split_counts
 from stateshift.cells.splits import split_groups
 from stateshift.errors import InputProblems
 
@@ -118,6 +118,24 @@ def test_groups_are_counted_by_file_and_split(screen):
     assert groups["cells"].tolist() == [24] * 18
     assert groups["split"].value_counts().to_dict() == {"train": 8, "test": 6, "control": 3, "val": 1}
     assert (groups[groups.perturbation == "non-targeting"]["split"] == "control").all()
+    assert (groups[groups.context == "T98G"]["split"].isin(["test", "control"])).all()
+
+
+def test_genes_that_training_never_perturbs_are_held_out_those_of_trained_doubles_and_contexts_are_not(screen):
+    assert held_out_genes(read_experiment(screen.toml)) == []
+    screen.write_toml(
+        '[training]\nmade = "train"\n'
+        + "".join(f'[fewshot."made.{context}"]\ntest = ["G3", "G1"]\n' for context in ("K562", "A549", "T98G"))
+    )
+    assert held_out_genes(read_experiment(screen.toml)) == ["G3"]
+
+
+def test_one_double_in_both_orders_is_refused(screen, cell_maker):
+    cell_maker(screen.cells, perturbations=("G1+G2", "G2+G1", "G3"))
+    screen.write_toml('[training]\nmade = "train"\n')
+    experiment = read_experiment(screen.toml)
+    with pytest.raises(InputProblems, match=r"G1\+G2 and G2\+G1 are the same genes: give them one name in obs"):
+        assign_splits(experiment, load_cells(experiment))
 
 
 def test_a_double_listed_in_the_other_order_is_the_datas_own(screen):
