@@ -54,6 +54,17 @@ def test_misspelt_cell_types_and_genes_are_refused_with_suggestions(screen):
     assert "test: `G44` is not perturbed there (did you mean `G4`?)" in str(caught.value)
 
 
+def test_a_gene_whose_guides_are_the_labels_is_told_how_they_become_genes(screen):
+    screen.write_toml('[training]\nmade = "train"\n[fewshot."made.K562"]\ntest = ["G4"]\n')
+    experiment = read_experiment(screen.toml)
+    cells = load_cells(experiment)
+    cells.obs["perturbation"] = cells.obs["perturbation"].replace({"G4": "G4_1", "G3": "G4_2"})
+    with pytest.raises(InputProblems) as caught:
+        assign_splits(experiment, cells)
+    assert "`G4` is not perturbed there, but guides of it are (G4_1, G4_2)" in str(caught.value)
+    assert "stateshift data prepare --guide-separator _" in str(caught.value)
+
+
 def test_splits_that_leave_nothing_to_train_on_are_refused(screen):
     screen.write_toml('[zeroshot]\n"made.T98G" = "test"\n')
     experiment = read_experiment(screen.toml)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 
@@ -83,7 +85,8 @@ def find_splits(experiment: Experiment, cells: Cells) -> tuple[np.ndarray, list[
             table = "zeroshot" if place in experiment.zeroshot else "fewshot"
             known = np.unique(context[dataset == place[0]])
             problems.append(
-                f"[{table}] `{place[0]}.{place[1]}`: no cell of {place[0]} is a `{place[1]}`{suggestion(place[1], known)}."
+                f"[{table}] `{place[0]}.{place[1]}`: no cell of {place[0]} is a `{place[1]}`{suggestion(place[1], known)}; "
+                "cell types are read from one obs column, which [columns] cell_type names."
             )
         elif place in experiment.zeroshot:
             split[here] = experiment.zeroshot[place]
@@ -178,9 +181,21 @@ def _fewshot(
             if before != name and spelt != written:
                 problems.append(f"{table} puts {single} into {before}, as {spelt}, and into {name}, as {written}.")
         for absent in [p for p in wanted if p not in known]:
-            problems.append(f"{table} {name}: `{absent}` is not perturbed there{suggestion(absent, known)}.")
+            problems.append(f"{table} {name}: `{absent}` is not perturbed there{_near(absent, known)}.")
         split[here & np.isin(perturbation, wanted)] = name
     return problems
+
+
+def _near(absent: str, known: set[str]) -> str:
+    """The guides of a gene where labels name guides, or else a near miss."""
+    guides = sorted(p for p in known if p.startswith(absent) and re.fullmatch(r"[_.].*\d", p[len(absent) :]))
+    if guides:
+        separator = guides[0][len(absent)]
+        return (
+            f", but guides of it are ({some(guides, 3)}): make genes of them, "
+            f"`stateshift data prepare --guide-separator {separator}`"
+        )
+    return suggestion(absent, known)
 
 
 def _two_orders(perturbations: np.ndarray) -> list[str]:

@@ -118,6 +118,9 @@ def prepare(
     control_pert: Annotated[str | None, typer.Option(help="The control's name in it.")] = None,
     cell_type_key: Annotated[str | None, typer.Option(help="The obs column of the cell type.")] = None,
     batch_col: Annotated[str | None, typer.Option(help="The obs column of the batch.")] = None,
+    guide_separator: Annotated[
+        str | None, typer.Option(help="Perturbations name guides: _ makes TP53 of TP53_1 and TP53_2.")
+    ] = None,
     min_genes: Annotated[int, typer.Option(min=0, help="Genes that a cell has at least; 0: no limit.")] = 200,
     min_counts: Annotated[int, typer.Option(min=0, help="Counts that a cell has at least; 0: no limit.")] = 500,
     max_mt: Annotated[
@@ -154,6 +157,7 @@ def prepare(
         scale=scale,
         gene_column=gene_column,
         columns=columns,
+        guide_separator=guide_separator,
         min_genes=min_genes,
         min_counts=min_counts,
         max_mt=max_mt,

@@ -353,6 +353,8 @@ def test_guide_names_of_datlinger_are_named_as_unmeasured(shared_data, tmp_path)
     raw = shared_data / "cells" / "datlinger_jurkat_7500x2000.h5ad"
     with pytest.raises(StateshiftError, match="40 perturbations whose gene is not measured: DOK2_1"):
         prepare_cells(raw, tmp_path / "out.h5ad", min_genes=0, min_counts=0)
+    genes = prepare_cells(raw, tmp_path / "genes.h5ad", min_genes=0, min_counts=0, guide_separator="_", hvg=0)
+    assert "14 perturbations whose gene is not measured: DOK2, " in genes.steps[2].said
     made = prepare_cells(raw, tmp_path / "out.h5ad", min_genes=0, min_counts=10, knockdown_filter=False, hvg=500)
     assert made.steps[1].cells == int((ad.read_h5ad(raw).X.sum(axis=1) >= 10).sum())
     assert len(made.hvg) == 500

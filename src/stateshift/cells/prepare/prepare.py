@@ -84,6 +84,7 @@ def prepare_cells(
     scale: str | None = None,
     gene_column: str | None = None,
     columns: Mapping[str, str | None] | None = None,
+    guide_separator: str | None = None,
     min_genes: int = 200,
     min_counts: int = 500,
     max_mt: float = 20.0,
@@ -117,6 +118,9 @@ def prepare_cells(
     columns
         ``perturbation``, ``cell_type``, ``batch``, ``control``; those of the experiment's ``[columns]``, then
         conventions, fill what is absent.
+    guide_separator
+        What parts gene and guide where perturbations are guides: ``_`` makes ``TP53`` of ``TP53_1``. The labels
+        as they were stay in ``obs["<perturbation>_guide"]``.
     min_genes, min_counts, max_mt
         Limits of a cell: genes detected, counts, per cent of counts in genes ``MT-…``. 0 switches one off.
     min_cells_per_gene
@@ -165,7 +169,13 @@ def prepare_cells(
     }
     prepared = Prepared(output)
     with written_beside(output) as part:
-        tables = read_tables(raw, layer=layer, gene_column=gene_column, columns=_declared(columns, experiment))
+        tables = read_tables(
+            raw,
+            layer=layer,
+            gene_column=gene_column,
+            columns=_declared(columns, experiment),
+            guide_separator=guide_separator,
+        )
         logger.info("%s: %s", tables.path, tables.columns)
         trains = _training_cells(tables, output, experiment, dataset, hvg)
         X = read_counts(tables, scale)
@@ -173,7 +183,10 @@ def prepare_cells(
         quality = judge_quality(X, tables.gene_names, **limits)
         prepared.add("QC", quality.cells.sum(), quality.genes.sum(), quality.said)
         _refuse_empty(
-            tables, quality.cells, f"QC leaves no {{}} (the median cell has {quality.medians()}): lower its limits"
+            tables,
+            quality.cells,
+            f"QC leaves no {{}} (the median cell has {quality.medians()}): lower its "
+            "limits, --min-genes and --min-counts; 0 is none",
         )
         keep = quality.cells
         if knockdown_filter and (tables.labels["perturbation"] != tables.columns.control).any():

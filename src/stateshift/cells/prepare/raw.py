@@ -17,6 +17,7 @@ from stateshift.cells.labels import standard_obs
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums
 from stateshift.cells.matrix.stored import StoredMatrix, opened, read_table, stored_matrix, whole_matrix
 from stateshift.cells.prepare.gene_names import name_genes
+from stateshift.cells.prepare.guides import genes_of_guides
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.progress import track
 
@@ -72,9 +73,14 @@ class RawCells:
 
 
 def read_tables(
-    path: str | Path, *, layer: str | None, gene_column: str | None, columns: Mapping[str, str] | None
+    path: str | Path,
+    *,
+    layer: str | None,
+    gene_column: str | None,
+    columns: Mapping[str, str] | None,
+    guide_separator: str | None = None,
 ) -> RawCells:
-    """Everything of a raw file but its matrix.
+    """Everything of a raw file but its matrix; guides become genes where a separator is given.
 
     Raises
     ------
@@ -98,6 +104,8 @@ def read_tables(
     problems += wrong
     found, labels = None, pd.DataFrame()
     try:
+        if guide_separator is not None:
+            obs = _guides_as_genes(obs, guide_separator, columns, path)
         found = find_columns(obs, columns, str(path))
         labels = standard_obs(obs, found, "", path.name)
     except InputProblems as error:
@@ -154,6 +162,17 @@ def summed_by_name(X: csr_matrix, genes: np.ndarray) -> csr_matrix:
         X = csr_matrix((X.data, codes.astype(X.indices.dtype)[X.indices], X.indptr), (X.shape[0], len(names)))
         X.sum_duplicates()
     return X
+
+
+def _guides_as_genes(obs: pd.DataFrame, separator: str, columns: Mapping[str, str] | None, path: Path) -> pd.DataFrame:
+    """The obs with genes in the perturbation's column, and the guides in one of their own."""
+    column = find_columns(obs, columns, str(path), needs_control=False).perturbation
+    kept = f"{column}_guide"
+    if kept in obs:
+        raise StateshiftError(f"obs has a column `{kept}` already, where the guides of `{column}` belong: rename it.")
+    genes = genes_of_guides(obs[column], separator, (columns or {}).get("control"))
+    logger.info("%s: %d labels of `%s` are %d genes and controls", path, obs[column].nunique(), column, genes.nunique())
+    return obs.assign(**{kept: obs[column], column: genes})
 
 
 def _with_flags(problem: str) -> str:
