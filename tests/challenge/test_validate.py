@@ -29,7 +29,34 @@ def test_a_good_prediction_passes_every_check(make, genes, gene_file):
     assert details["control"] == "4 cells of `ctrl` become `non-targeting`"
     assert details["predictions"] == "3 perturbations"
     assert {c.status for c in outcome.checks} == {"pass", "open"}
-    assert [c.name for c in outcome.checks if c.status == "open"] == ["perturbations"]
+    assert [c.name for c in outcome.checks if c.status == "open"] == ["perturbations", "total of a cell"]
+
+
+def test_cells_on_another_total_than_the_seasons_control_cells_are_a_warning(make, genes, gene_file, tmp_path):
+    real, counts = make(genes), make(genes, scale="counts")
+    real.X.data = np.log1p(5.4 * np.expm1(real.X.data))
+    real.uns["stateshift"]["scale"] = "log1p"
+    real.write_h5ad(tmp_path / "real.h5ad")
+    counts.write_h5ad(tmp_path / "counts.h5ad")
+
+    def of_total(predicted, controls):
+        outcome = validate(predicted, "2025", gene_file, expected_gene_dim=30, controls=tmp_path / controls)
+        assert outcome.passed
+        return next(((c.status, c.detail) for c in outcome.checks if c.name == "total of a cell"), None)
+
+    status, detail = of_total(make(genes), "real.h5ad")
+    assert status == "warn"
+    assert detail.startswith("cells are log1p of 10,000 counts and the season's control cells of 54,000")
+    assert of_total(real, "real.h5ad")[0] == "pass"
+    total = np.median(counts[counts.obs["is_control"].to_numpy()].X.toarray().sum(1))
+    assert f"control cells of {total:,.0f}: " in of_total(make(genes), "counts.h5ad")[1]
+    assert of_total(counts, "counts.h5ad") is None
+
+
+def test_a_packed_submission_is_not_taken_for_a_damaged_file(gene_file, tmp_path):
+    (tmp_path / "s.vcc").write_bytes(b"tar")
+    with pytest.raises(StateshiftError, match=r"s\.vcc is packed, .*: name the h5ad"):
+        validate(tmp_path / "s.vcc", "2025", gene_file)
 
 
 def test_validation_leaves_the_prediction_as_it_was(make, genes, check):

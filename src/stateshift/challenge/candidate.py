@@ -103,6 +103,8 @@ def opened_candidate(
         yield _candidate(name, rules, predicted.obs, genes, predicted.uns, lambda: _of_memory(predicted.X))
         return
     path = Path(predicted)
+    if path.suffix == ".vcc":
+        raise StateshiftError(f"{path} is packed, its checks were made before: name the h5ad that it was made of.")
     about = read_file(path, with_matrix=False)
     with opened(path) as group:
         stored = replace(stored_matrix(group, path), sums_repeats=True)

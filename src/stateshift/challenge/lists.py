@@ -101,7 +101,8 @@ def read_targets(path: Path | str, season: Season) -> Targets:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise StateshiftError(f"{path} can't be read as a table of perturbations: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise StateshiftError(f"{path} can't be read as a table of perturbations: {reason}.") from error
     table.columns = table.columns.str.strip()
     column = "target_gene" if "target_gene" in table.columns else rules.perturbation
     if column not in table.columns:

@@ -18,7 +18,7 @@ Contexts = Annotated[
     str | None,
     typer.Option(help="Contexts the season wants, as A,B,C, where manifest.json isn't beside the lists; or the one."),
 ]
-Controls = Annotated[Path | None, typer.Option(help="The season's control cells, where the file itself holds none.")]
+Controls = Annotated[Path | None, typer.Option(help="The season's control cells, to compare the file's with.")]
 
 
 @app.command()

@@ -19,7 +19,7 @@ from stateshift.challenge.validation.cells import check_cells, check_contexts
 from stateshift.challenge.validation.genes import check_genes
 from stateshift.challenge.validation.labels import check_labels, check_targets, wanted_rows
 from stateshift.challenge.validation.outcome import Validation
-from stateshift.challenge.validation.values import check_values
+from stateshift.challenge.validation.values import check_total, check_values
 from stateshift.errors import StateshiftError, some
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def validate(
         The contexts that the season wants, where no ``manifest.json`` lies beside the lists; of a season of one
         context, the one to hand in.
     controls
-        The season's control cells, for a season whose file holds none: copies of them and swapped contexts show.
+        The season's control cells. Of a season whose file holds none, copies of them and swapped contexts show; of one in
+        log1p, cells on another total.
     expected_gene_dim
         Length of a reduced gene list; −1 for any length. Default: the season's.
 
@@ -132,6 +133,8 @@ def examine(
     facts = gather(found, rows, whole=rules.values.whole)
     scale = check_values(outcome, found, facts) if len(facts.rows) else None
     real = None if controls is None else _real_controls(controls, found, rules)
+    if scale in ("log1p", "log1p_1e4") and rules.values.scale == "log1p":
+        check_total(outcome, facts, real)
     if found.labels is not None and len(facts.rows) and not facts.values.n_bad:
         kept_out = found.is_control & ~rows
         own = gather(found, kept_out, "reading controls") if real is None and kept_out.any() else None

@@ -12,6 +12,8 @@ from stateshift.errors import StateshiftError, some
 
 PROVES = 3
 """Values of a cell that are not whole by chance: one or two may be, among many cells."""
+APART = 1.25
+"""Factor between two totals of a cell from which log1p values of one say little of the other."""
 
 
 def check_values(outcome: Validation, found: Candidate, facts: CellFacts) -> str | None:
@@ -77,6 +79,24 @@ def _check_scale(outcome: Validation, found: Candidate, facts: CellFacts) -> str
         problem = f"{scale} and yet all whole numbers: the season's tool would take them for counts"
     outcome.add("scale", problem, f"{scale} ({said}), {values.least:.3g} to {values.most:.3g} where not 0")
     return scale
+
+
+def check_total(outcome: Validation, facts: CellFacts, real: CellFacts | None) -> None:
+    """Whether log1p values are of the total a cell that the season's own are of: metrics compare the two as they stand."""
+    name = "total of a cell"
+    if real is None:
+        outcome.leave_open(name, "no control cells of the season to compare with: name them with --controls")
+        return
+    ours, theirs = (float(np.median(f.values.linear_sums)) for f in (facts, real))
+    if real.values.whole:
+        theirs = float(np.median(real.values.totals))
+    problem = None
+    if not 1 / APART < ours / max(theirs, 1) < APART:
+        problem = (
+            f"cells are log1p of {ours:,.0f} counts and the season's control cells of {theirs:,.0f}: `stateshift challenge "
+            "export RUN` emits cells on the season's, as does a run whose [columns] declare no to_1e4"
+        )
+    outcome.add(name, problem, f"log1p of {ours:,.0f} counts, as the season's control cells", status="warn")
 
 
 def _scale(found: Candidate, facts: CellFacts, wanted: str, where: str) -> str:
