@@ -93,6 +93,20 @@ def test_interactions_that_features_of_both_targets_decide_are_foretold(singles,
     assert np.corrcoef(found.ravel(), beyond[held].ravel())[0, 1] > 0.95
 
 
+def test_buffering_and_what_features_decide_are_learned_together(singles, features, rng):
+    maps = rng.standard_normal((4, 4, GENES))
+    maps = maps + maps.transpose(1, 0, 2)
+    vectors = dict(zip(features.genes, features.vectors))
+    beyond = np.stack([np.einsum("i,ijg,j->g", *(vectors[a], maps, vectors[b])) for a, b in combinations(TARGETS, 2)])
+    effects = 0.4 * sums(singles, ALL) + beyond
+    train = rng.permutation(len(ALL))[:70]
+    model = fit_doubles(table([ALL[i] for i in train], effects[train]), features, Known(singles))
+    held = [i for i in range(len(ALL)) if i not in set(train)]
+    found = model.predict([ALL[i][0] for i in held], ["x"] * len(held))
+    assert np.abs(model.interaction.slopes[0] + 0.6) < 0.2
+    assert np.corrcoef((found - 0.4 * sums(singles, ALL)[held]).ravel(), beyond[held].ravel())[0, 1] > 0.999
+
+
 def test_the_order_of_the_genes_changes_nothing(singles, features, rng):
     effects = 0.7 * sums(singles, ALL) + 0.5 * rng.standard_normal((len(ALL), GENES))
     turned = [("+".join(reversed(p.split("+"))), c) for p, c in ALL]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from stateshift.effects.calls import fit_effects, load_effects, predict_effects, read_calls, score_effects
-from stateshift.effects.calls.score import Pairs, difference
+from stateshift.effects.calls.score import Pairs, difference, resampled
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.files import sha256
@@ -198,3 +199,7 @@ def test_the_paired_difference_of_a_prediction_and_itself_is_nothing():
     gain, low, high = difference(pairs, -pairs.predicted)
     assert low <= gain <= high
     assert gain == pytest.approx(2 * pairs.mean() - 1)
+    of_one, of_other = resampled(pairs, replace(pairs, predicted=-pairs.predicted))
+    differences = of_one - of_other
+    assert np.nanmean(differences < low) == pytest.approx(0.025, abs=0.002)
+    assert np.nanmean(differences > high) == pytest.approx(0.025, abs=0.002)
