@@ -43,16 +43,16 @@ def counts_of(X: csr_matrix, where: str) -> csr_matrix:
     if not X.nnz or (X.data == np.rint(X.data)).all():
         return X
     in_row = np.diff(X.indptr)
-    linear, counts = np.expm1(np.clip(X.data, 0, LOG1P_LIMIT).astype(np.float64)), np.zeros(X.nnz)
-    left = np.flatnonzero(in_row)
-    for least in range(1, LEAST + 1):
+    linear, counts = np.expm1(np.minimum(X.data, LOG1P_LIMIT).astype(np.float64)), np.zeros(X.nnz)
+    left, logarithms = np.flatnonzero(in_row), X.data.min() >= 0 and X.data.max() < LOG1P_LIMIT
+    for least in range(1, LEAST + 1) if logarithms else ():
         values = np.repeat(np.isin(np.arange(len(in_row)), left), in_row)
         whole, fits = _multiples(linear[values], in_row[left], least)
         counts[values] = whole
         left = left[~fits]
         if not len(left):
             break
-    if len(left) or (X.data < 0).any() or (X.data >= LOG1P_LIMIT).any():
+    if len(left):
         raise StateshiftError(
             f"{where}: its control cells hold fractions that are not log1p of scaled counts. Counts are emitted onto counts: "
             "give cells with counts in X, or predict with `stateshift predict` and hand in the predicted h5ad."
