@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import itertools
 import re
@@ -132,13 +133,20 @@ def parsed(command, words: list[str]) -> tuple[str, dict]:
     return name, command.make_context(name, list(words)).params
 
 
+@functools.cache
+def our_command():
+    """The command line of the package: built once, for that takes a third of a second."""
+    return typer.main.get_command(app)
+
+
+@functools.cache
 def script_command(path: Path):
     """The command line of a script in scripts/."""
     spec = importlib.util.spec_from_file_location(f"script_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not hasattr(module, "main"):
-        return typer.main.get_command(app).commands["features"].commands["create"]
+        return our_command().commands["features"].commands["create"]
     made = typer.Typer(add_completion=False)
     made.command()(module.main)
     return typer.main.get_command(made)
@@ -169,7 +177,7 @@ def check_overrides(name: str, read: dict) -> None:
 def check_read(words: list[str]) -> None:
     """Fail where the real command line wouldn't take a command."""
     if words[0] in OURS:
-        name, read = parsed(typer.main.get_command(app), [*OURS[words[0]], *words[1:]])
+        name, read = parsed(our_command(), [*OURS[words[0]], *words[1:]])
         if read.get("overrides"):
             check_overrides(name, read)
     elif words[0] == "python":
@@ -234,7 +242,7 @@ def run(words: list[str]) -> None:
         path = REPOSITORY / words[1]
         command, words = script_command(path), words[2:]
     else:
-        command, words = typer.main.get_command(app), [*OURS[words[0]], *words[1:]]
+        command, words = our_command(), [*OURS[words[0]], *words[1:]]
     command.main(words, prog_name="stateshift", standalone_mode=False)
 
 
