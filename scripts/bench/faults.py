@@ -1,8 +1,7 @@
-"""Damaged files and kills at random moments: what comes of each, as the tables in docs/reliability.md.
+"""Damaged files of every format: what comes of each, as a table in docs/reliability.md.
 
-    python scripts/bench/faults.py damage --files 500
-    python scripts/bench/faults.py kills --kills 30
-Every file is read, and every stage run, in a process of its own, so that a crash or a hang is counted and ends nothing.
+    python scripts/bench/faults.py --files 500
+Every file is read in a process of its own, so that a crash or a hang is counted and ends nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,7 +32,6 @@ SECONDS = 60
 KINDS = {"bit": 0.35, "bytes": 0.25, "cut": 0.15, "zero": 0.1, "repeat": 0.08, "insert": 0.07}
 """Kinds of damage and how often each is done."""
 SEQUENCES = {f"G{i}": "MKVLAAGICDEFGHIKLMNPQRSTVWY"[i % 5 :] * (1 + i % 3) for i in range(12)}
-SMALL = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8"]
 
 
 class Outcome(NamedTuple):
@@ -303,107 +300,7 @@ def make_screen(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in ("cells.h5ad", "features.pt", "made.toml")}
 
 
-def stages(files: dict[str, Path], folder: Path) -> dict[str, tuple[Callable[[Path], None], Callable[[Path], str]]]:
-    """Stage → what runs it in a folder, or goes on with what lies there, and what tells its result."""
-    import anndata as ad
-    import torch
-
-    from stateshift.cells import Storage, read_cells
-    from stateshift.challenge import export_submission
-    from stateshift.feature_table import FeatureTable
-    from stateshift.features import create_features
-    from stateshift.prediction import predict
-    from stateshift.run import open_run
-    from stateshift.training import resume, train
-
-    genes, fasta, names = folder / "genes.txt", folder / "proteins.fasta", folder / "names.csv"
-    genes.write_text("\n".join(SEQUENCES))
-    long = {gene: sequence * 6 for gene, sequence in SEQUENCES.items()}
-    fasta.write_text("".join(f">sp|P{g}|{g} GN={g} PE=1\n{s}\n" for g, s in long.items()))
-    names.write_text("\n".join(f"GENE{i}" for i in range(20)) + "\n")
-    words = [*SMALL, "data.batch_size=3", "model.dropout=0.2", "training.max_steps=40", "training.val_every=5"]
-
-    def features(to: Path) -> None:
-        create_features(gene_list=genes, fasta=fasta, output=to / "f.pt")
-
-    def cache(to: Path) -> None:
-        read_cells(files["cells.h5ad"], storage=Storage(0, to / "cache"))
-
-    def training(to: Path) -> None:
-        if not (to / "run").exists():
-            train(files["made.toml"], words, pert_features=files["features.pt"], output_dir=to, name="run")
-            return
-        try:
-            open_run(to / "run")
-        except StateshiftError:  # killed as it began: the sentence says to remove it
-            shutil.rmtree(to / "run")
-            training(to)
-            return
-        resume(to / "run")
-
-    def prediction(to: Path) -> None:
-        predict(folder / "run", cells=files["cells.h5ad"], perturb="G1,G2,G3", output=to / "p.h5ad")
-
-    def export(to: Path) -> None:
-        export_submission(
-            folder / "p.h5ad", season="2025", genes=names, contexts=["T98G"], expected_gene_dim=20, output=to / "s.vcc"
-        )
-
-    def weights(to: Path) -> str:
-        stored = torch.load(to / "run" / "checkpoints" / "last.ckpt", weights_only=True)
-        return digest([dict(stored["state_dict"]), (to / "run" / "metrics.csv").read_text().count("\n")])
-
-    def table(to: Path) -> str:
-        made = FeatureTable.load(to / "f.pt")
-        return digest([made.genes, np.round(made.vectors, 4)])
-
-    def read(to: Path) -> str:
-        return digest(read_cells(files["cells.h5ad"], storage=Storage(0, to / "cache")).X.csr().toarray())
-
-    def predicted(to: Path) -> str:
-        made = ad.read_h5ad(to / "p.h5ad")
-        return digest([made.X.toarray(), made.obs])
-
-    if not (folder / "run").exists():
-        training(folder)
-        prediction(folder)
-    return {
-        "features": (features, table),
-        "cache": (cache, read),
-        "training": (training, weights),
-        "prediction": (prediction, predicted),
-        "export": (export, lambda to: digest((to / "s.vcc").read_bytes())),
-    }
-
-
-def killed_and_run_again(
-    run: Callable[[Path], None], result: Callable[[Path], str], folder: Path, seconds: float
-) -> tuple[bool, str]:
-    """Kill a stage after some seconds, run it again to its end; whether it was still at work, and its result."""
-    child = os.fork()
-    if child == 0:
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1), os.dup2(quiet, 2)
-        try:
-            run(folder)
-        finally:
-            os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    was_killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    try:
-        run(folder)
-    except StateshiftError as error:
-        if was_killed or not any(sign in str(error) for sign in ("exists", "is at step")):
-            raise
-    return was_killed, result(folder)
-
-
-app = typer.Typer(help=__doc__)
-
-
-@app.command()
-def damage(files: int = 500, seed: int = 0, only: str = "") -> None:
+def main(files: int = 500, seed: int = 0, only: str = "") -> None:
     """Print a row a format: what became of so many damaged files."""
     with tempfile.TemporaryDirectory() as folder:
         made = make_files(Path(folder), make_screen(Path(folder))["cells.h5ad"])
@@ -421,34 +318,5 @@ def damage(files: int = 500, seed: int = 0, only: str = "") -> None:
                     print(f"    {one}", file=sys.stderr, flush=True)
 
 
-@app.command()
-def kills(kills: int = 30, seed: int = 0, only: str = "") -> None:
-    """Print a row a stage: kills at random moments, and how many ended with another result."""
-    rng = np.random.default_rng(seed)
-    with tempfile.TemporaryDirectory() as kept:
-        folder = Path(kept)
-        made = stages(make_screen(folder), folder)
-        print(
-            "| stage | kills while at work | of | other results | seconds unbroken |\n|---|---|---|---|---|", flush=True
-        )
-        for name, (run, result) in made.items():
-            if only and only not in name:
-                continue
-            for turn in ("first", "again"):  # what is imported and compiled once is no part of the time
-                whole = folder / f"{name}_{turn}"
-                whole.mkdir()
-                start = time.perf_counter()
-                run(whole)
-                seconds, due = time.perf_counter() - start, result(whole)
-            at_work, other = 0, 0
-            for i in range(kills):
-                to = folder / f"{name}_{i}"
-                to.mkdir()
-                was_killed, got = killed_and_run_again(run, result, to, float(rng.uniform(0, seconds)))
-                at_work, other = at_work + was_killed, other + (got != due)
-                shutil.rmtree(to)
-            print(f"| {name} | {at_work} | {kills} | {other} | {seconds:.2f} |", flush=True)
-
-
 if __name__ == "__main__":
-    app()
+    typer.run(main)

@@ -8,10 +8,10 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def stages(faults, tmp_path_factory):
+def stages(faults, kills, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stages")
     logging.disable(logging.CRITICAL)
-    yield faults.stages(faults.make_screen(folder), folder)
+    yield kills.stages(faults.make_screen(folder), folder)
     logging.disable(logging.NOTSET)
 
 
