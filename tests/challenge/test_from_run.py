@@ -265,3 +265,11 @@ def test_an_amplitude_multiplies_the_effects_and_has_to_be_above_zero(export, tm
     assert shares[2.0] > 1.3 * shares[0.5]
     with pytest.raises(StateshiftError, match="--amplitude -1: a number above 0"):
         export("none.vcc", amplitude=-1.0)
+    with pytest.raises(StateshiftError, match="--n-cells 0 has to be at least 1"):
+        export("none.vcc", n_cells=0)
+
+
+def test_control_cells_may_be_a_zarr_store(bundle, export, tmp_path):
+    ad.read_h5ad(bundle / "cells.h5ad").write_zarr(tmp_path / "cells.zarr")
+    from_zarr = inside(export("a.vcc", cells=tmp_path / "cells.zarr").path, tmp_path)
+    assert abs(from_zarr.X - inside(export("b.vcc").path, tmp_path).X).max() == 0

@@ -45,7 +45,7 @@ def content_of(path: Path, cache: Path) -> tuple[str, list]:
         if known["stamp"] == stamp:
             return known["sha256"], stamp
         logger.info("%s has changed since it was cached: it is read anew", path)
-    content = _digest(path)
+    content = checksum(path)
     if file_stamp(path) != stamp:
         raise StateshiftError(f"{path} changed while it was read: run again when it is complete.")
     with written_beside(note, overwrite=True) as part:
@@ -197,7 +197,8 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _digest(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, or of all files of a zarr store."""
     if not path.is_dir():
         return sha256(path)
     digest = hashlib.sha256()

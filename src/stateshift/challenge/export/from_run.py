@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix, vstack
 from stateshift import __version__
 from stateshift.cells import EffectTable
 from stateshift.cells.loading import Storage
+from stateshift.cells.matrix.cache import checksum
 from stateshift.challenge.candidate import Candidate, opened_candidate
 from stateshift.challenge.export.counts import counts_of
 from stateshift.challenge.export.parts import Parts
@@ -100,6 +101,8 @@ def export_run(
     """
     if not (np.isfinite(amplitude) and amplitude > 0):
         raise StateshiftError(f"--amplitude {amplitude:g}: a number above 0 is needed.")
+    if n_cells is not None and n_cells < 1:
+        raise StateshiftError(f"--n-cells {n_cells} has to be at least 1.")
     if unmodelled not in ("error", "control"):
         raise StateshiftError(f"--unmodelled {unmodelled}{suggestion(unmodelled, ('error', 'control'))}.")
     output, rules = Path(output), read_season(season)
@@ -115,7 +118,7 @@ def export_run(
         gene_list = read_gene_list(genes, controls.genes).genes
         about = {
             "run": _checksums(Path(run)),
-            "cells": sha256(cells),
+            "cells": checksum(Path(cells)),
             "features": None if features is None else sha256(features),
             "missing": missing,
             "columns": dict(columns or {}),
