@@ -198,7 +198,8 @@ def _predicted(
     if predicted.scale != "log1p_1e4":
         raise StateshiftError(
             f"{run.path} is on scale {predicted.scale}, of which the size factor is unknown: counts are emitted from "
-            "log1p_1e4, as a run is on that was trained on counts. Score the files of `stateshift predict` with --truth."
+            'log1p_1e4. Train with [columns] scale = "to_1e4", which brings log1p of any total to it, or score the files of '
+            "`stateshift predict` with --truth."
         )
     return predicted
 
