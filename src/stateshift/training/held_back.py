@@ -72,7 +72,8 @@ def held_pairs(train: set[Pair], test: set[Pair]) -> set[Pair]:
     if len(genes) < FEWEST_GENES:
         raise StateshiftError(
             f"model.start=backbone is kept where it helps on pairs that were held back, and {len(genes)} training genes are "
-            f"too few to hold some back ({FEWEST_GENES} at least): declare a validation split, as [fewshot] val = […]."
+            f"too few to hold some back ({FEWEST_GENES} at least): declare a validation split, as [fewshot] "
+            'val = […] or a cell type as "val" in [zeroshot].'
         )
     rng = np.random.default_rng(0)
     chosen = set(rng.permutation(genes)[: max(FEWEST_GENES // 2, round(HELD_GENES * len(genes)))].tolist())

@@ -55,6 +55,7 @@ def test_genes_without_a_protein_in_the_fasta_that_esm2_is_to_read_are_refused_b
     said = problems(experiment(FROM_PROTEINS))
     assert [s.partition(":")[0] for s in said] == ["train", "test"]
     assert "2 of 3 perturbations have no protein in human.fasta (G2): name a FASTA that holds them" in said[0]
+    assert 'drugs and cytokines take [features] source = "onehot"' in said[0]
     found = check_experiment(experiment(FROM_PROTEINS + 'missing = "drop"\n'))
     assert found.uncovered == ["G2"]
     assert found.coverage[0].uncovered == ["G1+G2", "G2"]

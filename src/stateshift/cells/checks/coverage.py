@@ -72,7 +72,11 @@ def coverage_problems(coverage: list[SplitCoverage], policy: str, fasta: Path | 
         return []
     lack, way = "feature vector", "make a table that holds them (create_esm_pert_features)"
     if fasta is not None:
-        lack, way = f"protein in {fasta.name}", "name a FASTA that holds them, or [features] aliases = HGNC's table"
+        lack = f"protein in {fasta.name}"
+        way = (
+            "name a FASTA that holds them, or [features] aliases = HGNC's table; drugs and cytokines take "
+            '[features] source = "onehot" or a table of theirs'
+        )
     return [
         f"{c.split}: {len(c.uncovered):,} of {len(c.covered) + len(c.uncovered):,} perturbations have no {lack} "
         f'({some(c.missing_genes, 20)}): {way}, or leave them out by name with [features] missing = "drop".'
