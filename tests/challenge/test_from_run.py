@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from stateshift.challenge import export_run
+from stateshift.challenge.export import submission
 from stateshift.challenge.export.parts import Parts
 from stateshift.challenge.seasons import competition_folder
 from stateshift.errors import StateshiftError
@@ -141,6 +142,19 @@ def test_a_disk_that_fills_half_way_keeps_the_finished_populations_for_the_next_
     assert sorted(p.name for p in (tmp_path / "s.vcc.parts").glob("*.zst")) == ["000000.npz.zst", "000001.npz.zst"]
     assert export().checksum == whole
     assert not (tmp_path / "s.vcc.parts").exists()
+
+
+def test_what_a_kill_would_leave_half_written_lies_in_the_folder_that_goes_in_the_end(export, tmp_path, monkeypatch):
+    pack, seen = submission.write_package, []
+
+    def packing(path, matrix, *rest):
+        seen.extend([path.parent, matrix.parent])
+        pack(path, matrix, *rest)
+
+    monkeypatch.setattr(submission, "write_package", packing)
+    export()
+    assert seen == [tmp_path / "s.vcc.parts"] * 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.vcc"]
 
 
 def test_the_output_of_a_run_is_none_of_its_inputs(bundle, export, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -152,7 +153,12 @@ def export_run(
                 _emit(parts, controls, effects, order, numbers, gene_list, seed, train, unmodelled, amplitude)
             found = _candidate(parts, order, numbers, gene_list, controls, wanted, rules)
             real = cells if rules.cells.context else None
-            made = write_submission(part, output, examine(found, rules, genes, targets, panel, real, expected_gene_dim))
+            done = examine(found, rules, genes, targets, panel, real, expected_gene_dim)
+            # what a kill leaves half written goes with the folder of the parts
+            whole = parts.folder / output.name
+            with written_beside(whole, overwrite=True) as scratch:
+                made = write_submission(scratch, output, done)
+            os.replace(whole, part)
     parts.remove()
     return made
 
