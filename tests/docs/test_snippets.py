@@ -31,6 +31,7 @@ NOT_RUN = {
     "competition/2025/README.md": "on the season's data; tests/challenge goes the same way on small cells",
     "competition/2026/README.md": "on the season's data; tests/challenge goes the same way on small cells",
     "rag_esm.md": "tests/cli/test_rag_esm.py goes the same way",
+    "scale.md": "tests/prediction/test_joined.py joins; the script behind the figures takes hours",
     "structure.md": "tests/cli/test_structure.py and tests/structure go the same way",
     "scripts/quickstart": "installs",
     "scripts/test": "runs all tests",
