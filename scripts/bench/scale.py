@@ -135,7 +135,12 @@ def plot(rows: list[dict[str, str]], path: Path) -> None:
             for panel, y in zip(panels[:, column], (seconds, peaks)):
                 panel.plot(x, y, "o-", label=work, markersize=3)
         for panel, unit in zip(panels[:, column], ("core-seconds", "peak, GB")):
-            panel.set(xscale="log", yscale="log", xlabel=axis, ylabel=unit if not column else "")
+            panel.set(xscale="log", xlabel=axis, ylabel=unit if not column else "")
+            panel.set_yscale("log" if unit == "core-seconds" else "linear")
+            panel.set_ylim(bottom=0 if unit != "core-seconds" else None)
+            for numbers in (panel.xaxis, panel.yaxis):
+                numbers.set_minor_formatter("")
+                numbers.set_major_formatter("{x:,g}")
             panel.grid(alpha=0.3)
         panels[0, column].legend(fontsize=7, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
