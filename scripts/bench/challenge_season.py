@@ -43,6 +43,8 @@ DEPTHS = {
 MEASURED = {"K562": 0.8, "RPE1": 0.35, "Jurkat": 0.35, "HepG2": 0.35}
 TARGETS, IN_SEASON, SIZE, STRENGTH = 500, 300, 0.35, (0.7, 0.6)
 AMPLITUDES = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+RIVALS = ("additive", "transfer")
+"""Baselines that get an amplitude of their own too: those that know other contexts' answers to the same targets."""
 
 
 def main(
@@ -75,10 +77,13 @@ def main(
         asked = sorted({t for split, of in splits.items() if split != "train" for t in of.get(context, [])})
         cells = folder / f"{context}.h5ad"
         wanted = Asked(cells, perturb=asked, contexts=[context], n_cells=512, baselines=False)
-        said[context] = predict_effects(run, wanted, OTHERS if context == contexts["test"] else ())
-    amplitude = chosen(context_of(folder, contexts["val"], sorted(splits["val"][contexts["val"]]), season), said, known)
+        said[context] = predict_effects(run, wanted, OTHERS if context == contexts["test"] else RIVALS)
+    there = context_of(folder, contexts["val"], sorted(splits["val"][contexts["val"]]), season)
+    known_there = said[there.name]
+    every = {"challenge": known_there.values, **{name: known_there.beside[name] for name in RIVALS}}
+    amplitudes = {name: chosen(there, name, known_there, values, known) for name, values in every.items()}
     here = context_of(folder, contexts["test"], sorted(splits["test"][contexts["test"]]), season)
-    print_table(here, rows_of(here, said[here.name], known, amplitude, run, seed))
+    print_table(here, rows_of(here, said[here.name], known, amplitudes, run, seed))
 
 
 def context_of(folder: Path, context: str, targets: list[str], season: str) -> HeldOutContext:
@@ -92,12 +97,12 @@ def context_of(folder: Path, context: str, targets: list[str], season: str) -> H
     return held_out_context(file, context, targets, survey.genes, season)
 
 
-def chosen(here: HeldOutContext, said: dict[str, PredictedEffects], known: EffectTable) -> float:
+def chosen(here: HeldOutContext, name: str, said: PredictedEffects, values: np.ndarray, known: EffectTable) -> float:
     """The amplitude of the best score on validation targets."""
     match, scores = here.match(known, known.genes), {}
     for a in AMPLITUDES:
-        scores[a] = here.score(here.emitted(effects_of(said[here.name], a * said[here.name].values), match, 0)).score
-        typer.echo(f"validation, amplitude {a:g}: {scores[a]:.4f}")
+        scores[a] = here.score(here.emitted(effects_of(said, a * values), match, 0)).score
+        typer.echo(f"validation, {name}, amplitude {a:g}: {scores[a]:.4f}")
     return max(scores, key=scores.get)
 
 
@@ -107,13 +112,19 @@ def effects_of(said: PredictedEffects, values: np.ndarray) -> dict[str, np.ndarr
 
 
 def rows_of(
-    here: HeldOutContext, said: PredictedEffects, known: EffectTable, amplitude: float, run: Path, seed: int
+    here: HeldOutContext,
+    said: PredictedEffects,
+    known: EffectTable,
+    amplitudes: dict[str, float],
+    run: Path,
+    seed: int,
 ) -> Iterator[tuple[str, object]]:
     """Every prediction of the test targets and its score: the recipe, the recipe without its parts, the baselines."""
     from stateshift.effects.stack import fit_stack
     from stateshift.effects.stack.members import parts_of
     from stateshift.feature_table import FeatureTable
 
+    amplitude = amplitudes["challenge"]
     match, recipe = here.match(known, said.genes), effects_of(said, amplitude * said.values)
     yield f"`challenge`, × {amplitude:g}", here.score(here.emitted(recipe, match, 0))
     if amplitude != 1:
@@ -130,6 +141,9 @@ def rows_of(
         yield f"– {name}", here.score(here.emitted(effects_of(said, amplitude * values), match, 0))
     for name, values in said.beside.items():
         yield name, here.score(here.emitted(effects_of(said, values), match, 0))
+    for name in RIVALS:
+        values = amplitudes[name] * said.beside[name]
+        yield f"{name}, × {amplitudes[name]:g}", here.score(here.emitted(effects_of(said, values), match, 0))
     yield "the measured effects, emitted", here.score(here.emitted(dict(zip(here.names, true_effects(here))), None, 0))
 
 
