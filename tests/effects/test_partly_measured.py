@@ -8,7 +8,7 @@ import pytest
 from stateshift.cells import EffectTable
 from stateshift.effects import fit_effect_models
 from stateshift.effects.from_features.knn import fit_knn
-from stateshift.effects.from_features.ridge import fit_ridge
+from stateshift.effects.from_features.ridge import ALPHAS, _choose_alpha_partly, fit_ridge
 from stateshift.effects.main_effects import fit_main_effects
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
@@ -88,3 +88,11 @@ def test_ridge_fits_a_gene_on_the_targets_that_measure_it():
 def test_a_gene_that_no_row_measures_is_refused_by_name(name):
     with pytest.raises(StateshiftError, match="1 genes are measured in no training row: g1"):
         fit_effect_models(table([("A", "x", [1.0, NAN]), ("B", "x", [2.0, NAN])]), None, [name])
+
+
+def test_what_all_targets_do_is_no_reason_to_trust_features_where_genes_are_partly_measured():
+    rng = np.random.default_rng(0)
+    points, deviations = rng.normal(size=(40, 5)), np.full((40, 8), 5.0)
+    deviations[rng.random(deviations.shape) < 0.2] = np.nan
+    folds = [(np.flatnonzero(np.arange(40) % 4 != k), np.flatnonzero(np.arange(40) % 4 == k)) for k in range(4)]
+    assert _choose_alpha_partly(points @ points.T, deviations, folds) == max(ALPHAS)

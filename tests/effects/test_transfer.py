@@ -173,3 +173,14 @@ def test_a_gene_is_transferred_from_the_contexts_that_measure_it():
     others = fit_transfer(train.rows(np.array(train.contexts) != "x")).predict(["T05"], ["w"])
     assert np.isfinite(predicted).all()
     assert np.abs(predicted[0, 4] - others[0, 4]) < 0.5 * np.nanstd(train.effects)
+
+
+def test_a_new_context_is_as_the_one_whose_control_cells_are_like_its_own():
+    rng = np.random.default_rng(1)
+    effect = rng.normal(size=(40, 30))
+    train = table([(f"T{i:02d}", c, e + rng.normal(size=30)) for i, e in enumerate(effect) for c in "xyz"])
+    # what all contexts express alike says nothing
+    controls = {c: 50 + own for c, own in zip("xyz", rng.normal(size=(3, 30)))}
+    alike = fit_transfer(train, controls=controls | {"new": controls["y"]}).alike
+    x, y, z = alike.to("new") / np.sqrt(np.diag(alike.covariance))
+    assert y > 1.5 * max(x, z)

@@ -190,6 +190,14 @@ def test_pairs_that_were_not_predicted_are_counted(fitted, made, tmp_path):
         score_effects(tmp_path / "s.csv", made.calls)
 
 
+def test_a_truth_without_contexts_is_of_the_one_that_was_predicted(tmp_path):
+    table = pd.DataFrame({"perturbation": ["A", "B", "C"], "gene": "g", "label": [0, 1, 1], "split": "test"})
+    table.to_csv(tmp_path / "truth.csv", index=False)
+    table.assign(context="K562", score=[0.1, 0.9, 0.4]).to_csv(tmp_path / "scores.csv", index=False)
+    scored = score_effects(tmp_path / "scores.csv", tmp_path / "truth.csv")
+    assert scored[["context", "score", "pairs"]].to_numpy().tolist() == [["K562", 1.0, 3]]
+
+
 def test_the_paired_difference_of_a_prediction_and_itself_is_nothing():
     rng = np.random.default_rng(0)
     pairs = Pairs(

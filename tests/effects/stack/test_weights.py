@@ -79,3 +79,10 @@ def test_a_member_that_shrank_to_next_to_nothing_is_not_blown_up():
     weights = member_weights(folds)
     assert weights[1] <= MOST
     assert abs(weights[1] * 1e-4) < 1e-3
+
+
+def test_what_weights_explain_is_by_how_much_they_lessen_the_squared_error():
+    inputs, truth = np.array([[[1.0, 2.0]], [[0.0, 1.0]]]), np.array([[1.0, 3.0]])
+    weights = np.array([0.5, 0.25])
+    left = truth - np.tensordot(weights, inputs, 1)
+    assert Products.of(inputs, truth).explained(weights) == pytest.approx((truth**2).sum() - (left**2).sum())
