@@ -25,7 +25,7 @@ from stateshift.challenge.validation.validate import examine
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.files import sha256, written_beside
 from stateshift.prediction.effects import PredictedEffects, predict_effects
-from stateshift.prediction.emission import Emitter, SignificanceMatch, match_significance
+from stateshift.prediction.emission import Emitter, match_training
 from stateshift.prediction.prepared import Asked
 from stateshift.progress import track
 from stateshift.run import RunDirectory
@@ -241,7 +241,10 @@ def _emit(
         wanted = controls.is_control & (controls.contexts == context)
         batches = None if controls.batches is None else controls.batches[wanted]
         emitter = Emitter(_control_counts(controls, wanted, genes), context, batches)
-        match = None if train is None else _match(train, emitter, genes, modelled)
+        match = None
+        if train is not None:
+            variances, n0 = emitter.controls.variances[modelled], len(emitter.controls.depths)
+            match = match_training(train, np.asarray(genes, object)[modelled], variances, n0)
         for i in track([i for i in todo if order[i][0] == context], f"emitting cells of {context}"):
             target, effect = order[i][1], np.zeros(len(genes), np.float32)
             effect[modelled] = amplitude * effects.values[row[order[i]]][places[modelled]]
@@ -257,19 +260,6 @@ def _training_effects(run: Path) -> EffectTable | None:
         logger.warning("the run holds no training effects: significant genes are not matched to them")
         return None
     return EffectTable.load(directory.effects_file)
-
-
-def _match(train: EffectTable, emitter: Emitter, genes: list[str], modelled: np.ndarray) -> SignificanceMatch | None:
-    """How many genes respond to an effect of a size, of training perturbations measured on all that are modelled (G,)."""
-    places = pd.Index(train.genes).get_indexer(np.asarray(genes, object)[modelled])
-    effects = train.effects[:, places]
-    whole = np.isfinite(effects).all(axis=1) & (places >= 0).all()
-    if train.n_cells is None or not whole.any():
-        logger.warning("no training perturbation is measured on all genes: significant genes are not matched to them")
-        return None
-    return match_significance(
-        effects[whole], train.n_cells[whole], emitter.controls.variances[modelled], len(emitter.controls.depths)
-    )
 
 
 def _control_counts(controls: Candidate, wanted: np.ndarray, genes: list[str]) -> csr_matrix:

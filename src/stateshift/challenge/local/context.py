@@ -17,7 +17,7 @@ from stateshift.evaluation.seasons.anchors_2026 import Truth, measured_anchors
 from stateshift.evaluation.seasons.score_2025 import Score2025, Truth2025, truth_2025
 from stateshift.evaluation.seasons.score_2026 import Score2026, scored_2026, truth_2026
 from stateshift.evaluation.seasons.sides import Groups, groups_of, opened
-from stateshift.prediction.emission import Emitter, SignificanceMatch, match_significance
+from stateshift.prediction.emission import Emitter, SignificanceMatch, match_training
 
 CellsOf = Callable[[str], csr_matrix]
 
@@ -78,24 +78,9 @@ class HeldOutContext:
 
         return cells_of
 
-    def match(self, train: EffectTable, genes: Sequence[str]) -> SignificanceMatch:
-        """How many genes respond to an effect of a size, by the training perturbations that are measured on all genes.
-
-        Raises
-        ------
-        StateshiftError
-            There is none.
-        """
-        places = pd.Index(train.genes).get_indexer(genes)
-        effects = train.effects[:, places]
-        whole = np.isfinite(effects).all(axis=1) & (places >= 0).all()
-        if train.n_cells is None or not whole.any():
-            raise StateshiftError(
-                "No training perturbation is measured on all genes, so that significant genes can't be matched to them: "
-                "score with --no-match-significant."
-            )
-        variances, n0 = self.emitter.controls.variances, len(self.emitter.controls.depths)
-        return match_significance(effects[whole], train.n_cells[whole], variances, n0)
+    def match(self, train: EffectTable, genes: Sequence[str]) -> SignificanceMatch | None:
+        """How many genes respond to an effect of a size, by the training perturbations that are measured on all genes."""
+        return match_training(train, genes, self.emitter.controls.variances, len(self.emitter.controls.depths))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+from stateshift.cells.pseudobulk import EffectTable
 from stateshift.errors import InputProblems, StateshiftError
+
+logger = logging.getLogger(__name__)
 
 THRESHOLD = 3.2
 """Where a false discovery rate of 5 % cuts when 2.7 % of the genes respond: 2 Φ(−3.2) = 0.05 · 0.027."""
@@ -113,6 +119,29 @@ def match_significance(
     weights = np.append(1e6 * len(z), np.ones(len(z)))
     fit = IsotonicRegression(y_min=0).fit(sizes, counts, sample_weight=weights)
     return SignificanceMatch(fit.X_thresholds_, fit.y_thresholds_, variances, n_controls, threshold)
+
+
+def match_training(
+    train: EffectTable, genes: Sequence[str], variances: np.ndarray, n_controls: int
+) -> SignificanceMatch | None:
+    """`match_significance` of the training perturbations that are measured on all genes; None, and a warning, where none is.
+
+    Parameters
+    ----------
+    train
+        Training effects on log1p_1e4, with numbers of cells.
+    genes
+        G names.
+    variances, n_controls
+        As of `match_significance`.
+    """
+    places = pd.Index(train.genes).get_indexer(genes)
+    effects = train.effects[:, places]
+    whole = np.isfinite(effects).all(axis=1) & (places >= 0).all()
+    if train.n_cells is None or not whole.any():
+        logger.warning("no training perturbation is measured on all genes: significant genes are not matched to them")
+        return None
+    return match_significance(effects[whole], train.n_cells[whole], variances, n_controls)
 
 
 def _z(effect: np.ndarray, n_cells: int, n_controls: int, variances: np.ndarray) -> np.ndarray:
