@@ -58,6 +58,7 @@ def test_the_file_holds_the_season_and_nothing_else(make, genes, export, tmp_pat
     assert inside.X.dtype == np.float32
     assert np.array_equal(inside.X.toarray(), predicted.X.toarray()[:, 29::-1])
     assert (done.cells, done.controls, done.perturbations, done.genes, done.dropped_genes) == (16, 4, 3, 30, 1)
+    assert done.dropped_controls == 0
 
 
 def test_the_same_prediction_gives_the_same_bytes_at_any_time(export, tmp_path):

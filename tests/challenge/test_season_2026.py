@@ -66,6 +66,12 @@ def test_the_file_holds_every_context_and_no_control(zero_shot, genes, export, t
     assert (meta["nnz"], meta["n_obs"], meta["n_vars"], meta["panel_id"]) == (own.X.nnz, 24, 30, "p1")
 
 
+def test_genes_beyond_the_list_are_left_out_and_not_counted(zero_shot, genes, export, tmp_path):
+    done = export(zero_shot([*genes, "EXTRA"]))
+    inside, meta, _ = taken_apart(done.path, tmp_path)
+    assert (list(inside.var_names), done.dropped_genes, meta["nnz"]) == (genes[::-1], 1, inside.X.nnz)
+
+
 def test_vcc_cli_reads_the_file_and_finds_nothing_wrong_with_it(zero_shot, genes, bundle, export, tmp_path):
     vccfile = pytest.importorskip("vcc.vccfile", reason="the official extra is not installed")
     from vcc.panel import perts_fingerprint
