@@ -8,12 +8,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "reliability.md"
 
 
-def test_names_of(path: Path) -> set[str]:
+def tests_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
-
-
-test_names_of.__test__ = False
 
 
 def test_every_row_names_a_test_that_there_is():
@@ -24,7 +21,7 @@ def test_every_row_names_a_test_that_there_is():
         named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
         assert named, f"no test is named in: {row}"
         for file, test in named:
-            assert test in test_names_of(REPOSITORY / file), f"{file} has no {test}"
+            assert test in tests_in(REPOSITORY / file), f"{file} has no {test}"
 
 
 def test_the_measured_tables_count_what_the_script_counts(faults):
