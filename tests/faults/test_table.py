@@ -8,7 +8,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "reliability.md"
 
 
-def tests_in(path: Path) -> set[str]:
+def named_in(path: Path) -> set[str]:
     tree = ast.parse(path.read_text())
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
@@ -21,7 +21,7 @@ def test_every_row_names_a_test_that_there_is():
         named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
         assert named, f"no test is named in: {row}"
         for file, test in named:
-            assert test in tests_in(REPOSITORY / file), f"{file} has no {test}"
+            assert test in named_in(REPOSITORY / file), f"{file} has no {test}"
 
 
 def test_the_measured_tables_count_what_the_script_counts(faults):
