@@ -163,8 +163,17 @@ def test_missing_drop_leaves_the_perturbation_out_by_name(screen, caplog):
     with caplog.at_level("WARNING"):
         run = train(screen.toml, steps(5), pert_features=table, missing="drop", output_dir=screen.folder, name="r")
     assert "no feature vector for G2: left out are G1+G2, G2" in caplog.text
+    assert "leaves nothing of the declared" not in caplog.text
     splits = open_run(run).splits()
     assert {p for contexts in splits.values() for ps in contexts.values() for p in ps} == {"G1", "G3", "G4"}
+
+
+def test_a_split_that_missing_drop_empties_is_told(screen, caplog):
+    table = screen.folder / "short.pt"
+    FeatureTable.load(screen.table).subset(["G1", "G2", "G4"]).save(table)
+    with caplog.at_level("WARNING"):
+        train(screen.toml, steps(1), pert_features=table, missing="drop", output_dir=screen.folder, name="r")
+    assert "leaves nothing of the declared val split" in caplog.text
 
 
 def test_features_named_in_the_toml_are_built(screen):

@@ -125,7 +125,10 @@ def prepare(
     if absent:
         dropped = [p for p in used if any(g in set(absent) for g in genes_of(p))]
         logger.warning("no feature vector for %s: left out are %s", some(absent, 20), some(dropped, 20))
+        declared = set(split)
         split[cells.obs["perturbation"].isin(dropped).to_numpy()] = ""
+        for name in sorted({"val", "test"} & declared - set(split)):
+            logger.warning("that leaves nothing of the declared %s split", name)
         used = [p for p in used if p not in set(dropped)]
         if not (split == "train").any():
             raise StateshiftError(f"{experiment.path}: no training perturbation has a feature vector.")
