@@ -1,4 +1,4 @@
-"""The commands as a user types them: in a process of their own, right and wrong."""
+"""The commands as a user types them, right and wrong: some in a process of their own, the others in this one."""
 
 import os
 import subprocess
@@ -8,7 +8,9 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from stateshift.cli.main import app
 from stateshift.errors import StateshiftError
 from stateshift.training import train as train_experiment
 
@@ -39,6 +41,16 @@ def command(*words: object, limit: int | None = None, script: str | None = None)
     )  # fmt: skip
 
 
+def inside(*words: object) -> subprocess.CompletedProcess:
+    """Run ``stateshift …`` without a process of its own."""
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(word) for word in words])
+    if isinstance(done.exception, StateshiftError):
+        return subprocess.CompletedProcess(words, 2, done.output, f"stateshift: {done.exception}")
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    return subprocess.CompletedProcess(words, done.exit_code, done.output, done.output)
+
+
 def refused(done: subprocess.CompletedProcess) -> str:
     """The error of a refused command: exit code 2 and no traceback."""
     assert done.returncode == 2, done.stdout + done.stderr
@@ -52,14 +64,14 @@ def in_folder(screen, monkeypatch):
     return screen
 
 
-def train(screen, *more: object) -> subprocess.CompletedProcess:
-    return command("train", screen.toml, *FAST, "training.max_steps=10", "--pert-features", screen.table, *more)
+def train(screen, *more: object, how=inside) -> subprocess.CompletedProcess:
+    return how("train", screen.toml, *FAST, "training.max_steps=10", "--pert-features", screen.table, *more)
 
 
 def test_the_way_from_toml_to_submission(in_folder):
     screen = in_folder
-    assert "T98G" in command("check", screen.toml).stdout
-    trained = train(screen)
+    assert "T98G" in inside("check", screen.toml).stdout
+    trained = train(screen, how=command)
     assert trained.returncode == 0, trained.stderr
     assert "The run is runs/made_state_tiny" in trained.stdout
     (screen.folder / "genes.txt").write_text("G1\nG4\n")
@@ -70,23 +82,21 @@ def test_the_way_from_toml_to_submission(in_folder):
     assert predicted.returncode == 0, predicted.stderr
     next_one = "Next: stateshift evaluate predicted.h5ad --truth TRUTH.h5ad --control-pert non-targeting"
     assert predicted.stdout.strip().endswith(next_one)
-    scored = command("evaluate", "predicted.h5ad", "--truth", screen.cells, "-o", "scores")
+    scored = inside("evaluate", "predicted.h5ad", "--truth", screen.cells, "-o", "scores")
     assert scored.returncode == 0, scored.stderr
     assert "ridge" in scored.stdout
     assert "Intervals: the 90% intervals of state_tiny hold" in scored.stdout
-    twice = command(
-        "predict", *["runs/made_state_tiny"] * 2, "--cells", screen.cells, "--perturb", "G1", "-o", "p.h5ad"
-    )
+    twice = inside("predict", *["runs/made_state_tiny"] * 2, "--cells", screen.cells, "--perturb", "G1", "-o", "p.h5ad")
     assert twice.returncode == 2
     assert "made_state_tiny is named twice" in twice.stderr
     assert "context_mean" in (screen.folder / "scores" / "summary.csv").read_text()
     (screen.folder / "gene_names.csv").write_text("".join(f"GENE{i}\n" for i in range(20)))
     words = ("predicted.h5ad", "--season", "2025", "--genes", "gene_names.csv", "--expected-gene-dim", "20")
-    assert command("challenge", "validate", *words).returncode == 0
+    assert inside("challenge", "validate", *words).returncode == 0
     exported = command("challenge", "export", *words, "-o", "submission.vcc")
     assert exported.returncode == 0, exported.stderr
     assert "2 targets" in exported.stdout
-    reported = command("report", "runs/made_state_tiny")
+    reported = inside("report", "runs/made_state_tiny")
     assert reported.returncode == 0, reported.stderr
     assert (screen.folder / "runs" / "made_state_tiny" / "report.html").is_file()
 
@@ -126,8 +136,8 @@ def test_bad_cells_are_one_sentence_and_leave_nothing(in_folder, kind):
         adata.X = X
         adata.write_h5ad(screen.cells)
     if kind == "truncated":
-        said = refused(train(screen))
-        refused(command("check", screen.toml))
+        said = refused(train(screen, how=command))
+        refused(inside("check", screen.toml))
     else:
         with pytest.raises(StateshiftError) as refusal:
             train_experiment(screen.toml, FAST, pert_features=screen.table)
@@ -159,7 +169,7 @@ def test_a_feature_table_of_two_widths_is_refused_by_gene(in_folder):
     import torch
 
     torch.save({"G1": torch.ones(3), "G2": torch.ones(4)}, in_folder.folder / "bad.pt")
-    said = refused(command("train", in_folder.toml, "--pert-features", "bad.pt"))
+    said = refused(inside("train", in_folder.toml, "--pert-features", "bad.pt"))
     assert "`G2` has 4 values and `G1` has 3" in said
 
 
@@ -172,7 +182,7 @@ def test_a_pickle_is_not_executed(in_folder):
 
     (in_folder.folder / "evil.pt").write_bytes(pickle.dumps(Evil()))
     assert "not a feature table that can be read safely" in refused(
-        command("train", in_folder.toml, "--pert-features", "evil.pt")
+        inside("train", in_folder.toml, "--pert-features", "evil.pt")
     )
     assert not (in_folder.folder / "executed").exists()
 
@@ -222,10 +232,10 @@ def test_ctrl_c_says_how_to_go_on(in_folder):
 
 def test_resume_takes_overrides(in_folder):
     assert train(in_folder).returncode == 0
-    done = command("train", "--resume", "runs/made_state_tiny", "training.max_steps=15")
+    done = inside("train", "--resume", "runs/made_state_tiny", "training.max_steps=15")
     assert done.returncode == 0, done.stderr
     assert "\n15," in (in_folder.folder / "runs" / "made_state_tiny" / "metrics.csv").read_text()
 
 
 def test_nothing_to_train_names_the_argument():
-    assert "Name an EXPERIMENT.toml" in refused(command("train"))
+    assert "Name an EXPERIMENT.toml" in refused(inside("train"))

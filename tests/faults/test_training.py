@@ -2,10 +2,10 @@
 
 import itertools
 import os
-import resource
 import signal
+import subprocess
+import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,25 +24,29 @@ def start(screen, name, *words):
     return train(screen.toml, [*SMALL, *words], pert_features=screen.table, output_dir=screen.folder, name=name)
 
 
+# in a process of its own: a first training, so that what it keeps is there before the limit is set, then a larger one
+SHORT = """
+import resource, sys
+from pathlib import Path
+from stateshift.training import train
+toml, table, folder, *small = sys.argv[1:]
+train(toml, small, pert_features=table, output_dir=folder, name="small")
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + 2**26
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+large = ["model.hidden=1024", "model.ffn=4096", "data.batch_size=16"]
+try:
+    train(toml, [*small, *large], pert_features=table, output_dir=folder, name="large")
+except BaseException as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
 def test_a_shortage_of_memory_is_answered_with_the_batch_size_to_try(screen):
-    start(screen, "small")  # what a first training keeps is there before the limit is set
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize() + 2**26
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-            start(screen, "large", "model.hidden=1024", "model.ffn=4096", "data.batch_size=16")
-        except BaseException as error:
-            os.write(writing, f"{type(error).__name__}: {error}".encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answer:
-        said = answer.read()
-    os.waitpid(child, 0)
-    assert said.startswith("StateshiftError: The memory doesn't suffice (")
+    words = [screen.toml, screen.table, screen.folder, *SMALL]
+    done = subprocess.run([sys.executable, "-c", SHORT, *map(str, words)], capture_output=True, text=True, check=False)
+    said = done.stdout.strip().splitlines()[-1]
+    assert said.startswith("StateshiftError: The memory doesn't suffice ("), done.stderr
     assert "train anew under another --name with data.batch_size=8 training.accumulate=2" in said
 
 

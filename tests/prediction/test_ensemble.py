@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import anndata as ad
 import numpy as np
 import pytest
 
+from stateshift.cells import EffectTable
 from stateshift.errors import StateshiftError
 from stateshift.prediction import predict
 from stateshift.training import train
@@ -55,7 +58,9 @@ def test_runs_of_other_trainings_are_refused_by_name_and_reason(members, ask, sc
     other = train(screen.toml, FAST, pert_features=screen.table, output_dir=screen.folder, name="other")
     with pytest.raises(StateshiftError, match="no ensemble with s0: 1 problem\n.*other was trained on other pert"):
         ask([members[0], other])
-    (members[1] / "genes.txt").write_text("X\nY\n")
+    effects = EffectTable.load(members[1] / "effects.npz")
+    replace(effects, genes=effects.genes[::-1]).save(members[1] / "effects.npz")
+    (members[1] / "genes.txt").write_text("\n".join(effects.genes[::-1]) + "\n")
     with pytest.raises(StateshiftError, match="s1 predicts other genes"):
         ask(members)
 
