@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# numba's threads are OpenMP's, and a process that has any can't be forked: some tests fork one to kill it
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
