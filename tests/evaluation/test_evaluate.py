@@ -9,7 +9,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from stateshift.errors import StateshiftError
-from stateshift.evaluation import Evaluation, evaluate
+from stateshift.evaluation import Evaluation, columns_sentence, evaluate
 
 
 def value(evaluation, context, perturbation, model, metric):
@@ -138,6 +138,47 @@ def test_columns_that_go_by_no_convention_are_named_by_the_user(world):
         evaluate(world.predicted(), truth)
     found = evaluate(world.predicted(), truth, perturbation="group_id", context="cluster_id", control="ctrl")
     pd.testing.assert_frame_equal(found.scores, evaluate(world.predicted(), world.truth).scores)
+
+
+@pytest.fixture
+def made_with(world):
+    """A prediction that says from which columns it was made."""
+
+    def predicted(perturbation, cell_type):
+        made = world.predicted()
+        made.uns["stateshift"]["columns"] = {"perturbation": perturbation, "cell_type": cell_type}
+        return made
+
+    return predicted
+
+
+def test_columns_are_those_that_the_prediction_was_made_with_where_the_user_names_none(world, made_with):
+    truth = world.truth.copy()
+    truth.obs = truth.obs.rename(columns={"gene": "guide", "cell_line": "line"}).astype(str)
+    # by convention, and something else
+    truth.obs["gene"], truth.obs["copy"] = (
+        truth.obs["guide"].replace("ctrl", "NTC")[::-1].to_numpy(),
+        truth.obs["guide"],
+    )
+    found = evaluate(made_with("guide", "line"), truth)
+    pd.testing.assert_frame_equal(found.scores, evaluate(world.predicted(), world.truth).scores)
+    assert found.about["columns"] == {"perturbation": "guide", "cell_type": "line", "control": "ctrl"}
+    assert columns_sentence(found) == "The truth's columns: perturbation `guide`, cell type `line`, control `ctrl`."
+    assert evaluate(made_with("guide", "line"), truth, perturbation="copy").about["columns"]["perturbation"] == "copy"
+    with pytest.raises(
+        StateshiftError, match=r"no column `gui`[\s\S]*made with perturbation `guide`, cell type `line`, c"
+    ):
+        evaluate(made_with("guide", "line"), truth, perturbation="gui")
+
+
+def test_predictions_made_with_other_columns_ask_which_holds_where_the_truth_has_both(world, made_with):
+    truth = world.truth.copy()
+    truth.obs["guide"] = truth.obs["gene"]
+    pair = made_with("guide", "cell_line"), made_with("gene", "line")
+    with pytest.raises(StateshiftError, match="the perturbation under `guide` and `gene`: say by --pert-col which"):
+        evaluate(pair[0], truth, against=pair[1])
+    found = evaluate(pair[0], truth, against=pair[1], perturbation="guide")
+    assert found.about["columns"] == {"perturbation": "guide", "cell_type": "cell_line", "control": "ctrl"}
 
 
 def test_a_truth_of_one_context_needs_no_column_for_it(world):

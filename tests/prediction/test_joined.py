@@ -47,11 +47,19 @@ def test_shards_joined_are_the_prediction_made_at_once_to_the_last_bit(ask, tmp_
     pd.testing.assert_frame_equal(joined.var, whole.var)
     np.testing.assert_array_equal(joined.X.toarray(), whole.X.toarray())
     assert_same(joined.uns["stateshift"], whole.uns["stateshift"])
+    assert whole.uns["stateshift"]["columns"] == {}
     by_genes = [ask("first", perturb=GENES[:1]), ask("second", perturb=GENES[1:])]
     joined = ad.read_h5ad(join_predictions(by_genes, tmp_path / "joined.h5ad", overwrite=True))
     assert sorted(joined.obs_names) == sorted(whole.obs_names)
     pd.testing.assert_frame_equal(joined.obs.loc[whole.obs_names], whole.obs)
     np.testing.assert_array_equal(joined[whole.obs_names].X.toarray(), whole.X.toarray())
+    cells = ad.read_h5ad(screen.cells)
+    cells.obs["guide"] = cells.obs["target_gene"]
+    cells.write_h5ad(tmp_path / "own.h5ad")
+    # a part may start from cells that call their columns otherwise: no name is that of all
+    apart = ask("apart", perturb=GENES[1:], cells=tmp_path / "own.h5ad", columns={"perturbation": "guide"})
+    joined = ad.read_h5ad(join_predictions([by_genes[0], apart], tmp_path / "joined.h5ad", overwrite=True))
+    assert joined.uns["stateshift"]["columns"] == {}
 
 
 def test_what_does_not_belong_together_is_told_all_at_once(ask, screen, tmp_path):

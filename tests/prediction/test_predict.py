@@ -209,6 +209,7 @@ def test_cells_with_columns_of_their_own_are_named_by_flags(run, screen, tmp_pat
         predict(run, cells=tmp_path / "own.h5ad", perturb=["G4"], output=tmp_path / "p.h5ad")
     columns = {"perturbation": "guide", "cell_type": "line"}
     predict(run, cells=tmp_path / "own.h5ad", perturb=["G4"], output=tmp_path / "p.h5ad", columns=columns)
+    assert ad.read_h5ad(tmp_path / "p.h5ad").uns["stateshift"]["columns"] == columns
 
 
 def test_further_vectors_come_from_a_table_of_the_same_model(ask, screen, tmp_path):

@@ -18,9 +18,13 @@ def evaluate(
     predicted: Annotated[Path, typer.Argument(help="The predicted h5ad.")],
     truth: Annotated[Path, typer.Option(help="The measured h5ad, controls included.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder for the tables (CSV).")] = None,
-    pert_col: Annotated[str | None, typer.Option(help="The truth's obs column of the perturbation.")] = None,
-    cell_type_key: Annotated[str | None, typer.Option(help="The truth's obs column of the cell type.")] = None,
-    control_pert: Annotated[str | None, typer.Option(help="The truth's control.")] = None,
+    pert_col: Annotated[
+        str | None, typer.Option(help="The truth's obs column of the perturbation; default as predicted.")
+    ] = None,
+    cell_type_key: Annotated[
+        str | None, typer.Option(help="The truth's obs column of the cell type; default as predicted.")
+    ] = None,
+    control_pert: Annotated[str | None, typer.Option(help="The truth's control; default as predicted.")] = None,
     scale: Annotated[
         str | None, typer.Option(help="The truth's: counts, log1p_1e4 or log1p, where X doesn't tell.")
     ] = None,
@@ -48,6 +52,7 @@ def evaluate(
     from stateshift.evaluation import (
         ceiling_sentences,
         ceilings_table,
+        columns_sentence,
         coverage_table,
         flag_sentences,
         interval_sentences,
@@ -84,7 +89,13 @@ def evaluate(
         console.print(official_table(result))
     if responses:
         console.print(responses_table(result))
-    said = [*sentences(result), *ceiling_sentences(result), *interval_sentences(result), *result.notes]
+    said = [
+        columns_sentence(result),
+        *sentences(result),
+        *ceiling_sentences(result),
+        *interval_sentences(result),
+        *result.notes,
+    ]
     for sentence in (*said, *flag_sentences(result.flags)):
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
 

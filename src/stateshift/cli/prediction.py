@@ -61,9 +61,8 @@ def predict(
         seed=seed,
         overwrite=overwrite,
     )
-    flags = {"--pert-col": pert_col, "--cell-type-key": cell_type_key, "--control-pert": control_pert}
-    of_truth = ["--truth", "TRUTH.h5ad", *(word for flag, name in flags.items() if name for word in (flag, name))]
-    typer.echo(f"The prediction is {output}. Next: {shlex.join(['stateshift', 'evaluate', str(output), *of_truth])}")
+    next_one = shlex.join(["stateshift", "evaluate", str(output), "--truth", "TRUTH.h5ad"])
+    typer.echo(f"The prediction is {output}. Next: {next_one}")
 
 
 def join_predictions(

@@ -10,9 +10,9 @@ import typer
 Source = Annotated[Path, typer.Argument(help="A run, a folder with runs and evaluations, or predicted cells (h5ad).")]
 Prediction = Annotated[Path | None, typer.Option(help="Predicted cells; default those the evaluation names.")]
 Truth = Annotated[Path | None, typer.Option(help="Measured cells; default those the evaluation names.")]
-PertCol = Annotated[str | None, typer.Option(help="The truth's obs column of the perturbation.")]
-CellTypeKey = Annotated[str | None, typer.Option(help="The truth's obs column of the cell type.")]
-ControlPert = Annotated[str | None, typer.Option(help="The truth's control.")]
+PertCol = Annotated[str | None, typer.Option(help="The truth's obs column of the perturbation; default as predicted.")]
+CellTypeKey = Annotated[str | None, typer.Option(help="The truth's obs column of the cell type; default as predicted.")]
+ControlPert = Annotated[str | None, typer.Option(help="The truth's control; default as predicted.")]
 Scale = Annotated[str | None, typer.Option(help="The truth's: counts, log1p_1e4 or log1p, where X doesn't tell.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 

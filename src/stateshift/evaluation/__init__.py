@@ -8,7 +8,7 @@ from stateshift.evaluation.evaluator import evaluate
 from stateshift.evaluation.flags import flag_sentences
 from stateshift.evaluation.report import write_figure, write_report
 from stateshift.evaluation.result import Evaluation
-from stateshift.evaluation.tables import official_table, responses_table, sentences, summary_table
+from stateshift.evaluation.tables import columns_sentence, official_table, responses_table, sentences, summary_table
 
 __all__ = [
     "Ablation",
@@ -19,6 +19,7 @@ __all__ = [
     "ablation_table",
     "ceiling_sentences",
     "ceilings_table",
+    "columns_sentence",
     "compare",
     "comparison_table",
     "coverage_table",

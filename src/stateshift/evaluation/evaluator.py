@@ -13,7 +13,7 @@ from stateshift.evaluation.ceilings import add_reliability, ceilings_and_floors,
 from stateshift.evaluation.coverage import interval_coverage
 from stateshift.evaluation.flags import find_flags
 from stateshift.evaluation.further import read_second, with_training
-from stateshift.evaluation.inputs import genes_and_context, read_prediction, read_truth
+from stateshift.evaluation.inputs import outline, read_prediction, read_truth
 from stateshift.evaluation.names import match_doubles, refuse_spellings
 from stateshift.evaluation.pairing import ORACLE, Controls, Pairing, pair_up
 from stateshift.evaluation.result import Evaluation
@@ -59,7 +59,8 @@ def evaluate(
     output
         A folder for ``scores.csv``, ``summary.csv``, ``ceilings.csv``, ``tiers.csv``, ``flags.csv`` and ``evaluation.json``.
     perturbation, context, control
-        The truth's columns and its control's name, where they don't go by convention.
+        The truth's columns and its control's name; by default those that the prediction was made with, where the truth
+        has them, else by convention.
     scale
         ``counts``, ``log1p_1e4`` or ``log1p``, where the truth's own values don't say; a prediction without
         ``uns["stateshift"]`` is taken to be on the same logarithm.
@@ -91,8 +92,9 @@ def evaluate(
     if output is not None and Path(output).exists() and not overwrite:
         raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite where offered.")
     declared = {"perturbation": perturbation, "cell_type": context, "control": control, "scale": scale}
-    genes, only_context = genes_and_context(predicted)
-    true_cells, left_out = read_truth(truth, declared, genes, only_context)
+    first = outline(predicted)
+    made_with = [first.made_with] if against is None else [first.made_with, outline(against).made_with]
+    true_cells, columns, left_out = read_truth(truth, declared, first.genes, first.context, made_with)
     prediction = read_prediction(predicted, declared, true_cells)
     prediction, true_cells, matched = match_doubles(prediction, true_cells)
     second = None if against is None else read_second(against, declared, true_cells, prediction)
@@ -110,6 +112,7 @@ def evaluate(
         "controls": controls,
         "predicted": Path(predicted_name).name,
         "truth": Path(true_name).name,
+        "columns": {"perturbation": columns.perturbation, "cell_type": columns.cell_type, "control": columns.control},
         "genes": len(pairing.genes),
         "scale": prediction.cells.scale,
         "simulated": prediction.simulated,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stateshift.cells import Cells, find_columns
-from stateshift.cells.columns import CELL_TYPE
+from stateshift.cells import Cells, Columns, find_columns
+from stateshift.cells.columns import CELL_TYPE, PERTURBATION
 from stateshift.cells.labels import standard_obs
 from stateshift.cells.loading import CellFile, matrix_on_genes, read_file
 from stateshift.cells.matrix.expression import Expression
@@ -20,6 +20,30 @@ from stateshift.errors import InputProblems, StateshiftError, some
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+ROLES = ("perturbation", "cell_type", "control")
+"""Of the names by which a truth's cells are found."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a prediction says before its matrix is read.
+
+    Parameters
+    ----------
+    genes
+        Its genes.
+    context
+        Its context if it has exactly one, for a truth that doesn't name its own.
+    made_with
+        The perturbation's and the cell type's columns of the cells that it was made from, and their control, as far as it
+        names them.
+    """
+
+    genes: list[str]
+    context: str | None
+    made_with: dict[str, str]
 
 
 @dataclass
@@ -114,8 +138,9 @@ def read_truth(
     declared: Mapping[str, str | None],
     genes: list[str],
     only_context: str | None = None,
-) -> tuple[Cells, list[str]]:
-    """Measured cells, log1p, on the prediction's genes; columns as declared or by convention.
+    made_with: Sequence[Mapping[str, str]] = (),
+) -> tuple[Cells, Columns, list[str]]:
+    """Measured cells, log1p, on the prediction's genes; columns as declared, as predicted with, or by convention.
 
     Counts are cut to those genes before they are brought to 1e4 a cell, as the prediction's own were: the same
     cells get the same values on both sides.
@@ -130,45 +155,81 @@ def read_truth(
         The prediction's genes.
     only_context
         The context of all cells, for a file without such a column.
+    made_with
+        What each prediction was made with (`Outline`): it stands where nothing is declared and the truth has it.
 
     Returns
     -------
     tuple
-        The cells, and a sentence where genes were left out.
+        The cells, their columns, and a sentence where genes were left out.
 
     Raises
     ------
     StateshiftError
-        A column, the controls or genes are absent; NaN, negative values or an unclear scale.
+        A column, the controls or genes are absent; predictions were made with several columns that are all there; NaN,
+        negative values or an unclear scale.
     """
     stored = stored_cells(source, "the truth")
     where, obs = str(stored.path), stored.obs
-    if declared.get("cell_type") is None and not set(CELL_TYPE) & set(obs.columns) and only_context is not None:
+    columns = _as_predicted(obs, declared, made_with, where)
+    if "cell_type" not in columns and not set(CELL_TYPE) & set(obs.columns) and only_context is not None:
         obs = obs.assign(context=only_context)
-    columns = {role: name for role, name in declared.items() if role != "scale"}
     try:
         named = find_columns(obs, columns, where)
     except InputProblems as error:
         # there is no TOML here, which the reader of columns speaks of
+        made = [f"\n  A prediction was made with {_told(names)}." for names in made_with if names]
         raise StateshiftError(
-            f"{error}\n  Here the flags --pert-col, --cell-type-key, --control-pert do it."
+            f"{error}\n  Here the flags --pert-col, --cell-type-key, --control-pert do it.{''.join(dict.fromkeys(made))}"
         ) from error
     X, scale, found = matrix_on_genes(stored, genes, declared.get("scale"))
     extra = len(stored.genes) - len(genes)
     before = " before its counts were brought to 1e4 a cell" if found == "counts" else ""
     notes = [f"{extra:,} genes of the truth are not predicted and were left out{before}."] if extra else []
-    return Cells(
-        Expression([X]), standard_obs(obs, named, "", Path(where).name), list(genes), named.control, scale
-    ), notes
+    labels = standard_obs(obs, named, "", Path(where).name)
+    return Cells(Expression([X]), labels, list(genes), named.control, scale), named, notes
 
 
-def genes_and_context(source: Path | str | AnnData) -> tuple[list[str], str | None]:
-    """The prediction's genes, and its context if it has exactly one, for a truth that doesn't name its own."""
+def _as_predicted(
+    obs: pd.DataFrame, declared: Mapping[str, str | None], made_with: Sequence[Mapping[str, str]], where: str
+) -> dict[str, str]:
+    """The names that are declared, and for want of them those of the predictions that the truth has too."""
+    names = {role: declared[role] for role in ROLES if declared.get(role) is not None}
+    problems = []
+    for role in [role for role in ROLES if role not in names]:
+        there = set(obs.columns)
+        if role == "control":
+            column = names.get("perturbation", next((c for c in PERTURBATION if c in there), None))
+            there = {str(v) for v in obs[column].unique()} if column in there else set()
+        found = list(dict.fromkeys(made[role] for made in made_with if made.get(role) in there))
+        if len(found) > 1:
+            flag = {"perturbation": "--pert-col", "cell_type": "--cell-type-key", "control": "--control-pert"}[role]
+            told = " and ".join(f"`{name}`" for name in found)
+            problems.append(
+                f"the predictions found the {role.replace('_', ' ')} under {told}: say by {flag} which holds here."
+            )
+        if found:
+            names[role] = found[0]
+    if problems:
+        raise InputProblems(where, problems)
+    return names
+
+
+def _told(names: Mapping[str, str]) -> str:
+    return ", ".join(f"{role.replace('_', ' ')} `{names[role]}`" for role in ROLES if role in names)
+
+
+def outline(source: Path | str | AnnData) -> Outline:
+    """What a prediction says before its matrix is read."""
     is_file = isinstance(source, str | Path)
     stored = read_file(source, with_matrix=False) if is_file else stored_cells(source, "the prediction")
     column = next((c for c in ("context", *CELL_TYPE) if c in stored.obs.columns), None)
     contexts = [] if column is None else stored.obs[column].astype(str).unique()
-    return stored.genes, str(contexts[0]) if len(contexts) == 1 else None
+    about = dict(stored.uns.get("stateshift", {}))
+    made_with = {str(role): str(name) for role, name in dict(about.get("columns", {})).items()}
+    if "control" in about:
+        made_with["control"] = str(about["control"])
+    return Outline(stored.genes, str(contexts[0]) if len(contexts) == 1 else None, made_with)
 
 
 def _baselines(about: Mapping[str, Any], where: str, genes: list[str]) -> dict[str, dict[tuple[str, str], np.ndarray]]:

@@ -52,7 +52,8 @@ class Evaluation:
     summary
         One row a (context, model, metric): mean, and the model's difference to that baseline with interval.
     about
-        ``model``, ``against`` (the second prediction's name, if there is one), ``controls``, ``predicted``, ``truth``, ``genes``, ``scale``, ``simulated``, ``version``; of a prediction with
+        ``model``, ``against`` (the second prediction's name, if there is one), ``controls``, ``predicted``, ``truth``, ``columns``
+        (the truth's ``perturbation``, ``cell_type`` and ``control``), ``genes``, ``scale``, ``simulated``, ``version``; of a prediction with
         intervals ``intervals``: their level, and the rows of `stateshift.evaluation.interval_coverage`.
     notes
         Sentences on what was left out and why.

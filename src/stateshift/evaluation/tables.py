@@ -169,6 +169,15 @@ def sentences(evaluation: Evaluation, context: str = ALL) -> list[str]:
     return said
 
 
+def columns_sentence(evaluation: Evaluation) -> str:
+    """By which columns the truth's cells were found."""
+    named = evaluation.about["columns"]
+    return (
+        f"The truth's columns: perturbation `{named['perturbation']}`, cell type `{named['cell_type']}`, "
+        f"control `{named['control']}`."
+    )
+
+
 def _on_second(evaluation: Evaluation, context: str) -> list[str]:
     second = evaluation.about.get("against")
     if second is None:

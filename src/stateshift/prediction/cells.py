@@ -19,6 +19,15 @@ from stateshift.run import WAY_OUT, RunDirectory
 logger = logging.getLogger(__name__)
 
 
+def named_columns(run: RunDirectory, columns: Mapping[str, str] | None) -> dict[str, str]:
+    """``[columns]`` of a run's experiment, and what a user says otherwise of the cells to predict from."""
+    import toml
+
+    with intact(run.experiment_file, WAY_OUT):
+        declared = dict(toml.load(run.experiment_file).get("columns", {}))
+    return declared | {k: v for k, v in (columns or {}).items() if v is not None}
+
+
 def read_population(
     run: RunDirectory, path: str | Path, columns: Mapping[str, str] | None, storage: Storage = IN_MEMORY
 ) -> Cells:
@@ -41,16 +50,13 @@ def read_population(
     StateshiftError
         Genes, columns or an embedding that the run needs are absent, or the scale is another.
     """
-    import toml
-
-    with intact(run.experiment_file, WAY_OUT):
-        declared = dict(toml.load(run.experiment_file).get("columns", {}))
+    named = named_columns(run, columns)
     given = {k: v for k, v in (columns or {}).items() if v is not None}
     try:
-        cells = _read(path, {**declared, **given}, run, storage)
+        cells = _read(path, named, run, storage)
     except InputProblems as error:
         # cells from elsewhere may name their columns otherwise than the training files did
-        theirs = {role: declared.get(role) for role in ("scale", "embedding")}
+        theirs = {role: named.get(role) for role in ("scale", "embedding")}
         try:
             cells = _read(path, {**theirs, **given}, run, storage)
         except StateshiftError:

@@ -133,6 +133,9 @@ def _merged(values: list[Any], key: str, problems: list[str]) -> Any:
         regimes = sorted({regime for value in values for regime in value})
         # pairs of one regime are calibrated on targets or on contexts: told is what rests on fewer
         return {r: min((v[r] for v in values if r in v), key=lambda told: told.get("units", 0)) for r in regimes}
+    if name == "columns":
+        # parts may start from files that call them otherwise
+        return {role: column for role, column in values[0].items() if all(v.get(role) == column for v in values)}
     if isinstance(values[0], dict):
         keys = dict.fromkeys(k for value in values for k in value)
         lacking = [k for k in keys if any(k not in value for value in values)]

@@ -56,6 +56,16 @@ def test_a_prediction_alone_has_effects_and_intervals_and_nothing_measured(detai
     np.testing.assert_allclose(alone.predicted[alone.row_of("G00", "K562")], made, atol=1e-6)
 
 
+def test_a_truth_is_read_by_the_columns_that_it_was_evaluated_by(detail, world_folder, tmp_path):
+    truth = ad.read_h5ad(world_folder / "truth.h5ad")
+    truth.obs = truth.obs.rename(columns={"target_gene": "guide"})
+    truth.write_h5ad(tmp_path / "truth.h5ad")
+    evaluation = Evaluation.load(world_folder / "scores")
+    evaluation.about["columns"] = {"perturbation": "guide", "cell_type": "cell_type", "control": "ctrl"}
+    again = read_detail(world_folder / "predicted.h5ad", tmp_path / "truth.h5ad", evaluation=evaluation)
+    np.testing.assert_array_equal(again.measured, detail.measured)
+
+
 def test_scores_of_other_cells_are_refused(world_folder):
     other = Evaluation.load(world_folder / "scores")
     other.about["model"] = "mean"

@@ -47,7 +47,8 @@ def write_report(
     gene_sets
         A GMT file, whose sets stand beside the top genes; by default the one that a run's features were made of.
     columns
-        The truth's ``perturbation``, ``cell_type`` and ``control``, where they don't go by convention.
+        The truth's ``perturbation``, ``cell_type`` and ``control``; by default those that the cells were evaluated or
+        predicted with.
     scale
         The truth's scale, where its values don't say.
     overwrite

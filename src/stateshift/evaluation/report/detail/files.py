@@ -11,7 +11,7 @@ import pandas as pd
 from stateshift.cells import Cells
 from stateshift.cells.loading import read_file
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.inputs import Prediction, genes_and_context, read_prediction, read_truth
+from stateshift.evaluation.inputs import Prediction, outline, read_prediction, read_truth
 from stateshift.evaluation.names import match_doubles
 from stateshift.evaluation.pairing import Pairing, pair_up
 from stateshift.evaluation.report.detail.detail import Detail
@@ -41,7 +41,8 @@ def read_detail(
     truth
         Measured cells; None for the prediction alone.
     columns
-        The truth's ``perturbation``, ``cell_type``, ``control``, where they don't go by convention.
+        The truth's ``perturbation``, ``cell_type``, ``control``; by default those that the evaluation was made with, or the
+        prediction.
     scale
         The truth's, where its values don't say.
     evaluation
@@ -61,8 +62,10 @@ def read_detail(
                 "with --truth to show both."
             )
         declared = {"perturbation": "target_gene", "cell_type": "context", "control": about["control"], "scale": None}
-    genes, only_context = genes_and_context(prediction)
-    measured, _ = read_truth(prediction if truth is None else truth, declared, genes, only_context)
+    told = outline(prediction)
+    made_with = told.made_with if evaluation is None else evaluation.about.get("columns", told.made_with)
+    source = prediction if truth is None else truth
+    measured, _, _ = read_truth(source, declared, told.genes, told.context, [made_with])
     predicted = read_prediction(prediction, declared, measured)
     predicted, measured, _ = match_doubles(predicted, measured)
     controls = "truth" if evaluation is None else evaluation.about.get("controls", "truth")
