@@ -61,6 +61,14 @@ def test_two_components_of_a_network_are_at_right_angles_and_a_triangle_is_one_p
     np.testing.assert_allclose(cosines(table), expected, atol=1e-5)
 
 
+def test_an_edge_listed_twice_counts_once_whichever_gene_comes_first(ask, tmp_path):
+    path, alike = tmp_path / "e.tsv", []
+    for twice in ("A\tB\t3\nB\tA\t2", "A\tB\t2\nA\tB\t3", "B\tA\t3"):
+        path.write_text(f"a\tb\tw\n{twice}\nB\tC\t1\nC\tD\t2\n")
+        alike.append(cosines(ask("network", list("ABCD"), path, width=4)))
+    np.testing.assert_allclose(alike[1:], alike[:-1], atol=1e-6)
+
+
 def test_bad_weights_empty_names_and_loops_are_told_by_line(ask, tmp_path):
     (tmp_path / "e.csv").write_text("a,b,w\nA,B,high\nA,,1\nC,C,-2\n")
     with pytest.raises(InputProblems) as caught:

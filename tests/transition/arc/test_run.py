@@ -62,13 +62,16 @@ def test_an_imported_run_is_moved_and_holds_no_path(arc, tmp_path):
     assert not any(str(tmp_path) in text for text in texts)
 
 
-def test_a_run_is_told_from_ours_and_a_checkpoint_alone_names_its_run(arc, tmp_path):
+def test_a_run_is_told_from_ours_and_a_checkpoint_alone_names_its_run(arc, tmp_path, monkeypatch):
     ours = import_arc_run(arc, tmp_path / "ours")
     checkpoint = arc / "checkpoints" / "final.ckpt"
     assert [is_arc_run(path) for path in (arc, checkpoint, ours, ours / "checkpoints" / "best.ckpt", tmp_path)] == [
         True, True, False, False, False,
     ]  # fmt: skip
     assert read_arc_run(checkpoint).folder == arc
+    monkeypatch.chdir(checkpoint.parent)
+    assert is_arc_run("final.ckpt")
+    assert read_arc_run("final.ckpt").folder == arc
 
 
 def test_a_stale_final_checkpoint_gives_way_to_the_last(change):

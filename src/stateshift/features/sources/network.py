@@ -20,7 +20,8 @@ def network_features(request: FeatureRequest) -> FeatureTable:
     With the symmetric weights A, a loop of the largest weight added to each gene so that neighbours resemble each
     other, and the degrees D, the vectors are the leading eigenvectors of D^-½ A D^-½ times their eigenvalues: two
     steps of a random walk, in the sense of diffusion maps (Coifman & Lafon, Appl. Comput. Harmon. Anal. 21, 5,
-    2006). Rows have length one.
+    2006). Rows have length one. An edge that is listed several times, in whichever direction, counts once, by its
+    largest weight.
 
     Raises
     ------
@@ -33,9 +34,12 @@ def network_features(request: FeatureRequest) -> FeatureTable:
     first, second, weight = read_edges(path)
     genes, code = np.unique(np.concatenate([first, second]), return_inverse=True)
     a, b = code[: len(first)], code[len(first) :]
-    # an edge listed in both directions counts once, by its larger weight
-    whole = coo_matrix((weight, (a, b)), shape=(len(genes), len(genes))).tocsr()
-    whole = whole.maximum(whole.T)
+    # the heaviest first, of which `np.unique` takes the first
+    order = np.argsort(-weight, kind="stable")
+    _, first_of_pair = np.unique((np.minimum(a, b) * len(genes) + np.maximum(a, b))[order], return_index=True)
+    kept = order[first_of_pair]
+    whole = coo_matrix((weight[kept], (a[kept], b[kept])), shape=(len(genes), len(genes))).tocsr()
+    whole = whole + whole.T
     whole = whole + whole.max() * identity(len(genes))
     scaled = diags(1 / np.sqrt(np.asarray(whole.sum(axis=1)).ravel()))
     vectors = _leading_eigenvectors(scaled @ whole @ scaled, request.width)
@@ -44,7 +48,7 @@ def network_features(request: FeatureRequest) -> FeatureTable:
         "source": "network",
         "lookup": path.name,
         "lookup_sha256": sha256(path),
-        "edges": len(first),
+        "edges": len(kept),
         "reduction": "eigenvectors of the normalised adjacency times eigenvalues, rows of length one",
         "comparable_rows": True,
     }

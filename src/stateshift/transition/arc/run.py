@@ -137,7 +137,7 @@ def is_arc_run(path: str | Path) -> bool:
     """Whether a path is an arc-state run or a checkpoint, rather than a run of ours."""
     path = Path(path)
     if path.suffix == ".ckpt" and path.is_file():
-        return not (path.parents[1] / "genes.txt").is_file()
+        return not (path.resolve().parent.parent / "genes.txt").is_file()
     return path.is_dir() and not (path / "genes.txt").is_file() and (path / "pert_onehot_map.pt").is_file()
 
 
@@ -157,7 +157,8 @@ def _folder(source: Path) -> Path:
         return source
     if not source.is_file():
         raise StateshiftError(f"{source}: there is no such run or checkpoint.")
-    return source.parent.parent if source.parent.name == "checkpoints" else source.parent
+    beside = source.resolve().parent
+    return beside.parent if beside.name == "checkpoints" else beside
 
 
 def _checkpoint(source: Path, folder: Path) -> tuple[Path, Any]:

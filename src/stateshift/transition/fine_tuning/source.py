@@ -76,7 +76,7 @@ def read_source(path: str | Path) -> Source:
         raise StateshiftError(f"--init-from {path}: there is no such run or checkpoint{suggestion(path.name, beside)}.")
     if path.is_file() and path.suffix != ".ckpt":
         raise StateshiftError(f"--init-from {path} is no run directory and no .ckpt file.")
-    run = path if path.is_dir() else path.resolve().parents[1]
+    run = path if path.is_dir() else path.resolve().parent.parent
     if (run / "genes.txt").is_file():
         return _ours(path, open_run(run))
     if path.is_dir() and not any((path / "checkpoints").glob("*.ckpt")):
