@@ -37,7 +37,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(one, other)
 
 
-def test_shards_joined_are_the_prediction_made_at_once_to_the_last_bit(ask, tmp_path):
+def test_shards_joined_are_the_prediction_made_at_once_to_the_last_bit(ask, screen, tmp_path):
     whole = ad.read_h5ad(ask("whole"))
     contexts = list(dict.fromkeys(whole.obs["context"].astype(str)))
     assert len(contexts) > 1
