@@ -201,7 +201,7 @@ class TransitionModel(nn.Module):
         """Control cells shifted by an effect, and the network's addition where they are expressed then."""
         x_BSG = self.read_batch(batch, f"ctrl_cell_{of}")[0]
         mean = "ctrl_mean" if of == "emb" else "ctrl_counts_mean"
-        mean_BG = batch[mean] if mean in batch else masked_mean(x_BSG, mask_BS)
+        mean_BG = batch[mean] if mean in batch else masked_mean(x_BSG, mask_BS).to(x_BSG.dtype)
         return added_to_start(shift_population(x_BSG, effect_BG, mean_BG), out_BSG)
 
     def read_batch(self, batch: dict, cells: str = "ctrl_cell_emb") -> tuple[Tensor, Tensor, Tensor | None]:

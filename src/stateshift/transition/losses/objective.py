@@ -48,7 +48,7 @@ class Populations:
     @cached_property
     def predicted_shift(self) -> Tensor:
         """Mean predicted cell minus mean control, (B, G)."""
-        return masked_mean(self.predicted.float(), self.mask) - masked_mean(self.control, self.mask)
+        return masked_mean(self.predicted, self.mask) - masked_mean(self.control, self.mask)
 
     @cached_property
     def measured_shift(self) -> Tensor:
