@@ -24,8 +24,8 @@ from stateshift.run import RunDirectory
 from stateshift.structure.aggregator import load_aggregator
 from stateshift.structure.pipeline.tables import read_vectors as read_structure_vectors
 from stateshift.structure.residues.tensors import read_residues
+from stateshift.training.resume import progress_of
 from stateshift.training.settings import TrainingSettings
-from stateshift.training.train import progress_of
 from stateshift.transition.arc.files import read_pickled
 from stateshift.transition.checkpoint import read_weights
 

@@ -1,4 +1,4 @@
-"""Train a transition model from an experiment TOML, or go on with a run."""
+"""Train a transition model from an experiment TOML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +13,14 @@ from typing import TYPE_CHECKING, Any
 from stateshift.cells import Experiment, read_all, seen_elsewhere, split_counts
 from stateshift.cells.checks.inspection import leaks_into
 from stateshift.cells.experiment import parse_experiment
-from stateshift.errors import StateshiftError, first_line, suggestion
-from stateshift.feature_table import FeatureTable
+from stateshift.errors import StateshiftError
 from stateshift.features.on_the_fly import GeneEmbedder
-from stateshift.files import read_tensors
-from stateshift.run import RunDirectory, new_run, open_run, refuse_taken
+from stateshift.run import RunDirectory, new_run, refuse_taken
 from stateshift.training.anchored import fit_starts
-from stateshift.training.config import ENERGY_ALONE, check_config, compose_config, training_settings
+from stateshift.training.config import ENERGY_ALONE, compose_config, training_settings
 from stateshift.training.data import TrainingData, batch_names, prepare, storage_of, with_features
 from stateshift.training.esm import equip, find_embedder
 from stateshift.training.loop.loggers import refuse_absent
-from stateshift.training.settings import TrainingSettings
 from stateshift.training.start import begin, find_source, hold_still, model_group, read_transfer, write_transfer
 
 if TYPE_CHECKING:
@@ -33,13 +29,6 @@ if TYPE_CHECKING:
     from stateshift.transition.fine_tuning.transfer import Transfer
 
 logger = logging.getLogger(__name__)
-
-RESUMABLE = (
-    "training.max_steps", "training.val_every", "training.patience", "training.accelerator", "training.precision",
-    "training.compile", "training.gradient_checkpointing", "training.loggers",
-    "data.num_workers", "data.memory_gb", "data.cache",
-)  # fmt: skip
-"""What may differ between a run and its continuation."""
 
 
 def train(
@@ -114,14 +103,14 @@ def train(
     if source is not None:
         config["model"] = model_group(config["model"], words, source, cells)
         config["init_from"] = os.path.relpath(source.path, folder)
-    data = prepare(read, cells, split, pert_features=pert_features, missing=missing, **_kept_back(config))
+    data = prepare(read, cells, split, pert_features=pert_features, missing=missing, **kept_back(config))
     for sentence in leaks_into(data.features, read, split_counts(cells, split)):
         logger.warning("%s", sentence)
     config |= {"name": name, "output_dir": ".", "scale": cells.scale}
     if cells.every_gene is not None:
         config["every_gene_scale"] = cells.every_gene.scale
     embedder = find_embedder(read, data.features) if config["model"].get("encoder") == "esm" else None
-    module, transfer = _module(config, data, source, embedder)
+    module, transfer = make_module(config, data, source, embedder)
     if not module.model.config.predicts_every_gene:
         cells.every_gene = None  # its effects are kept, and training reads it no more
     table = pert_features or read.features.get("table")
@@ -146,68 +135,12 @@ def train(
     return run.path
 
 
-def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
-    """Go on with a run from its last checkpoint, to ``training.max_steps``.
-
-    Parameters
-    ----------
-    run_path
-        The run directory.
-    overrides
-        Of `RESUMABLE` settings alone, as ``training.max_steps=80000``.
-
-    Raises
-    ------
-    StateshiftError
-        It is no run, another process trains it, it has no last checkpoint, or the data no longer fit it.
-    """
-    run = open_run(run_path)
-    with run.alone() if is_first_process() else nullcontext():
-        _go_on(run, overrides)
-    return run.path
-
-
-def _go_on(run: RunDirectory, overrides: Sequence[str]) -> None:
-    """`resume`, with the run to itself."""
-    import yaml
-
-    from stateshift.training.loop.fit import fit
-    from stateshift.transition.checkpoint import config_of
-
-    config = run.config()
-    for override in overrides:
-        _override(config, override)
-    check_config(config)
-    settings = training_settings(config)
-    refuse_absent(settings.loggers)
-    done = _refuse_finished(run, settings)
-    shape = config_of(run, FeatureTable.load(run.features_file).width)
-    read, cells, split = read_all(
-        run.experiment_file, beside_only=True, storage=storage_of(config), every_gene=shape.predicts_every_gene
-    )
-    held = {(p, context) for context, of in run.splits().get("val", {}).items() for p in of}
-    data = prepare(read, cells, split, pert_features=run.features_file, missing="drop", held=held, **_kept_back(config))
-    if cells.genes != run.genes() or (cells.every_gene and cells.every_gene.genes != run.every_gene()):
-        raise StateshiftError(
-            f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt and every_gene.txt."
-        )
-    if batch_names(config, data) != run.batches():
-        raise StateshiftError(f"{run.experiment_file}: the training cells' batches are no longer those of batches.txt.")
-    # a run that was killed before its first checkpoint has nothing of its source yet
-    source = find_source(run.path / config["init_from"]) if done is None and "init_from" in config else None
-    module, _ = _module(config, data, source, GeneEmbedder.of_run(run), run)
-    if is_first_process():
-        run.clear_half_written()
-        run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
-    fit(run, config, data, module, done or 0, run.last if done is not None else None)
-
-
-def _kept_back(config: dict[str, Any]) -> dict[str, Any]:
+def kept_back(config: dict[str, Any]) -> dict[str, Any]:
     """How `prepare` keeps cells back: a network beside a backbone is judged on pairs that are new to both."""
     return {"seed": config["seed"], "whole_pairs": config["model"].get("start") == "backbone"}
 
 
-def _module(
+def make_module(
     config: dict[str, Any],
     data: TrainingData,
     source: Source | None,
@@ -261,40 +194,6 @@ def is_first_process() -> bool:
     return all(int(os.environ.get(name, 0)) == 0 for name in names)
 
 
-def _refuse_finished(run: RunDirectory, settings: TrainingSettings) -> int | None:
-    """Steps that a run has done, None where it was killed before its first checkpoint."""
-    done, reason = progress_of(run, settings)
-    if reason:
-        raise StateshiftError(reason)
-    return done
-
-
-def progress_of(run: RunDirectory, settings: TrainingSettings) -> tuple[int | None, str]:
-    """How far a run is.
-
-    Returns
-    -------
-    tuple
-        Steps done, None where it was killed before its first checkpoint; and why there is nothing to go on with,
-        as a sentence, empty where there is.
-    """
-    if not run.last.is_file():
-        return None, ""
-    try:
-        stored = read_tensors(run.last, mmap=True)
-        done, recorder = int(stored["global_step"]), stored["callbacks"]["RunRecorder"]
-    except Exception as error:
-        raise StateshiftError(f"{run.last} can't be read: {first_line(error)}") from error
-    if settings.max_steps <= done:
-        return done, f"{run.path} is at step {done} already: go further with training.max_steps=…"
-    if settings.patience and (done - recorder["best_step"]) // settings.val_every >= settings.patience:
-        return done, (
-            f"{run.path} stopped at step {done}, {settings.patience} validations after its best: go further with a "
-            "larger training.patience=…"
-        )
-    return done, ""
-
-
 def experiment_config(experiment: Experiment, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The config of an experiment: its ``[run]`` table, then the overrides."""
     return compose_config(config_words(experiment, overrides))
@@ -306,20 +205,8 @@ def config_words(experiment: Experiment, overrides: Sequence[str] = ()) -> list[
     return [*model, *experiment.run.get("overrides", []), *overrides]
 
 
-def _override(config: dict[str, Any], override: str) -> None:
-    """Change a setting of a stored config that a resumed training can honour."""
-    import yaml
-
-    key, equals, value = override.partition("=")
-    if not equals or key not in RESUMABLE:
-        raise StateshiftError(f"`{override}` can't be changed on a resume{suggestion(key, RESUMABLE)}.")
-    group, name = key.split(".")
-    config[group][name] = yaml.safe_load(value)
-
-
 def _write_inputs(run: RunDirectory, experiment: Experiment, config: dict[str, Any], data: TrainingData) -> None:
     import toml
-    import yaml
 
     raw = toml.load(experiment.path)
     raw["datasets"] = {name: os.path.relpath(pattern, run.path) for name, pattern in experiment.patterns.items()}
@@ -328,9 +215,7 @@ def _write_inputs(run: RunDirectory, experiment: Experiment, config: dict[str, A
     raw.pop("features", None)
     raw.pop("run", None)
     run.write_text("experiment.toml", toml.dumps(raw))
-    # the cache is this machine's own: a run that moves has none
-    stored = {**config, "data": {**config["data"], "cache": None}}
-    run.write_text("config.yaml", yaml.safe_dump(stored, sort_keys=False))
+    write_config(run, config)
     run.write_genes(data.cells.genes)
     if data.every_gene is not None:
         run.write_every_gene(data.every_gene.genes)
@@ -340,3 +225,11 @@ def _write_inputs(run: RunDirectory, experiment: Experiment, config: dict[str, A
     run.write_splits(split_counts(data.cells, data.split))
     run.write_versions()
     data.predicted.save(run.effects_file)
+
+
+def write_config(run: RunDirectory, config: dict[str, Any]) -> None:
+    """Keep a config in its run, but for the cache, which is this machine's own: a run that moves has none."""
+    import yaml
+
+    stored = {**config, "data": {**config["data"], "cache": None}}
+    run.write_text("config.yaml", yaml.safe_dump(stored, sort_keys=False))

@@ -135,7 +135,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(screen):
     plain = start(screen, "plain")
     run = killed(screen, "killed", at_file("last.ckpt", 1, False))
     assert not open_run(run).last.is_file()
-    resume(run)
+    resume(run, [f"data.cache={screen.folder}"])
+    assert open_run(run).config()["data"]["cache"] is None  # a folder of this machine is no part of a run
     assert same(contents(run / "checkpoints" / "last.ckpt"), contents(plain / "checkpoints" / "last.ckpt"))
 
 

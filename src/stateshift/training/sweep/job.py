@@ -15,9 +15,10 @@ from typing import Any
 
 from stateshift.errors import StateshiftError
 from stateshift.training.config import training_settings
+from stateshift.training.resume import progress_of, resume
 from stateshift.training.sweep.folder import JobRecord, SweepFolder
 from stateshift.training.sweep.words import run_name, values_of
-from stateshift.training.train import is_first_process, progress_of, resume, train
+from stateshift.training.train import is_first_process, train
 
 logger = logging.getLogger(__name__)
 

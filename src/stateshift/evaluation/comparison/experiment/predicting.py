@@ -20,7 +20,7 @@ from stateshift.prediction import predict
 from stateshift.run import RunDirectory
 from stateshift.training import resume, train
 from stateshift.training.config import training_settings
-from stateshift.training.train import progress_of
+from stateshift.training.resume import progress_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
