@@ -129,6 +129,16 @@ def test_pairs_that_a_network_beside_a_backbone_holds_back_are_not_counted(two_w
         check_experiment(two_way_screen(val=val)), compose_config(["model=anchored", "model.set_size=16"])
     )
     assert needs.n_sets == groups  # of 16 cells each
+    assert needs.notes == []
+
+
+def test_too_few_validation_genes_are_told_where_a_network_has_to_prove_itself(two_way_screen):
+    toml = two_way_screen(n_targets=16)
+    toml.write_text(toml.read_text().replace(f"val = {[f'T{i}' for i in range(10)]}", "val = ['T0', 'T1']"))
+    found = check_experiment(toml)
+    (said,) = run_needs(found, compose_config(["model=anchored", "model.set_size=16"])).notes
+    assert "at least 5 perturbations of val judge it, and 2 judge new targets (T)" in said
+    assert run_needs(found, compose_config(SMALL)).notes == []
 
 
 def test_too_few_genes_for_a_network_beside_a_backbone_are_told_of(two_way_screen):

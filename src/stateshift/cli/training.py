@@ -53,9 +53,10 @@ def check(experiment: Annotated[Path, typer.Argument(help="The experiment TOML."
     if found.uncovered is not None:
         covered = len(found.genes) - len(found.uncovered)
         console.print(f"features: {covered} of {len(found.genes)} perturbed genes have a vector", highlight=False)
-    if found.notes:
+    notes = [*found.notes, *needs.notes]
+    if notes:
         console.print("worth knowing:")
-    for note in found.notes:
+    for note in notes:
         console.print(f"  - {note}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from stateshift.cells import ExperimentCheck
 from stateshift.cells.loading import GIGABYTE
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
 from stateshift.feature_table import FeatureTable
+from stateshift.training.anchored import too_few_to_judge
 from stateshift.training.held_back import KEPT_BACK, held_pairs
 
 MEASURED = {"cpu": 2e10, "cuda": 2e12}
@@ -47,6 +48,8 @@ class RunNeeds:
         or trains layers of ESM2.
     device
         That it was measured on.
+    notes
+        Sentences on what the training will and won't do.
     """
 
     matrix_bytes: int
@@ -60,6 +63,7 @@ class RunNeeds:
     max_steps: int
     step_seconds: float | None
     device: str
+    notes: list[str] = field(default_factory=list)
 
 
 def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
@@ -74,7 +78,8 @@ def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
     """
     import torch
 
-    n_sets = _training_sets(found, config)
+    counts = _counts_as_trained(found, config)
+    n_sets = _training_sets(found, counts, config)
     batch_size, steps = config["data"]["batch_size"], config["training"]["max_steps"]
     device = "cuda" if torch.cuda.is_available() and config["training"]["accelerator"] != "cpu" else "cpu"
     matrix_bytes = found.loaded_bytes + found.every_gene_bytes
@@ -83,6 +88,7 @@ def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
         matrix_bytes <= config["data"]["memory_gb"] * GIGABYTE,
         None, None, None, None,
         n_sets, -(-n_sets // batch_size), steps, None, device,
+        [doubt] if _anchored(config) and (doubt := too_few_to_judge(counts)) else [],
     )  # fmt: skip
     table = found.features or _onehot(found)
     if table is None:
@@ -111,20 +117,32 @@ def _onehot(found: ExperimentCheck) -> tuple[int, int] | None:
     return (len(found.genes), len(found.genes)) if found.experiment.features.get("source") == "onehot" else None
 
 
-def _training_sets(found: ExperimentCheck, config: dict[str, Any]) -> int:
+def _anchored(config: dict[str, Any]) -> bool:
+    return config["model"].get("start") == "backbone"
+
+
+def _counts_as_trained(found: ExperimentCheck, config: dict[str, Any]) -> dict[str, dict[str, dict[str, int]]]:
+    """Split → context → perturbation → cells, with the pairs in val that a network beside a backbone holds back."""
+    if found.counts["val"] or not _anchored(config):
+        return found.counts
+    train, test = ({(p, c) for c, of in found.counts[split].items() for p in of} for split in ("train", "test"))
+    held = held_pairs(train, test)
+    kept, held_back = (
+        {c: {p: n for p, n in of.items() if ((p, c) in held) is back} for c, of in found.counts["train"].items()}
+        for back in (False, True)
+    )
+    return {**found.counts, "train": kept, "val": held_back}
+
+
+def _training_sets(found: ExperimentCheck, counts: dict[str, dict[str, dict[str, int]]], config: dict[str, Any]) -> int:
     """Sets of an epoch, as `stateshift.cells.sets.CellSets` cuts them."""
     by = ["dataset", "file", "context", "perturbation"]
     train = found.groups[found.groups["split"] == "train"]
     sizes = train["cells"].to_numpy()
-    if (found.groups["split"] == "val").any():
-        pass
-    elif config["model"].get("start") == "backbone":
-        train_pairs, test_pairs = (
-            {(p, c) for c, of in found.counts[split].items() for p in of} for split in ("train", "test")
-        )
-        held = held_pairs(train_pairs, test_pairs)
-        sizes = np.where([pair in held for pair in zip(train["perturbation"], train["context"])], 0, sizes)
-    else:
+    if _anchored(config):
+        trains = [p in counts["train"][c] for p, c in zip(train["perturbation"], train["context"])]
+        sizes = np.where(trains, sizes, 0)
+    elif not (found.groups["split"] == "val").any():
         sizes = sizes - np.where(sizes >= FEWEST_TO_KEEP_BACK, np.maximum(1, np.rint(KEPT_BACK * sizes)), 0).astype(int)
     if config["data"].get("by_batch"):
         cells = pd.concat([f.obs for f in found.files]).merge(train[by].assign(left=sizes / train["cells"]), on=by)

@@ -12,7 +12,7 @@ from stateshift.errors import StateshiftError
 from stateshift.metrics import paired_bootstrap
 from stateshift.run import RunDirectory
 from stateshift.training import train
-from stateshift.training.anchored import KeepRule, read_verdicts
+from stateshift.training.anchored import KeepRule, read_verdicts, too_few_to_judge
 from stateshift.training.anchored.keeping import verdicts
 
 SMALL = [
@@ -145,6 +145,18 @@ def test_a_truth_that_turns_with_the_context_is_the_network_s_where_features_tel
     assert verdict.kept == told
     if told:
         assert verdict.network > 0.9 > verdict.backbone + 0.5
+
+
+def test_what_test_asks_for_has_to_be_judged_by_five_of_that_kind():
+    train = {"k562": [*"ABCDEFGH", "X+Y"], "rpe1": ["A"]}
+    val = {"k562": [*"IJKLM", "X"], "rpe1": ["I", "B"]}
+    assert too_few_to_judge({"train": train, "val": val, "test": {"rpe1": ["N"]}}) == ""
+    said = too_few_to_judge({"train": train, "val": val, "test": {"rpe1": ["C", "Y+X"], "hela": ["N"]}})
+    assert "1 judges known targets in new contexts (C) and none judge new targets in new contexts (J):" in said
+    assert "(T)" not in said
+    assert "4 judge new targets (T):" in too_few_to_judge(
+        {"train": train, "val": {"k562": [*"IJKL", "A"], "rpe1": ["I"]}}
+    )
 
 
 def test_too_few_perturbations_are_said_and_stored_without_nan(tmp_path):

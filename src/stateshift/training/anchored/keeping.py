@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from stateshift.cells.regimes import regimes_of
 from stateshift.errors import StateshiftError
 from stateshift.metrics import FEWEST_GROUPS
 from stateshift.run import RunDirectory
@@ -20,6 +21,7 @@ RECORD = "anchored.json"
 """Of a run: where its network is kept, and by what."""
 
 DRAWS = 2000
+CALLED = {"C": "known targets in new contexts (C)", "T": "new targets (T)", "J": "new targets in new contexts (J)"}
 LEAST_ERROR = 0.1
 """Of a draw, as a share of the sample's: a draw that holds one perturbation alone has none."""
 
@@ -61,6 +63,42 @@ class Verdict:
     @property
     def _too_few(self) -> str:
         return "" if self.interval else f", fewer than the {FEWEST_GROUPS} that can be judged"
+
+
+def too_few_to_judge(counts: Mapping[str, Mapping[str, Iterable[str]]]) -> str:
+    """A sentence where splits tell before a training that its network can't be kept, else "".
+
+    Parameters
+    ----------
+    counts
+        Split → context → perturbations, of ``train``, ``val`` and ``test``. What ``test`` asks for counts, or without one
+        what ``val`` does.
+
+    Examples
+    --------
+    >>> train = {"k562": ["A", "B"], "rpe1": ["A"]}
+    >>> said = too_few_to_judge({"train": train, "val": {"k562": ["C"], "rpe1": ["C"]}, "test": {"k562": ["D"]}})
+    >>> print(said.split(":")[0])
+    anchored keeps its network where at least 5 perturbations of val judge it, and 1 judges new targets (T)
+    """
+    pairs = {split: [(p, c) for c, of in contexts.items() for p in of] for split, contexts in counts.items()}
+
+    def of_regimes(split: str) -> dict[str, set[str]]:
+        asked, found = pairs.get(split, []), {}
+        for regime, (p, _) in zip(regimes_of([p for p, _ in asked], [c for _, c in asked], pairs["train"]), asked):
+            found.setdefault(regime, set()).add(p)
+        return found
+
+    judges = of_regimes("val")
+    judged = {regime: len(judges.get(regime, ())) for regime in CALLED if regime in (of_regimes("test") or judges)}
+    few = [f"{n or 'none'} judge{'s' * (n == 1)} {CALLED[regime]}" for regime, n in judged.items() if n < FEWEST_GROUPS]
+    if not few:
+        return ""
+    return (
+        f"anchored keeps its network where at least {FEWEST_GROUPS} perturbations of val judge it, and {' and '.join(few)}: there "
+        "it will be trained and left out, and the backbone alone predicts. Let 12, better 25, of that kind validate ([fewshot] "
+        'val, or a cell type as "val" in [zeroshot]), or train another model, as model=state_tiny.'
+    )
 
 
 def verdicts(

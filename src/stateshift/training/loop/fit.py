@@ -11,11 +11,11 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
-from stateshift.cells import estimate_effects
+from stateshift.cells import estimate_effects, split_counts
 from stateshift.errors import StateshiftError, enough_memory, first_line
 from stateshift.progress import quiet_lightning
 from stateshift.run import RunDirectory
-from stateshift.training.anchored import KeepRule, log_verdicts, read_verdicts
+from stateshift.training.anchored import KeepRule, log_verdicts, read_verdicts, too_few_to_judge
 from stateshift.training.config import training_settings
 from stateshift.training.data import TrainingData, training_loader, validation_loaders
 from stateshift.training.loop.average import WeightAverage
@@ -55,6 +55,8 @@ def fit(
         if data.starts is not None:
             # the first step of a fine-tuning is its source's network, and that of any other the backbone
             backbone = validator.score(data.starts.effects_of(measured)) if "init_from" in config else None
+            if doubt := too_few_to_judge(split_counts(data.cells, data.split)):
+                logger.warning(doubt)
             regimes = data.starts.regimes_of(measured)
             keep = KeepRule(run, measured.perturbations, regimes, config["seed"], backbone)
         recorder = RunRecorder(run, validator, settings, average, keep)
