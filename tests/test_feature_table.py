@@ -86,6 +86,26 @@ def test_files_that_are_no_table_are_refused(tmp_path):
         FeatureTable.load(tmp_path / "list.pt")
 
 
+def test_vectors_that_ask_for_gradients_are_read_as_numbers_and_a_damaged_record_is_named(tmp_path):
+    torch.save({"A": torch.nn.Parameter(torch.ones(2))}, tmp_path / "t.pt")
+    assert FeatureTable.load(tmp_path / "t.pt").vectors.tolist() == [[1, 1]]
+    (tmp_path / "t.pt.json").write_text("[]")
+    with pytest.raises(StateshiftError, match=r"t\.pt\.json is damaged: .* Take it away, or make the table again"):
+        FeatureTable.load(tmp_path / "t.pt")
+
+
+def test_genes_that_read_like_others_and_a_table_without_a_header_are_refused(tmp_path):
+    torch.save({"A": torch.ones(2), "A\u200b": torch.ones(2)}, tmp_path / "t.pt")
+    with pytest.raises(StateshiftError, match=r"t\.pt names genes with letters that don't show: 'A\\u200b'\."):
+        FeatureTable.load(tmp_path / "t.pt")
+    (tmp_path / "t.csv").write_text("gene,a\nA,1\nB\u200b,2\n")
+    with pytest.raises(InputProblems, match=r"genes hold letters that don't show: 'B\\u200b'"):
+        FeatureTable.load(tmp_path / "t.csv")
+    (tmp_path / "n.csv").write_text("A,0.25,-1.5e-3\nB,0.5,2.0\n")
+    with pytest.raises(StateshiftError, match="numbers in its first line, where names of columns belong"):
+        FeatureTable.load(tmp_path / "n.csv")
+
+
 @pytest.mark.parametrize(
     ("name", "told"), [("", "names no gene"), ("+", "names no gene"), ("A+", "names no gene"), ("A+A", "twice")]
 )

@@ -104,6 +104,30 @@ def suggestion(name: str, candidates: Iterable[str]) -> str:
     return f" (there are: {some(names)})"
 
 
+def visible(text: str) -> str:
+    """A text for a screen or a log: what would move the cursor, change colours or hide itself is spelt out.
+
+    Examples
+    --------
+    >>> visible("T98G" + chr(27) + "[2J" + chr(0x200B))
+    'T98G\\\\x1b[2J\\\\u200b'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def with_hidden_letters(names: Iterable[str]) -> list[str]:
+    """Those of some names that are blank or hold letters which don't show, spelt out and quoted.
+
+    Such a name is another than the one that it reads like, breaks a line, or steers a terminal.
+
+    Examples
+    --------
+    >>> with_hidden_letters(["A549", "A549" + chr(0x200B), " "])
+    ["'A549\\\\u200b'", "' '"]
+    """
+    return [ascii(name) for name in names if not name.isprintable() or not name.strip()]
+
+
 def some(names: Iterable[str], most: int = 8) -> str:
     """The first few of many names, and how many more there are.
 

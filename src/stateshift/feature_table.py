@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
-from stateshift.files import read_tensors, written_beside
+from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion, with_hidden_letters
+from stateshift.files import read_json, read_tensors, written_beside
 
 TEXT = {".csv": ",", ".tsv": "\t"}
 """Suffixes of text tables and what separates their columns."""
@@ -75,7 +77,7 @@ class FeatureTable:
             )
         self._row = {gene: i for i, gene in enumerate(self.genes)}
         if len(self._row) != len(self.genes):
-            twice = sorted({g for g in self.genes if self.genes.count(g) > 1})
+            twice = sorted(gene for gene, n in Counter(self.genes).items() if n > 1)
             raise StateshiftError(f"Genes occur twice in the feature table: {some(twice)}.")
         bad = [g for g, ok in zip(self.genes, np.isfinite(self.vectors).all(axis=1)) if not ok]
         if bad:
@@ -159,6 +161,8 @@ class FeatureTable:
         """
         if not vectors:
             raise StateshiftError(f"{where} holds no vectors.")
+        if hidden := with_hidden_letters(map(str, vectors)):
+            raise StateshiftError(f"{where} names genes with letters that don't show: {some(hidden, 3)}. Rename them.")
         arrays = {str(gene): np.asarray(vector, dtype=np.float32) for gene, vector in vectors.items()}
         flat = [gene for gene, array in arrays.items() if array.size > max(array.shape, default=1)]
         if flat:
@@ -210,10 +214,8 @@ class FeatureTable:
         ):
             raise StateshiftError(f"{path} is not a dict gene symbol → tensor.")
         beside = path.with_name(path.name + ".json")
-        try:
-            provenance = json.loads(beside.read_text()) if beside.is_file() else {"source": "table", "file": path.name}
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise StateshiftError(f"{beside} is damaged: {error}. Take it away, or make the table again.") from error
+        way_out = "Take it away, or make the table again."
+        provenance = read_json(beside, way_out) if beside.is_file() else {"source": "table", "file": path.name}
         provenance = {k: v for k, v in provenance.items() if k not in ("genes", "width")}
         return cls.from_mapping({g: v.float().numpy() for g, v in content.items()}, provenance, str(path))
 
@@ -228,6 +230,10 @@ def _read_text_table(path: Path) -> FeatureTable:
         raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
     if frame.empty:
         raise StateshiftError(f"{path} holds no vectors: a gene in the first column, numbers in the others.")
+    if all(re.fullmatch(r"-?\d*\.\d+(e-?\d+)?", str(column)) for column in frame.columns):
+        raise StateshiftError(
+            f"{path} has numbers in its first line, where names of columns belong: put a header there."
+        )
     frame.index = frame.index.astype(str).str.strip()
     numbers = frame.apply(pd.to_numeric, errors="coerce")
     finite = np.isfinite(numbers.to_numpy(dtype=float))
@@ -243,6 +249,8 @@ def _read_text_table(path: Path) -> FeatureTable:
         problems.append(f"genes occur twice: {some(twice)}.")
     if "" in frame.index:
         problems.append("a row has no gene in the first column.")
+    if hidden := with_hidden_letters(filter(None, frame.index)):
+        problems.append(f"genes hold letters that don't show: {some(hidden, 3)}.")
     if problems:
         raise InputProblems(str(path), problems)
     return FeatureTable(list(frame.index), numbers.to_numpy(np.float32), {"source": "table", "file": path.name})

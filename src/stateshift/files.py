@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import zipfile
@@ -201,8 +202,32 @@ def intact(path: str | Path, way_out: str) -> Iterator[None]:
         raise StateshiftError(f"{path} is damaged: {reason}. {way_out}") from error
 
 
+def read_json(path: str | Path, way_out: str) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Parameters
+    ----------
+    path
+        The file, in UTF-8.
+    way_out
+        A sentence on what to do with a damaged one.
+
+    Raises
+    ------
+    StateshiftError
+        It is missing or damaged, or holds something else.
+    """
+    with intact(path, way_out):
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__} in place of an object")
+    return content
+
+
 def read_tensors(path: str | Path, mmap: bool = False) -> Any:
     """What `torch.save` wrote, every part of it as it was written and no pickled code executed.
+
+    Tensors are real numbers that lie there, and ask for no gradient.
 
     Parameters
     ----------
@@ -219,7 +244,18 @@ def read_tensors(path: str | Path, mmap: bool = False) -> Any:
     import torch
 
     refuse_altered(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    left, seen = [content], set()
+    while left:
+        part = left.pop()
+        if isinstance(part, torch.Tensor):
+            if part.layout != torch.strided or part.is_meta or part.is_quantized or part.is_complex():
+                raise ValueError("it holds a tensor that is sparse, quantised, complex or without values")
+            part.requires_grad_(False)
+        elif isinstance(part, dict | list | tuple) and id(part) not in seen:
+            seen.add(id(part))
+            left += part.values() if isinstance(part, dict) else part
+    return content
 
 
 def refuse_altered(path: str | Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import refuse_parquet_without_pyarrow, written_beside
+from stateshift.files import read_json, refuse_parquet_without_pyarrow, written_beside
 from stateshift.vector_graph import (
     LINKS,
     PILOT,
@@ -165,7 +165,7 @@ class VectorIndex:
 
         folder = Path(folder)
         refuse_parquet_without_pyarrow(folder / "entries.parquet")
-        before = json.loads((folder / ABOUT).read_text()) if (folder / ABOUT).is_file() else {}
+        before = read_json(folder / ABOUT, "Build the index elsewhere.") if (folder / ABOUT).is_file() else {}
         number = before.get("generation", 0) + 1
         with written_beside(folder / f"vectors.{number}.faiss", overwrite=True) as part:
             faiss_module().write_index(self._faiss, str(part))
@@ -203,13 +203,13 @@ class VectorIndex:
             raise StateshiftError(f"{folder} is no index: it lacks {ABOUT}.")
         faiss = faiss_module()
         refuse_parquet_without_pyarrow(folder / "entries.parquet")
+        told = read_json(folder / ABOUT, "Build the index again.")
         try:
-            told = json.loads((folder / ABOUT).read_text())
             generation = int(told["generation"])
             index = cls(told["width"], told["about"])
             index._faiss = faiss.read_index(str(folder / f"vectors.{generation}.faiss"))
             entries = pd.read_parquet(folder / f"entries.{generation}.parquet")
-            index.choice = dict(told["choice"])
+            index.choice |= told["choice"]
             index.names = entries["name"].astype(str).tolist()
             index.row_of = {name: row for row, name in enumerate(index.names) if entries["alive"].iat[row]}
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

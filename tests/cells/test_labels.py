@@ -44,6 +44,13 @@ def test_empty_and_spaced_labels_of_all_columns_are_refused_at_once():
     ]
 
 
+def test_labels_that_read_like_others_are_refused_spelt_out():
+    with pytest.raises(
+        InputProblems, match=r"`gene` holds labels with letters that don't show \('A\\x1b\[2J', 'A\\u200b'\)"
+    ):
+        standard_obs(obs(gene=["ctrl", "A", "A\u200b", "A\x1b[2J"]), COLUMNS, "made", "cells.h5ad")
+
+
 def test_categories_and_names_of_bytes_are_read_as_text(screen):
     with h5py.File(screen.cells, "r+") as handle:
         for name, item in (("categories", handle["obs/target_gene"]), ("_index", handle["obs"])):

@@ -119,7 +119,8 @@ def test_npz_and_h5ad_hold_the_same_table(tmp_path):
     vectors = np.random.default_rng(3).standard_normal((3, 4)).astype(np.float32)
     np.savez(tmp_path / "t.npz", genes=np.array(list("ABC")), vectors=vectors)
     ad.AnnData(vectors, obs=pd.DataFrame(index=list("ABC"))).write_h5ad(tmp_path / "t.h5ad")
-    for name in ("t.npz", "t.h5ad"):
+    np.savez(tmp_path / "bytes.npz", genes=np.array([b"A", b"B", b"C"]), vectors=vectors)
+    for name in ("t.npz", "bytes.npz", "t.h5ad"):
         table = read_vectors(tmp_path / name)
         assert table.genes == list("ABC")
         np.testing.assert_array_equal(table.vectors, vectors)

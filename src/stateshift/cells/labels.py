@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift.cells.columns import Columns
-from stateshift.errors import InputProblems, some
+from stateshift.errors import InputProblems, some, with_hidden_letters
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,12 @@ def _bad_labels(obs: pd.DataFrame, column: str) -> list[str]:
         problems.append(
             f"obs `{column}` holds labels with spaces around them ({some([repr(v) for v in spaced], 3)}): "
             f'strip them, adata.obs["{column}"] = adata.obs["{column}"].astype(str).str.strip().'
+        )
+    hidden = with_hidden_letters(sorted({t for t in texts if t.strip()}))
+    if hidden:
+        problems.append(
+            f"obs `{column}` holds labels with letters that don't show ({some(hidden, 3)}): another label than what it reads "
+            "like; rename them."
         )
     return problems
 

@@ -25,7 +25,7 @@ from stateshift.cli import (
     structure,
     training,
 )
-from stateshift.errors import StateshiftError, first_line, is_out_of_memory
+from stateshift.errors import StateshiftError, first_line, is_out_of_memory, visible
 from stateshift.files import is_disk_full
 
 app = typer.Typer(
@@ -64,16 +64,25 @@ def _options(
     pass
 
 
+class _Visible(logging.Formatter):
+    """Names from files steer no terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def call(command: Callable[[], object]) -> None:
     """Run a command; a user's error becomes its sentence on standard error and exit code 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    said = logging.StreamHandler(sys.stderr)
+    said.setFormatter(_Visible("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[said])
     logging.getLogger("stateshift").setLevel(logging.INFO)
     # ended by a scheduler, a command still clears away what it has half written
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         command()
     except StateshiftError as error:
-        typer.echo(f"stateshift: {error}", err=True)
+        typer.echo(visible(f"stateshift: {error}"), err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("stateshift: stopped.", err=True)
@@ -88,7 +97,7 @@ def call(command: Callable[[], object]) -> None:
         else:
             raise
         name = getattr(error, "filename", None)
-        typer.echo(f"stateshift: {f'{name}: ' if name else ''}{reason}.", err=True)
+        typer.echo(visible(f"stateshift: {f'{name}: ' if name else ''}{reason}."), err=True)
         sys.exit(2)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.errors import InputProblems, StateshiftError, first_line, some
+from stateshift.errors import InputProblems, StateshiftError, first_line, some, with_hidden_letters
 from stateshift.feature_table import FeatureTable
 
 SUFFIXES = (".pt", ".csv", ".tsv", ".npz", ".h5ad")
@@ -37,6 +37,8 @@ def read_vectors(path: Path) -> FeatureTable:
     names, counts = np.unique(np.array(genes, dtype=str), return_counts=True)
     if (counts > 1).any():
         problems.append(f"genes occur twice: {some(names[counts > 1])}.")
+    if hidden := with_hidden_letters(map(str, genes)):
+        problems.append(f"genes are blank or hold letters that don't show: {some(hidden, 3)}.")
     finite = np.isfinite(vectors)
     if not finite.all():
         columns = np.flatnonzero(~finite.all(axis=0))
@@ -63,7 +65,8 @@ def _npz(path: Path) -> tuple[list[str], np.ndarray]:
     if len(names) != 1 or len(numbers) != 1 or len(names[0]) != len(numbers[0]):
         held = some([f"{name} {a.dtype} {a.shape}" for name, a in arrays.items()])
         raise StateshiftError(f"{path} needs one array of names (P,) and one of numbers (P, F); it holds {held}.")
-    return [str(n).strip() for n in names[0]], numbers[0].astype(np.float32)
+    texts = names[0] if names[0].dtype.kind == "U" else np.char.decode(names[0], "utf-8", "replace")
+    return [str(n).strip() for n in texts], numbers[0].astype(np.float32)
 
 
 def _h5ad(path: Path) -> tuple[list[str], np.ndarray]:

@@ -272,6 +272,10 @@ def test_shards_with_an_index_are_one_checkpoint_and_a_lost_shard_is_named(tmp_p
     next((tmp_path / "many").glob("*-00002-*")).unlink()
     with pytest.raises(StateshiftError, match="00002"):
         load_esm2(tmp_path / "many")
+    for named in ({"x": "../one/model.safetensors"}, ["model.safetensors"], {"x": 1}):
+        (tmp_path / "many" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": named}))
+        with pytest.raises(StateshiftError, match="its weight_map has to name files of its folder"):
+            load_esm2(tmp_path / "many")
 
 
 def test_layers_count_from_either_end_and_others_are_refused():

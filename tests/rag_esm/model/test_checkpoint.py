@@ -69,6 +69,23 @@ def test_weights_of_another_esm2_size_are_refused(demo_maker, tmp_path):
         load_rag_esm(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda told: told.pop("base"), "damaged RAG-ESM checkpoint: 'base'"),
+        (lambda told: told["shape"].update(layers=10**12), "says 1000000000000 layers, of which"),
+        (lambda told: told.update(cross_layers=3), "damaged RAG-ESM checkpoint"),
+    ],
+)
+def test_a_config_that_its_weights_contradict_is_told(demo_maker, tmp_path, change, told):
+    folder = save_rag_esm(demo_maker(), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(StateshiftError, match=told):
+        load_rag_esm(folder)
+
+
 def test_the_best_of_a_run_goes_by_the_runs_name(demo_maker, tmp_path):
     (tmp_path / "run").mkdir()
     save_rag_esm(demo_maker(), tmp_path / "run" / "best")

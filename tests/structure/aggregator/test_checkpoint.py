@@ -14,6 +14,7 @@ from stateshift.structure.aggregator import (
     load_aggregator,
     save_aggregator,
 )
+from stateshift.structure.aggregator.checkpoint import FORMAT
 from stateshift.structure.aggregator.model import PUBLISHED
 
 SMALL = AggregatorShape(width=20, hidden=64, heads=1, feedforward=128, layers=2, blocks=2)
@@ -89,6 +90,9 @@ def test_a_state_dict_that_is_not_whole_is_told_where(model, tmp_path, damage, t
 
 
 def test_other_files_are_no_aggregators(tmp_path, model):
+    torch.save({"format": FORMAT, "shape": {"layers": 1}, "state": {}}, tmp_path / "part.pt")
+    with pytest.raises(StateshiftError, match=r"part\.pt is damaged: 'residues'"):
+        load_aggregator(tmp_path / "part.pt")
     with pytest.raises(StateshiftError, match="there is no such aggregator"):
         load_aggregator(tmp_path / "none.pt")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "other.pt")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums, dense_row_sums
-from stateshift.errors import StateshiftError, first_line, some, suggestion
+from stateshift.errors import StateshiftError, first_line, some, suggestion, with_hidden_letters
 from stateshift.files import is_disk_full
 from stateshift.hdf5 import open_hdf5
 
@@ -279,7 +279,9 @@ def whole_matrix(element: Any, where: str) -> Any:
 
 
 def refuse_repeats(genes: list[str], where: str) -> None:
-    """A gene named twice can't be told from itself."""
+    """A gene named twice can't be told from itself, and one with letters that don't show from its neighbour."""
+    if hidden := with_hidden_letters(genes):
+        raise StateshiftError(f"{where}: var_names hold letters that don't show: {some(hidden, 3)}. Rename them.")
     if len(set(genes)) != len(genes):
         twice = pd.Index(genes)[pd.Index(genes).duplicated()].unique()
         raise StateshiftError(

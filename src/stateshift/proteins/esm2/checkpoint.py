@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 import zipfile
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import refuse_altered
+from stateshift.files import read_json, refuse_altered
 
 if TYPE_CHECKING:
     import torch
@@ -79,11 +78,19 @@ def files_of(path: Path) -> list[Path]:
         raise StateshiftError(f"{path} holds no checkpoint: none of {', '.join(HUGGING_FACE_FILES)} is in it.")
     shards = []
     if first.name.endswith(".index.json"):
-        shards = [folder / name for name in sorted(set(_json(first).get("weight_map", {}).values()))]
+        shards = _shards(first)
         lacking = [shard.name for shard in shards if not shard.is_file()]
         if lacking or not shards:
             raise StateshiftError(f"{first} names weights that aren't beside it: {some(lacking)}.")
     return [*(shards or [first]), folder / "config.json"]
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files that an index names, which lie beside it and nowhere else."""
+    named = read_json(index, "Fetch it again.").get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(n, str) and n == Path(n).name for n in named.values()):
+        raise StateshiftError(f"{index} is damaged: its weight_map has to name files of its folder. Fetch it again.")
+    return [index.parent / name for name in sorted(set(named.values()))]
 
 
 def holds_weights(file: Path) -> bool:
@@ -198,7 +205,7 @@ def _hugging_face_shape(config: Path, path: Path) -> Shape:
             f"{path} is neither in fair-esm's ESM2 layout (keys `cfg` and `model`) nor has it Hugging Face's config.json "
             "beside it."
         )
-    told = _json(config)
+    told = read_json(config, "Fetch it again.")
     due = {
         "model_type": "esm",
         "position_embedding_type": "rotary",
@@ -220,16 +227,6 @@ def _hugging_face_shape(config: Path, path: Path) -> Shape:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StateshiftError(f"{config} doesn't tell {error}.") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StateshiftError(f"{path} can't be read as JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise StateshiftError(f"{path} holds no JSON object.")
-    return content
 
 
 def _renamed(weights: dict[str, torch.Tensor], names: dict[str, str], path: Path) -> dict[str, torch.Tensor]:
@@ -275,6 +272,8 @@ def _checked(weights: dict[str, torch.Tensor], shape: Shape, path: Path) -> dict
     from stateshift.proteins.esm2.network import ESM2
 
     whole = f"{path} is not a whole ESM2 checkpoint:"
+    if shape.layers > len(weights):
+        raise StateshiftError(f"{whole} of {shape.layers} layers it holds {len(weights)} weights.")
     if min(shape.layers, shape.width, shape.heads) < 1 or shape.width % (2 * shape.heads):
         raise StateshiftError(
             f"{whole} {shape.width} wide it can't have {shape.heads} heads and {shape.layers} layers."

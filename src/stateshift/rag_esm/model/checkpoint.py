@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from stateshift.errors import StateshiftError, first_line, some
-from stateshift.files import sha256, written_beside
+from stateshift.files import intact, read_json, sha256, written_beside
 from stateshift.proteins.esm2.network import ESM2, Shape, frequencies
 from stateshift.rag_esm.model.network import RagESM
 
@@ -119,7 +119,8 @@ def load_rag_esm(checkpoint: str | Path, device: str | None = None) -> TrainedRa
     else:
         from stateshift.rag_esm.model.published import read_published
 
-        network, file = read_published(path, told)
+        with intact(path, "Fetch it again."):
+            network, file = read_published(path, told)
         trained = TrainedRagESM(network, file.parent.name, sha256=sha256(file))
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     trained.network.eval().requires_grad_(False).to(place)
@@ -163,23 +164,21 @@ def _ours(folder: Path, told: dict[str, Any]) -> TrainedRagESM:
     from safetensors.torch import load_file
 
     try:
-        shape = Shape(**told["shape"])
-        network = empty_network(shape, tuple(told["cross_layers"]), bool(told["own_encoder"]))
+        shape, base, training = Shape(**told["shape"]), dict(told["base"]), dict(told["training"])
         state = load_file(folder / WEIGHTS)
+        if shape.layers > len(state):  # each has weights; more would be made for ever
+            raise ValueError(f"{CONFIG} says {shape.layers} layers, of which {WEIGHTS} has not the weights")
+        network = empty_network(shape, tuple(told["cross_layers"]), bool(told["own_encoder"]))
     except Exception as error:
         raise StateshiftError(f"{folder} is a damaged RAG-ESM checkpoint: {first_line(error)}.") from error
     filled(network, state, folder / WEIGHTS)
     place = folder.resolve()
     name = place.parent.name if place.name == "best" else place.name
-    return TrainedRagESM(network, name, told["base"], told["training"], sha256(folder / WEIGHTS))
+    return TrainedRagESM(network, name, base, training, sha256(folder / WEIGHTS))
 
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         return {}
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StateshiftError(f"{path} can't be read as JSON: {error}.") from error
-    return told if isinstance(told, dict) else {}
+    return read_json(path, "Copy the checkpoint anew.")

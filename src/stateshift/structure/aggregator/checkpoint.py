@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import read_tensors, sha256, written_beside
+from stateshift.files import intact, read_tensors, sha256, written_beside
 from stateshift.structure.aggregator.model import Aggregator, AggregatorShape
 
 FORMAT = "stateshift aggregator 1"
@@ -103,8 +103,9 @@ def load_aggregator(path: str | Path) -> TrainedAggregator:
             f"{path} is no aggregator that can be read safely: it is damaged or holds objects."
         ) from error
     if isinstance(content, dict) and content.get("format") == FORMAT:
-        shape, state = AggregatorShape(**content["shape"]), content["state"]
-        described = {"residues": content["residues"], "training": content["training"]}
+        with intact(path, "Copy it anew, or train again."):
+            shape, state = AggregatorShape(**content["shape"]), dict(content["state"])
+            described = {"residues": dict(content["residues"]), "training": dict(content["training"])}
     else:
         state = _flat(content, path)
         shape, described = shape_of(state, str(path)), {}

@@ -1,0 +1,39 @@
+"""What everyone reads files by: tensors as plain numbers, JSON as an object, nothing else."""
+
+import pytest
+import torch
+
+from stateshift.errors import StateshiftError
+from stateshift.files import read_json, read_tensors
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.eye(2).to_sparse(), torch.empty(2, device="meta"), torch.ones(2, dtype=torch.complex64)],
+    ids=["sparse", "without values", "complex"],
+)
+def test_tensors_that_are_no_plain_numbers_are_refused_wherever_they_lie(tensor, tmp_path):
+    torch.save({"A": torch.ones(2), "B": [{"C": tensor}]}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="a tensor that is sparse, quantised, complex or without values"):
+        read_tensors(tmp_path / "x.pt")
+
+
+def test_what_was_a_parameter_is_read_as_its_numbers(tmp_path):
+    loop = [torch.nn.Parameter(torch.ones(2))]
+    loop.append(loop)
+    torch.save({"A": loop}, tmp_path / "x.pt")
+    read = read_tensors(tmp_path / "x.pt")["A"][0]
+    assert (read.tolist(), read.requires_grad) == ([1.0, 1.0], False)
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", '"x"', "", "{", "[" * 100_000, '{"a":' * 100_000, "\0", "{}{}"])
+def test_json_that_is_no_object_is_a_sentence_however_deep_it_goes(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(StateshiftError, match=r"x\.json is damaged: .*\. Make it anew\.") as told:
+        read_json(tmp_path / "x.json", "Make it anew.")
+    assert "\n" not in str(told.value)
+
+
+def test_json_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "x.json").write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "x.json", "") == {"a": 1}
