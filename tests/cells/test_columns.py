@@ -33,6 +33,17 @@ def test_a_misspelt_column_and_a_missing_control_are_told_together():
     assert "no control cells: `gene` holds none of non-targeting, control, ctrl, NTC" in str(caught.value)
 
 
+def test_without_a_control_the_largest_groups_are_named_and_without_cell_types_how_to_add_one():
+    with pytest.raises(InputProblems) as caught:
+        find_columns(obs(gene=["A", "NT", "NT", "B", *"CDEFGHIJ"]))
+    assert "the largest groups are NT, " in str(caught.value)
+    assert 'where all cells are of one type, adata.obs["cell_type"] = "K562"' in str(caught.value)
+
+
+def test_a_control_that_is_a_number_in_the_toml_is_found():
+    assert find_columns(obs(gene=[0, 1], cell_type=["x", "x"]), {"control": 0}).control == "0"
+
+
 def test_a_misspelt_control_gets_a_suggestion():
     with pytest.raises(InputProblems, match=r"never says `non-targetting` \(did you mean `non-targeting`\?\)"):
         find_columns(obs(gene=["A", "non-targeting"], cell_type=["x", "x"]), {"control": "non-targetting"})

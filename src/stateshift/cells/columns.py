@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from stateshift.errors import InputProblems, suggestion
+from stateshift.errors import InputProblems, some, suggestion
 
 PERTURBATION = ("target_gene", "gene", "perturbation", "condition")
 CELL_TYPE = ("cell_type", "cell_line", "context")
@@ -61,10 +61,10 @@ def find_columns(
     >>> str(find_columns(obs))
     'perturbation `gene`, cell type `cell_line`, batch (none), control `ctrl`'
     """
-    declared = {k: v for k, v in (declared or {}).items() if v is not None}
+    declared = {k: str(v) for k, v in (declared or {}).items() if v is not None}
     problems: list[str] = []
 
-    def column(role: str, convention: tuple[str, ...], needed: bool = True) -> str | None:
+    def column(role: str, convention: tuple[str, ...], needed: bool = True, otherwise: str = "") -> str | None:
         name = declared.get(role)
         if name is not None:
             if name in obs.columns:
@@ -74,13 +74,14 @@ def find_columns(
         found = next((c for c in convention if c in obs.columns), None)
         if found is None and needed:
             problems.append(
-                f"no obs column for the {role} ({', '.join(convention)}): name it in [columns] {role} = …; "
+                f"no obs column for the {role} ({', '.join(convention)}): name it in [columns] {role} = …{otherwise}; "
                 f"the columns are {', '.join(map(str, obs.columns)) or 'none'}."
             )
         return found
 
     perturbation = column("perturbation", PERTURBATION)
-    cell_type = column("cell_type", CELL_TYPE)
+    one_type = ', or add it where all cells are of one type, adata.obs["cell_type"] = "K562"'
+    cell_type = column("cell_type", CELL_TYPE, otherwise=one_type)
     batch = column("batch", BATCH, needed=False)
     control = declared.get("control")
     if perturbation is not None:
@@ -94,9 +95,11 @@ def find_columns(
                     "and rename or drop the others."
                 )
             if control is None and needs_control:
+                largest = obs[perturbation].astype(str).value_counts().index
                 problems.append(
                     f"no control cells: `{perturbation}` holds none of {', '.join(CONTROL)}; "
-                    f"name the control in [columns] control = …{suggestion('control', values)}."
+                    f"name the control in [columns] control = …{suggestion('control', values)}; "
+                    f"the largest groups are {some(largest[:3])}."
                 )
         elif control not in values and needs_control:
             problems.append(f"no control cells: `{perturbation}` never says `{control}`{suggestion(control, values)}.")

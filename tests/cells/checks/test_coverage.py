@@ -63,3 +63,12 @@ def test_genes_without_a_protein_in_the_fasta_that_esm2_is_to_read_are_refused_b
 
 def test_a_fasta_that_is_not_there_comes_with_the_check(experiment, problems):
     assert any("human.fasta" in sentence for sentence in problems(experiment(FROM_PROTEINS)))
+
+
+def test_held_out_genes_that_one_hot_features_can_not_tell_of_are_named_before_training(experiment, tmp_path):
+    toml = experiment(TABLES.replace('table = "features.pt"', 'source = "onehot"'))
+    said = [note for note in check_experiment(toml).notes if "One-hot" in note]
+    assert len(said) == 1
+    assert said[0].startswith("One-hot features say nothing of G3, held out, in which no training cell is perturbed")
+    FeatureTable(["G1", "G2", "G3"], np.eye(3), {"source": "onehot"}).save(tmp_path / "onehot.pt")
+    assert said[0] in check_experiment(experiment(TABLES.replace("features.pt", "onehot.pt"))).notes

@@ -24,6 +24,14 @@ def test_a_separator_that_no_label_holds_is_refused():
         genes_of_guides(pd.Series(["TP53_1", "control"], name="gene"), ":")
 
 
+def test_a_double_with_the_separator_between_its_genes_is_not_cut_to_the_first():
+    labels = pd.Series(["KLF1", "KLF1_MAPK1", "MAPK1_2+KLF1_1", "CBL_KLF1", "control"], name="guide")
+    with pytest.raises(
+        StateshiftError, match=r"no guide but a perturbation \(CBL_KLF1, KLF1_MAPK1\): a double is written A\+B"
+    ):
+        genes_of_guides(labels, "_")
+
+
 def test_guides_are_prepared_as_their_genes_and_kept(raw_maker, tmp_path, caplog):
     adata = raw_maker()
     guides = {"T0": "T0_1", "T0+T1": "T0_1+T1_2", "non-targeting": "non-targeting_7"}

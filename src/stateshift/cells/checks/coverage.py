@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from stateshift.errors import some
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.genes import GeneNames, proteins_of_genes
 from stateshift.proteins.fasta import read_fasta
+
+SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def coverage_by_split(groups: pd.DataFrame, covered: Collection[str]) -> list[Sp
         The genes that have a vector, as `covered_genes` tells.
     """
     found = []
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         names = sorted(groups.loc[groups["split"] == split, "perturbation"].unique())
         absent = {name: [gene for gene in genes_of(name) if gene not in covered] for name in names}
         lacking = [name for name in names if absent[name]]
@@ -64,6 +66,29 @@ def coverage_by_split(groups: pd.DataFrame, covered: Collection[str]) -> list[Sp
             missing = sorted({gene for name in lacking for gene in absent[name]})
             found.append(SplitCoverage(split, [name for name in names if not absent[name]], lacking, missing))
     return found
+
+
+def untold_by_onehot(counts: Mapping[str, Mapping[str, Iterable[str]]]) -> list[str]:
+    """A sentence on held-out genes that one-hot features can't tell of, for no training cell is perturbed in them.
+
+    Parameters
+    ----------
+    counts
+        split → context → perturbations, as `stateshift.cells.splits.split_counts` gives them.
+
+    Examples
+    --------
+    >>> untold_by_onehot({"train": {"K562": ["A"]}, "test": {"K562": ["A+B"]}})[0][:60]
+    'One-hot features say nothing of B, held out, in which no tra'
+    """
+    genes = {name: {g for of in counts.get(name, {}).values() for p in of for g in genes_of(p)} for name in SPLITS}
+    untold = sorted((genes["val"] | genes["test"]) - genes["train"])
+    if not untold:
+        return []
+    return [
+        f"One-hot features say nothing of {some(untold)}, held out, in which no training cell is perturbed: a prediction "
+        "refuses them. Name a table or another source in [features], or hold out cell types in place of genes."
+    ]
 
 
 def coverage_problems(coverage: list[SplitCoverage], policy: str, fasta: Path | None = None) -> list[str]:

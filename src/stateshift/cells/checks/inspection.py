@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stateshift.cells.checks.coverage import SplitCoverage, coverage_by_split, coverage_problems, covered_genes
+from stateshift.cells.checks.coverage import (
+    SplitCoverage,
+    coverage_by_split,
+    coverage_problems,
+    covered_genes,
+    untold_by_onehot,
+)
 from stateshift.cells.checks.labels import look_at_labels
 from stateshift.cells.checks.leakage import chosen_on_all_cells, leak_notes
 from stateshift.cells.every_gene import differences, looked_at, scale_of_X, survey_every_gene
@@ -161,16 +167,25 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
             *seen_elsewhere(experiment, cells, split),
             *notes,
             *chosen_on_all_cells(survey.files, experiment.path.name),
-            *([] if table is None else leaks_into(table, experiment, split_counts(cells, split))),
+            *_of_features(table, experiment, split_counts(cells, split)),
         ],
         *((len(whole.genes), whole.loaded_bytes) if (whole := survey.every_gene) else ()),
     )
 
 
+def _of_features(
+    table: FeatureTable | None, experiment: Experiment, counts: Mapping[str, Mapping[str, Iterable[str]]]
+) -> list[str]:
+    """What is to be said of a table; of features that are not made yet, what their source tells."""
+    if table is not None:
+        return leaks_into(table, experiment, counts)
+    return untold_by_onehot(counts) if experiment.features.get("source") == "onehot" else []
+
+
 def leaks_into(
     table: FeatureTable, experiment: Experiment, counts: Mapping[str, Mapping[str, Iterable[str]]]
 ) -> list[str]:
-    """Sentences on what an experiment holds out and its feature table knows (`leak_notes`).
+    """Sentences on what an experiment holds out and its feature table knows (`leak_notes`), or can't tell of.
 
     Parameters
     ----------
@@ -180,7 +195,10 @@ def leaks_into(
     held_out = [(p, c) for name in ("val", "test") for c, names in counts.get(name, {}).items() for p in names]
     trained = {p for names in counts["train"].values() for p in names}
     files = [path for paths in experiment.datasets.values() for path in paths]
-    return leak_notes(table, str(experiment.features.get("table", "the feature table")), held_out, trained, files)
+    untold = untold_by_onehot(counts) if table.provenance.get("source") == "onehot" else []
+    return untold + leak_notes(
+        table, str(experiment.features.get("table", "the feature table")), held_out, trained, files
+    )
 
 
 def _nothing_to_keep_back(groups: pd.DataFrame) -> list[str]:

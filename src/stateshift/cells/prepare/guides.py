@@ -29,7 +29,7 @@ def genes_of_guides(labels: pd.Series, separator: str, control: str | None = Non
     Raises
     ------
     StateshiftError
-        No label holds the separator.
+        No label holds the separator, or a double has it between its genes.
 
     Examples
     --------
@@ -41,6 +41,14 @@ def genes_of_guides(labels: pd.Series, separator: str, control: str | None = Non
         raise StateshiftError(
             f"`{labels.name}` holds no label with the separator `{separator}` of gene and guide "
             f"(there are: {some(sorted(names))}): give the one it has, or leave --guide-separator out."
+        )
+    guided = [part for name in names if name != control for part in name.split("+") if separator in part]
+    genes_alone = names.keys() | {part.rpartition(separator)[0] for part in guided}
+    doubles = sorted({part for part in guided if part.rpartition(separator)[2] in genes_alone})
+    if doubles:
+        raise StateshiftError(
+            f"behind `{separator}` some labels of `{labels.name}` name no guide but a perturbation ({some(doubles)}): a double "
+            "is written A+B, or A_1+B_2 with guides; write them so, or leave --guide-separator out."
         )
     genes = {
         name: name if name == control else "+".join(part.rpartition(separator)[0] or part for part in name.split("+"))
