@@ -21,10 +21,11 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """
     import rich.progress
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(stderr=True)
     yield from rich.progress.track(
-        items, description, total=total, console=console, disable=not console.is_terminal, transient=True
+        items, escape(description), total=total, console=console, disable=not console.is_terminal, transient=True
     )
 
 

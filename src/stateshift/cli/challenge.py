@@ -32,10 +32,9 @@ def validate(
     expected_gene_dim: GeneDim = None,
 ) -> None:
     """Hold a prediction to a season's rules: every check and its figure."""
-    from rich.console import Console
-
     from stateshift.challenge import validate as hold
     from stateshift.challenge import validation_table
+    from stateshift.cli.console import console_for_tables
 
     found = hold(
         predicted,
@@ -46,7 +45,7 @@ def validate(
         controls=controls,
         expected_gene_dim=expected_gene_dim,
     )
-    Console().print(validation_table(found))
+    console_for_tables().print(validation_table(found))
     if not found.passed:
         raise typer.Exit(2)
 
@@ -180,7 +179,7 @@ def score(
     )
     console.print(season_table(found))
     for sentence in season_sentences(found):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        console.print(sentence, highlight=False, soft_wrap=True)
     if output is not None:
         typer.echo(f"The tables lie in {output}.")
 

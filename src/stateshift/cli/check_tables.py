@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.table import Table
 
 from stateshift.cells.regimes import REGIMES, regime_counts
@@ -31,7 +30,7 @@ def check_tables(found: ExperimentCheck) -> Iterator[Table]:
     splits = Table("split", "context", "perturbations", "cells", title="splits")
     for split, contexts in found.counts.items():
         for context, perturbations in contexts.items():
-            _add_row(splits, split, context, f"{len(perturbations):,}", f"{sum(perturbations.values()):,}")
+            splits.add_row(split, context, f"{len(perturbations):,}", f"{sum(perturbations.values()):,}")
     yield splits
     if regimes := regime_counts(found.counts):
         yield _regimes(regimes)
@@ -44,13 +43,15 @@ def needs_table(needs: RunNeeds) -> Table:
     kept = "in memory" if needs.in_memory else "read from the cache (data.memory_gb)"
     rows = [("cells", f"{_size(needs.matrix_bytes)}, {kept}")]
     if needs.n_parameters is None:
-        rows.append(("model", "known once [features] names a table"))
+        rows.append(("model", "known once [features] names a table, or a published checkpoint of ESM2"))
     else:
         rows += [
             ("features", _size(needs.feature_bytes)),
             ("model", f"{needs.n_parameters:,} parameters, {_size(needs.model_bytes)} with gradients and Adam"),
             ("a training step", _size(needs.step_bytes)),
         ]
+    if needs.embedding:
+        rows.append(("proteins", _embedding(needs)))
     epochs = needs.max_steps / needs.batches_an_epoch
     rows += [
         ("sets of cells", f"{needs.n_sets:,}, in {needs.batches_an_epoch:,} batches an epoch"),
@@ -69,8 +70,8 @@ def _files(found: ExperimentCheck) -> Table:
     for file in found.files:
         c = file.columns
         dataset = file.obs["dataset"].iloc[0]
-        _add_row(
-            table, dataset, str(file.path), f"{len(file.obs):,}", c.perturbation, c.cell_type, c.batch or "–", c.control
+        table.add_row(
+            dataset, str(file.path), f"{len(file.obs):,}", c.perturbation, c.cell_type, c.batch or "–", c.control
         )
     return table
 
@@ -79,7 +80,7 @@ def _regimes(counts: dict[str, dict[str, int]]) -> Table:
     table = Table("split", "regime", "pairs", "to the training cells", title="held-out pairs by what is new")
     for split, regimes in counts.items():
         for regime, pairs in regimes.items():
-            _add_row(table, split, regime, f"{pairs:,}", REGIMES[regime])
+            table.add_row(split, regime, f"{pairs:,}", REGIMES[regime])
     return table
 
 
@@ -88,20 +89,15 @@ def _coverage(found: ExperimentCheck) -> Table:
     table.columns[3].overflow = "fold"
     for c in found.coverage:
         named = some(c.missing_genes, 20) or "–"
-        _add_row(table, c.split, f"{len(c.covered):,}", f"{len(c.uncovered):,}", named)
+        table.add_row(c.split, f"{len(c.covered):,}", f"{len(c.uncovered):,}", named)
     return table
 
 
 def _facts(title: str, *rows: tuple[str, str]) -> Table:
     table = Table(show_header=False, title=title)
     for row in rows:
-        _add_row(table, *row)
+        table.add_row(*row)
     return table
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    """Names may hold brackets, which are no markup."""
-    table.add_row(*map(escape, cells))
 
 
 def _time(needs: RunNeeds) -> str:
@@ -109,9 +105,24 @@ def _time(needs: RunNeeds) -> str:
         return "known with the model"
     if needs.step_seconds is None:
         return "not measured here: it depends on the accelerator"
-    minutes = needs.step_seconds * needs.max_steps / 60
-    told = f"{minutes / 60:,.1f} hours" if minutes > 90 else f"{max(1, round(minutes))} minutes"
-    return f"about {told} on this machine ({needs.device}, {needs.step_seconds:.2g} s a step)"
+    told = _duration(needs.step_seconds * needs.max_steps)
+    return f"{told} on this machine ({needs.device}, {needs.step_seconds:.2g} s a step)"
+
+
+def _embedding(needs: RunNeeds) -> str:
+    made = needs.embedding
+    model = f"{made.model} ({_size(made.model_bytes)})"
+    if made.seconds is None:
+        return f"{made.genes:,} through {model}; how long is known once [features] names a fasta"
+    return (
+        f"{made.genes:,} of {made.residues:,} residues through {model}: {_duration(made.seconds)} on this machine "
+        f"({needs.device}) by its rate of products; fetching and loading come on top"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"about {minutes / 60:,.1f} hours" if minutes > 90 else f"about {max(1, round(minutes))} minutes"
 
 
 def _size(n_bytes: int) -> str:

@@ -1,4 +1,4 @@
-"""A console that gives tables the room they need."""
+"""A console that gives tables the room they need, and takes names in them for names."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ WIDEST = 10_000
 """Columns of a log or a pipe, which have no edge to keep to."""
 
 
-def console_for_tables(**options: bool) -> Console:
-    """Within the width of a terminal; elsewhere as wide as a table is."""
+def console_for_tables() -> Console:
+    """Within the width of a terminal; elsewhere as wide as a table is. Brackets and colons of names are no markup."""
     from rich.console import Console
 
-    console = Console(**options)
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDEST
     return console

@@ -40,10 +40,9 @@ def estimate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Mean differences and fold changes against batch-matched controls, with errors, shrinkage and reliability."""
-    from rich.console import Console
-
     from stateshift.cells import Storage
     from stateshift.cells.pseudobulk import context_summary, estimate_effects_file, strongest_effects
+    from stateshift.cli.console import console_for_tables
 
     columns = {"perturbation": pert_col, "control": control_pert, "cell_type": cell_type_key, "batch": batch_col}
     table = estimate_effects_file(
@@ -55,7 +54,7 @@ def estimate(
         storage=Storage(memory_gb, cache),
         overwrite=overwrite,
     )
-    console = Console()
+    console = console_for_tables()
     legend = "unmatched: cells without controls in their batch; r: reliability, the correlation of two halves"
     headings = ("context", "perturbations", "cells", "unmatched", "r 25 %", "r 50 %", "r 75 %")
     console.print(_shown(f"Effects by context ({legend})", headings, context_summary(table)))
@@ -123,12 +122,11 @@ def score(
     seed: Annotated[int, typer.Option(min=0, help="Draws the resamples of the interval.")] = 0,
 ) -> None:
     """AUC per response gene of calls, Pearson per perturbation of values, with an interval over perturbations."""
-    from rich.console import Console
-
+    from stateshift.cli.console import console_for_tables
     from stateshift.effects.calls import score_effects
 
     headings = ("context", "metric", "score", "low", "high", "averaged", "pairs")
-    Console().print(
+    console_for_tables().print(
         _shown(f"{scores} against {truth}, {split}", headings, score_effects(scores, truth, split=split, seed=seed))
     )
 

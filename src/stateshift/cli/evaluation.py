@@ -97,7 +97,7 @@ def evaluate(
         *result.notes,
     ]
     for sentence in (*said, *flag_sentences(result.flags)):
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def compare(
@@ -141,6 +141,6 @@ def compare(
     console.print(comparison_table(comparison))
     flags = flag_sentences(comparison.flags) if isinstance(comparison, ExperimentComparison) else []
     for note in (*comparison.notes, *flags):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(note, highlight=False, soft_wrap=True)
     if isinstance(comparison, ExperimentComparison):
         typer.echo(f"The table, all scores and the plot lie in {comparison.folder}.")

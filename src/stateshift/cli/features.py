@@ -127,10 +127,10 @@ def ablate(
 @app.command()
 def inspect(table: Annotated[Path, typer.Argument(help="A .pt feature table.")]) -> None:
     """What a table holds: genes, width, source, and what is missing."""
-    from rich.console import Console
     from rich.table import Table
 
-    from stateshift.errors import some
+    from stateshift.cli.console import console_for_tables
+    from stateshift.errors import some, visible
     from stateshift.feature_table import FeatureTable
 
     read = FeatureTable.load(table)
@@ -141,8 +141,8 @@ def inspect(table: Annotated[Path, typer.Argument(help="A .pt feature table.")])
         if isinstance(value, dict | list):
             named = [f"{k} ({v})" for k, v in value.items()] if isinstance(value, dict) else value
             value = f"{len(value)}: {some(named, 12)}" if value else "none"
-        shown.add_row(key, str(value))
-    Console().print(shown)
+        shown.add_row(visible(key), visible(str(value)))
+    console_for_tables().print(shown)
 
 
 def run_create_esm_pert_features() -> None:

@@ -188,7 +188,7 @@ def _print(table: Table) -> None:
     """Brackets are no markup."""
     from stateshift.cli.console import console_for_tables
 
-    console_for_tables(markup=False, emoji=False).print(table)
+    console_for_tables().print(table)
 
 
 def _show_table(table: pd.DataFrame) -> None:

@@ -38,16 +38,15 @@ def demo(
 
 def check(experiment: Annotated[Path, typer.Argument(help="The experiment TOML.")]) -> None:
     """What was found: files, columns, cells, splits, genes, feature coverage; what a run needs."""
-    from rich.console import Console
-
     from stateshift.cells import check_experiment
     from stateshift.cli.check_tables import check_tables, needs_table
+    from stateshift.cli.console import console_for_tables
     from stateshift.training import experiment_config
     from stateshift.training.resources import run_needs
 
     found = check_experiment(experiment)
     needs = run_needs(found, experiment_config(found.experiment))
-    console = Console()
+    console = console_for_tables()
     for table in (*check_tables(found), needs_table(needs)):
         console.print(table)
     if found.uncovered is not None:
@@ -57,7 +56,7 @@ def check(experiment: Annotated[Path, typer.Argument(help="The experiment TOML."
     if notes:
         console.print("worth knowing:")
     for note in notes:
-        console.print(f"  - {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  - {note}", highlight=False, soft_wrap=True)
 
 
 def train(
@@ -142,9 +141,9 @@ def train(
 
 
 def _print_transfer(run: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from stateshift.cli.console import console_for_tables
     from stateshift.run import open_run
     from stateshift.training.start import read_transfer
 
@@ -152,7 +151,7 @@ def _print_transfer(run: Path) -> None:
     table = Table("part of the model", "", "", title=f"from {transfer.source}", title_justify="left")
     for part in transfer.parts:
         table.add_row(part.name, part.state, part.how)
-    console = Console()
+    console = console_for_tables()
     console.print(table)
     for note in transfer.notes:
-        console.print(f"  - {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  - {note}", highlight=False, soft_wrap=True)
