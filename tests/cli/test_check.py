@@ -40,7 +40,7 @@ def test_files_cells_splits_coverage_and_needs_are_told(screen):
 
 def test_without_features_the_model_is_not_known_yet(screen):
     said = check(screen).stdout
-    assert row(said, "model") == ["model", "known once [features] names a table"]
+    assert row(said, "model") == ["model", "known once [features] names a table, or a published checkpoint of ESM2"]
     assert row(said, "time") == ["time", "known with the model"]
 
 

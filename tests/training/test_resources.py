@@ -90,6 +90,27 @@ def test_without_a_table_the_model_is_not_known_and_the_sets_are(screen):
     assert run_needs(found, experiment_config(found.experiment)).feature_bytes == 4 * 4 * 4
 
 
+def test_features_of_ESM2_are_as_wide_as_the_checkpoint_s_name_tells_and_cost_its_products(screen):
+    plain = screen.toml.read_text()
+    (screen.folder / "g.fasta").write_text("".join(f">sp|P{i}|X GN=G{i}\n{'MKVL' * 25}\n" for i in range(1, 5)))
+
+    def asked(features):
+        screen.toml.write_text(f'{plain}[features]\nsource = "esm2"\n{features}')
+        found = check_experiment(screen.toml)
+        return found, run_needs(found, compose_config(SMALL))
+
+    found, needs = asked('fasta = "g.fasta"\ncheckpoint = "esm2_t33_650M_UR50D"\n')
+    of_table = TransitionModel(config_from(compose_config(SMALL)["model"], found.n_genes, 1280, found.scale))
+    assert needs.n_parameters == sum(p.numel() for p in of_table.parameters())
+    made = needs.embedding
+    assert (made.genes, made.residues, made.model_bytes) == (4, 400, 4 * 12 * 33 * 1280**2)
+    assert 1e9 < 2 * 400 * 12 * 33 * 1280**2 / made.seconds < 1e16
+    assert needs.step_seconds > 0
+    assert asked('fasta = "g.fasta"\n')[1].embedding.model == "stateshift-demo-esm2"
+    with pytest.raises(StateshiftError, match="did you mean `esm2_t33_650M_UR50D`"):
+        asked('fasta = "g.fasta"\ncheckpoint = "esm2_650M"\n')
+
+
 @pytest.mark.parametrize("option", ["batch_encoder", "batch_token", "confidence_token", "mask_attn"])
 def test_needs_are_told_of_every_option_of_the_model(found, option):
     plain, more = (run_needs(found, compose_config([*SMALL, *options])) for options in ([], [f"model.{option}=true"]))

@@ -13,6 +13,11 @@ from stateshift.cells import ExperimentCheck
 from stateshift.cells.loading import GIGABYTE
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
 from stateshift.feature_table import FeatureTable
+from stateshift.features.sources.esm2 import downloaded_proteome
+from stateshift.genes import GeneNames, proteins_of_genes
+from stateshift.proteins import read_fasta
+from stateshift.proteins.esm2.models import told_shape
+from stateshift.proteins.esm2.precision import choose_precision
 from stateshift.training.anchored import too_few_to_judge
 from stateshift.training.held_back import KEPT_BACK, held_pairs
 
@@ -23,6 +28,28 @@ BYTES_A_PARAMETER = 16
 
 ROWS_A_LAYER, TYPICAL_PROTEIN = 16, 500
 """What a trained layer of ESM2 keeps for the backward pass, in rows of its width a residue; residues of a protein."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What making ESM2's features takes as a training begins.
+
+    Parameters
+    ----------
+    model, width, model_bytes
+        The model, D, and its weights in memory.
+    genes, residues
+        Perturbed genes with a protein, and their residues together; None where no FASTA is at hand.
+    seconds
+        At the rate of one product of its matrices here: what attention, loading and fetching take comes on top.
+    """
+
+    model: str
+    width: int
+    model_bytes: int
+    genes: int
+    residues: int | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +75,8 @@ class RunNeeds:
         or trains layers of ESM2.
     device
         That it was measured on.
+    embedding
+        Of ESM2's features that are made as the training begins; None of others.
     notes
         Sentences on what the training will and won't do.
     """
@@ -63,6 +92,7 @@ class RunNeeds:
     max_steps: int
     step_seconds: float | None
     device: str
+    embedding: Embedding | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -87,10 +117,10 @@ def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
         matrix_bytes,
         matrix_bytes <= config["data"]["memory_gb"] * GIGABYTE,
         None, None, None, None,
-        n_sets, -(-n_sets // batch_size), steps, None, device,
+        n_sets, -(-n_sets // batch_size), steps, None, device, _embedding(found, device),
         [doubt] if _anchored(config) and (doubt := too_few_to_judge(counts)) else [],
     )  # fmt: skip
-    table = found.features or _onehot(found)
+    table = found.features or _onehot(found) or (needs.embedding and (needs.embedding.genes, needs.embedding.width))
     if table is None:
         return needs
     n_vectors, width = table
@@ -115,6 +145,45 @@ def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
 def _onehot(found: ExperimentCheck) -> tuple[int, int] | None:
     """Vectors and width of a table that training makes itself."""
     return (len(found.genes), len(found.genes)) if found.experiment.features.get("source") == "onehot" else None
+
+
+def _embedding(found: ExperimentCheck, device: str) -> Embedding | None:
+    """Of the proteins that a training would embed; None of other features, and where only a model's weights tell its width."""
+    declared, resolve = found.experiment.features, found.experiment.resolve
+    if not declared or "table" in declared or declared.get("source", "esm2") != "esm2":
+        return None
+    checkpoint = declared.get("checkpoint")
+    told = told_shape(resolve(checkpoint) if checkpoint and resolve(checkpoint).exists() else checkpoint)
+    if told is None:
+        return None
+    name, layers, width = told
+    weights = 12 * layers * width**2
+    fasta = resolve(declared["fasta"]) if "fasta" in declared else downloaded_proteome()
+    if fasta is None:
+        return Embedding(name, width, 4 * weights, len(found.genes), None, None)
+    names = GeneNames.from_hgnc(resolve(declared["aliases"])) if "aliases" in declared else None
+    proteins = proteins_of_genes(found.genes, read_fasta(fasta, unique=True), str(fasta), names).found.values()
+    residues = sum(len(protein.sequence) for protein in proteins)
+    return Embedding(
+        name, width, 4 * weights, len(proteins), residues, 2 * weights * residues / _product_rate(width, device)
+    )
+
+
+def _product_rate(width: int, device: str) -> float:
+    """Operations a second of a product of ESM2's matrices, best of three."""
+    import torch
+
+    dtype = torch.bfloat16 if choose_precision("auto", torch.device(device), width)[0] == "bf16" else torch.float32
+    rows = min(512, int(MEASURED[device] / (8 * width**2)))
+    left, right = (torch.rand(shape, device=device, dtype=dtype) for shape in ((rows, width), (width, 4 * width)))
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 8 * rows * width**2 / min(seconds)
 
 
 def _anchored(config: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import pickle
+import re
 import shutil
 import warnings
 from functools import partial
@@ -17,7 +18,7 @@ import torch
 
 from stateshift.errors import StateshiftError
 from stateshift.files import sha256
-from stateshift.proteins.esm2.models import DEMO, DEMO_FILE, DEMO_LAYERS, PUBLISHED, load_esm2
+from stateshift.proteins.esm2.models import DEMO, DEMO_FILE, DEMO_LAYERS, PUBLISHED, load_esm2, told_shape
 from stateshift.proteins.esm2.precision import attention_precision, choose_precision
 
 REGRESSION = ("contact_head.regression.weight", "contact_head.regression.bias")
@@ -286,6 +287,22 @@ def test_layers_count_from_either_end_and_others_are_refused():
     assert torch.equal(found.rows[-5], found.rows[0])
     with pytest.raises(StateshiftError, match="layers 0 to 4"):
         esm.run(tokens, [5])
+
+
+def test_a_shape_is_told_without_the_weights_where_a_name_or_a_config_tells_it(tmp_path):
+    esm = load_esm2()
+    assert told_shape() == (esm.name, esm.layers, esm.width)
+    for name, (layers, width) in PUBLISHED.items():
+        millions = float(re.search(r"(\d+)M", name.replace("B_", "000M_"))[1])
+        assert name.startswith(f"esm2_t{layers}_")
+        assert 12 * layers * width**2 / 1e6 == pytest.approx(millions, rel=0.1)
+    (tmp_path / "esm2_t6_8M_UR50D.pt").write_bytes(b"unread")
+    assert told_shape(tmp_path / "esm2_t6_8M_UR50D.pt") == ("esm2_t6_8M_UR50D", 6, 320)
+    (tmp_path / "own.pt").write_bytes(b"unread by anyone")
+    assert told_shape(tmp_path / "own.pt") is None
+    config = {"model_type": "esm", "position_embedding_type": "rotary", "num_hidden_layers": 7, "hidden_size": 96}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_attention_heads": 4}))
+    assert told_shape(tmp_path) == (tmp_path.name, 7, 96)
 
 
 def test_engine_and_precision_are_checked():

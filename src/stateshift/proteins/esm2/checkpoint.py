@@ -127,7 +127,7 @@ def read_checkpoint(path: Path) -> tuple[Shape, dict[str, torch.Tensor]]:
         return from_fair_esm(content, path)
     for shard in filter(holds_weights, files[1:]):
         content |= _read(shard)
-    shape = _hugging_face_shape(files[-1], path)
+    shape = hugging_face_shape(files[-1], path)
     # files of transformers 5 keep the names of an older norm
     weights = {
         re.sub(r"^esm\.", "", name).replace(".gamma", ".weight").replace(".beta", ".bias"): weight
@@ -142,7 +142,7 @@ def from_fair_esm(content: Mapping[str, Any], path: Path) -> tuple[Shape, dict[s
     return shape, _checked(_fused(_renamed(weights, FAIR_ESM, path), path), shape, path)
 
 
-def _is_safetensors(path: Path) -> bool:
+def is_safetensors(path: Path) -> bool:
     """Whether a file starts as safetensors does: eight bytes of a size, then JSON."""
     with path.open("rb") as handle:
         return handle.read(9)[8:] == b"{"
@@ -157,7 +157,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such checkpoint file.")
     try:
-        if _is_safetensors(path):
+        if is_safetensors(path):
             from safetensors.torch import load_file
 
             return load_file(path)
@@ -197,7 +197,8 @@ def _fair_esm(content: Mapping[str, Any], path: Path) -> tuple[Shape, dict[str, 
     return shape, {re.sub(r"^encoder\.(sentence_encoder\.)?", "", name): w for name, w in content["model"].items()}
 
 
-def _hugging_face_shape(config: Path, path: Path) -> Shape:
+def hugging_face_shape(config: Path, path: Path) -> Shape:
+    """The shape of the model at `path` that Hugging Face's ``config.json`` tells; a StateshiftError where it is no ESM2 model."""
     from stateshift.proteins.esm2.network import Shape
 
     if config.name != "config.json" or not config.is_file():

@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEMO, DEMO_LAYERS = "stateshift-demo-esm2", 4
+DEMO, DEMO_LAYERS, DEMO_WIDTH = "stateshift-demo-esm2", 4, 128
 DEMO_FILE = Path(__file__).resolve().parents[2] / "data" / "demo_esm.pt"
-PUBLISHED = (
-    "esm2_t6_8M_UR50D",
-    "esm2_t12_35M_UR50D",
-    "esm2_t30_150M_UR50D",
-    "esm2_t33_650M_UR50D",
-    "esm2_t36_3B_UR50D",
-    "esm2_t48_15B_UR50D",
-)
+PUBLISHED = {
+    "esm2_t6_8M_UR50D": (6, 320),
+    "esm2_t12_35M_UR50D": (12, 480),
+    "esm2_t30_150M_UR50D": (30, 640),
+    "esm2_t33_650M_UR50D": (33, 1280),
+    "esm2_t36_3B_UR50D": (36, 2560),
+    "esm2_t48_15B_UR50D": (48, 5120),
+}
+"""Published model → its layers and its width D."""
 ENGINES = ("stateshift", "fair-esm")
 
 
@@ -218,7 +219,38 @@ def check_layer(layer: int, checkpoint: str | Path | None = None) -> None:
     if checkpoint is None or str(checkpoint) == DEMO:
         checked_layer(layer, DEMO_LAYERS)
     elif str(checkpoint) in PUBLISHED:
-        checked_layer(layer, int(re.search(r"_t(\d+)_", str(checkpoint))[1]))
+        checked_layer(layer, PUBLISHED[str(checkpoint)][0])
+
+
+def told_shape(checkpoint: str | Path | None = None) -> tuple[str, int, int] | None:
+    """Name, layers and width D of a model, as its name or its ``config.json`` tells; None where only its weights do.
+
+    Nothing is fetched, and no weights are read.
+
+    Raises
+    ------
+    StateshiftError
+        There is no such file, and no published model of that name.
+
+    Examples
+    --------
+    >>> told_shape("esm2_t33_650M_UR50D")
+    ('esm2_t33_650M_UR50D', 33, 1280)
+    """
+    from stateshift.proteins.esm2.checkpoint import hugging_face_shape, is_safetensors
+
+    if checkpoint is None or str(checkpoint) == DEMO:
+        return DEMO, DEMO_LAYERS, DEMO_WIDTH
+    path = Path(checkpoint).expanduser()
+    if not path.exists() and str(checkpoint) not in PUBLISHED:
+        _located(checkpoint)
+    name = path.resolve().name if path.is_dir() else path.stem if path.exists() else str(checkpoint)
+    if name in PUBLISHED:
+        return name, *PUBLISHED[name]
+    if not path.is_dir() and not is_safetensors(path):
+        return None
+    shape = hugging_face_shape(path / "config.json" if path.is_dir() else path.with_name("config.json"), path)
+    return name, shape.layers, shape.width
 
 
 def _sha256_of(files: Sequence[Path]) -> str:
