@@ -4,7 +4,7 @@ import pytest
 
 from stateshift.errors import InputProblems
 from stateshift.prediction import predict
-from stateshift.prediction.requests import as_trained, refuse_misspelt
+from stateshift.prediction.asked.requests import as_trained, refuse_misspelt
 from stateshift.training import train
 
 FAST = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8"]

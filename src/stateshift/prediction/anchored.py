@@ -11,7 +11,7 @@ from stateshift.cells import EffectTable
 from stateshift.effects import HeldOut, fit_stack
 from stateshift.effects.stack import Stack
 from stateshift.feature_table import FeatureTable
-from stateshift.prediction.vectors import known_effects, known_routes
+from stateshift.prediction.effect_models import known_effects, known_routes
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import read_verdicts
 

@@ -13,10 +13,10 @@ from stateshift.cells import Cells
 from stateshift.cells.matrix.scale import SIZE_FACTOR
 from stateshift.effects.conformal import LEVEL
 from stateshift.errors import StateshiftError
+from stateshift.prediction.asked.requests import Request
+from stateshift.prediction.asked.support import Support
 from stateshift.prediction.intervals.half_widths import Intervals
 from stateshift.prediction.network import Predicted
-from stateshift.prediction.requests import Request
-from stateshift.prediction.support import Support
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,7 +14,7 @@ from stateshift.errors import StateshiftError, enough_memory, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.on_the_fly import GeneEmbedder
 from stateshift.prediction.anchored import Backbone
-from stateshift.prediction.requests import Request
+from stateshift.prediction.asked.requests import Request
 from stateshift.progress import track
 from stateshift.run import RunDirectory
 from stateshift.training.esm import equip
@@ -90,12 +90,12 @@ def by_transition(
 
     The controls are dealt to sets at random; the last set is filled up with controls that sit in other sets
     already, whose second predictions are dropped. Only a request of fewer controls than a set makes a
-    smaller one, padded and masked as in training.
+    smaller one, which is what padding and a mask come to in training.
 
     Parameters
     ----------
     run, cells, requests, table
-        The run, its cells as `stateshift.prediction.cells.read_population` reads them, what is asked, and vectors.
+        The run, its cells as `stateshift.prediction.asked.cells.read_population` reads them, what is asked, and vectors.
     fallback
         Perturbations that get the mean training effect.
     effects

@@ -16,7 +16,7 @@ from stateshift import __version__
 from stateshift.effects import BASELINES
 from stateshift.errors import StateshiftError
 from stateshift.files import h5ad_bytes, plain_strings, refuse_unwritable, reserve_room, written_beside
-from stateshift.prediction.cells import named_columns
+from stateshift.prediction.asked.cells import named_columns
 from stateshift.prediction.contract import add_intervals, assemble
 from stateshift.prediction.intervals.calibrator import Calibrator, stored_validation
 from stateshift.prediction.intervals.half_widths import find_intervals, widened_by_few_controls

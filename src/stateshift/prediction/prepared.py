@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,8 @@ from stateshift.effects import BASELINES, EFFECT_MODELS, EffectModel, fit_effect
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.prediction.anchored import Backbone, find_backbone
-from stateshift.prediction.cells import read_population
-from stateshift.prediction.ensemble import Averaged, refuse_other_runs
-from stateshift.prediction.network import Predicted, by_transition, modelled_by, refuse_unmodelled, shifted
-from stateshift.prediction.requests import (
+from stateshift.prediction.asked.cells import read_population
+from stateshift.prediction.asked.requests import (
     Request,
     as_trained,
     make_requests,
@@ -27,15 +25,16 @@ from stateshift.prediction.requests import (
     requested_pairs,
     split_pairs,
 )
-from stateshift.prediction.support import Support, find_support
-from stateshift.prediction.vectors import apply_policy, find_embedder, find_vectors, known_effects, known_routes
+from stateshift.prediction.asked.support import Support, find_support
+from stateshift.prediction.asked.vectors import apply_policy, find_embedder, find_vectors
+from stateshift.prediction.effect_models import baseline_effects, known_routes, lowest_effects, told_of_contexts
+from stateshift.prediction.ensemble import Averaged, refuse_other_runs
+from stateshift.prediction.network import Predicted, by_transition, modelled_by, refuse_unmodelled, shifted
 from stateshift.progress import track
 from stateshift.run import RunDirectory
 
 logger = logging.getLogger(__name__)
 
-BLIND = ("control", "mean", "context_mean")
-"""Effect models that look at no perturbation, and so predict those without a vector like any other."""
 MODELS = ("transition", *(name for name in EFFECT_MODELS if name != "control"))
 
 
@@ -148,11 +147,11 @@ def prepare(members: list[RunDirectory], asked: Asked) -> Prepared:
     else:
         train = EffectTable.load(directory.effects_file)
         refuse_unmodelled(output.genes, by, train, directory)
-        train = _told_of_contexts(train, output, pairs)
+        train = told_of_contexts(train, output, pairs)
         beside = BASELINES if asked.baselines else ("mean", "ridge")
         names = [*beside, *({model} - {"transition", *beside})]
         effect_models = fit_effect_models(train, table, names, seed=directory.config()["seed"])
-        effects = _baseline_effects(effect_models, pairs, fallback, output)
+        effects = baseline_effects(effect_models, pairs, fallback, output)
     support = find_support(pairs, train, table, fallback)
     ready = Prepared(
         population, pairs, requests, [], [], support, by, table, train, effect_models, effects, fallback=fallback
@@ -163,7 +162,7 @@ def prepare(members: list[RunDirectory], asked: Asked) -> Prepared:
         ready.routes = known_routes(effect_models[model], pairs, fallback)
         return ready
     ready.backbones = [
-        find_backbone(m, table, pairs, fallback, effects["mean"], _lowest(pairs, output))
+        find_backbone(m, table, pairs, fallback, effects["mean"], lowest_effects(pairs, output))
         if config_of(m, table.width).start == "backbone"
         else None
         for m in members
@@ -202,7 +201,7 @@ def effects_beside(ready: Prepared, seed: int, names: Sequence[str]) -> dict[str
         )
     if missing:
         models = fit_effect_models(ready.train, ready.table, ["mean", *missing], seed)
-        ready.effects |= _baseline_effects(models, ready.pairs, ready.fallback, ready.output)
+        ready.effects |= baseline_effects(models, ready.pairs, ready.fallback, ready.output)
     return {name: ready.effects[name] for name in names}
 
 
@@ -251,43 +250,3 @@ def _pairs(directory: RunDirectory, population: Cells, asked: Asked) -> list[tup
 def _known_genes(run: RunDirectory, cells: Cells) -> set[str]:
     """Genes that the run has vectors of or the cells measure."""
     return {*FeatureTable.load(run.features_file).genes, *cells.genes}
-
-
-def _baseline_effects(
-    models: dict[str, EffectModel], pairs: list[tuple[str, str]], fallback: set[str], cells: Cells
-) -> dict[str, np.ndarray]:
-    """Every effect model's effects (R, G) for the pairs, as a population can show them: never below no expression.
-
-    Where a gene has no vector, models that look at the perturbation give the mean effect.
-    """
-    mean = models["mean"].predict([p for _, p in pairs], [c for c, _ in pairs])
-    lowest = _lowest(pairs, cells)
-    of_none: set[str] = set()
-    return {
-        name: np.maximum(known_effects(model, pairs, of_none if name in BLIND else fallback, mean), lowest)
-        for name, model in models.items()
-    }
-
-
-def _told_of_contexts(train: EffectTable, cells: Cells, pairs: list[tuple[str, str]]) -> EffectTable:
-    """The training effects with the control means of the contexts that only the cells bring.
-
-    So effect models know, as of a context of the training files that no row is of, which contexts it is like, and
-    that whole contexts are what they have to hold out.
-    """
-    new = dict.fromkeys(c for c, _ in pairs if c not in train.control_means)
-    return replace(train, control_means=train.control_means | {c: _control_mean(cells, c) for c in new})
-
-
-def _lowest(pairs: list[tuple[str, str]], cells: Cells) -> np.ndarray | float:
-    """The least that the effects (R, G) of pairs can be: no expression is left; no bound of an embedding."""
-    if cells.scale == "embedding":
-        return -np.inf
-    means = {c: _control_mean(cells, c) for c in dict.fromkeys(c for c, _ in pairs)}
-    return -np.stack([means[c] for c, _ in pairs])
-
-
-def _control_mean(cells: Cells, context: str) -> np.ndarray:
-    """Mean of a context's control cells, (G,)."""
-    rows = np.flatnonzero(cells.is_control & (cells.obs["context"] == context).to_numpy())
-    return cells.X.mean(rows).astype(np.float32)

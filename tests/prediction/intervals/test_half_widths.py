@@ -6,9 +6,9 @@ from stateshift.cells import EffectTable
 from stateshift.effects import HeldOut, fit_effect_models
 from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict
+from stateshift.prediction.asked.support import find_support
 from stateshift.prediction.intervals.calibrator import Calibrator, stored_validation
 from stateshift.prediction.intervals.half_widths import find_intervals
-from stateshift.prediction.support import find_support
 
 G = 30
 

@@ -17,8 +17,8 @@ from stateshift.effects.conformal import LEVEL
 from stateshift.errors import some
 from stateshift.feature_table import genes_of
 from stateshift.genes.doubles import any_order
+from stateshift.prediction.asked.support import Support, find_support
 from stateshift.prediction.intervals.calibrator import Calibrator
-from stateshift.prediction.support import Support, find_support
 
 logger = logging.getLogger(__name__)
 

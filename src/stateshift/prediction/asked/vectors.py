@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.effects import EffectModel
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.on_the_fly import GeneEmbedder
@@ -96,23 +95,6 @@ def _require_same_vectors(table: FeatureTable, more: FeatureTable, path: Path) -
     common = [g for g in table.genes if g in more]
     if common and not np.allclose(table.subset(common).vectors, more.subset(common).vectors, rtol=1e-3, atol=1e-4):
         raise StateshiftError(f"{path} holds other vectors than the run for the same genes: it is from another model.")
-
-
-def known_effects(
-    model: EffectModel, pairs: Sequence[tuple[str, str]], fallback: set[str], mean: np.ndarray
-) -> np.ndarray:
-    """A model's effects (R, G) of (context, perturbation) pairs; of perturbations in `fallback` those of `mean` (R, G)."""
-    effects, known = mean.copy(), [i for i, (_, p) in enumerate(pairs) if p not in fallback]
-    if known:
-        effects[known] = model.predict([pairs[i][1] for i in known], [pairs[i][0] for i in known])
-    return effects
-
-
-def known_routes(model: EffectModel, pairs: Sequence[tuple[str, str]], fallback: set[str]) -> list[str]:
-    """A model's route of each (context, perturbation); ``fallback`` for perturbations that are."""
-    known = [(c, p) for c, p in pairs if p not in fallback]
-    routes = iter(model.routes([p for _, p in known], [c for c, _ in known]))
-    return ["fallback" if p in fallback else next(routes) for _, p in pairs]
 
 
 def apply_policy(

@@ -3,7 +3,7 @@ import pytest
 
 from stateshift.cells import EffectTable
 from stateshift.feature_table import FeatureTable
-from stateshift.prediction.support import find_support
+from stateshift.prediction.asked.support import find_support
 
 
 @pytest.fixture
