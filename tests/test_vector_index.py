@@ -190,9 +190,19 @@ def test_no_index_a_damaged_one_and_one_of_strange_parts_are_told(index, tmp_pat
     (folder / "vectors.1.faiss").write_bytes(whole[:100])
     with pytest.raises(StateshiftError, match="is a damaged index"):
         VectorIndex.load(folder)
-    other = VectorIndex(16)
-    other.add(some_vectors(5))
-    (folder / "vectors.1.faiss").write_bytes((other.save(tmp_path / "o") / "vectors.1.faiss").read_bytes())
+    for name in ("vectors.1.faiss", "entries.1.parquet"):
+        content = (folder / name).read_bytes() if name.startswith("entries") else whole
+        # the lowest bit of a byte amid the values
+        flipped = (
+            content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+        )
+        (folder / name).write_bytes(flipped)
+        with pytest.raises(StateshiftError, match=rf"{name} doesn't match its checksum\): build it again"):
+            VectorIndex.load(folder)
+        (folder / name).write_bytes(content)
+    assert len(VectorIndex.load(folder)) == 200
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_text(json.dumps({**about, "width": 17}))
     with pytest.raises(StateshiftError, match="vectors and names don't belong together"):
         VectorIndex.load(folder)
     for content in ({"width": 16}, [1]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import read_json, refuse_parquet_without_pyarrow, written_beside
+from stateshift.files import read_json, refuse_parquet_without_pyarrow, sha256, written_beside
 from stateshift.vector_graph import (
     LINKS,
     PILOT,
@@ -178,7 +178,9 @@ class VectorIndex:
                 extra[column] = extra[column].map(str, na_action="ignore")
         with written_beside(folder / f"entries.{number}.parquet", overwrite=True) as part:
             pd.concat([entries, extra.drop(columns=["name", "alive"], errors="ignore")], axis=1).to_parquet(part)
+        checksums = {name: sha256(folder / name) for name in (f"vectors.{number}.faiss", f"entries.{number}.parquet")}
         told = {"generation": number, "width": self.width, "choice": self.choice, "about": self.about}
+        told["sha256"] = checksums
         with written_beside(folder / ABOUT, overwrite=True) as part:
             part.write_text(json.dumps(told, indent=2, default=str) + "\n")
         for old in folder.iterdir():
@@ -189,7 +191,7 @@ class VectorIndex:
 
     @classmethod
     def load(cls, folder: str | Path) -> VectorIndex:
-        """Read an index; its files are numbers, a table and JSON, nothing is unpickled.
+        """Read an index; its files are numbers, a table and JSON, held against checksums, and nothing is unpickled.
 
         Raises
         ------
@@ -206,14 +208,20 @@ class VectorIndex:
         told = read_json(folder / ABOUT, "Build the index again.")
         try:
             generation = int(told["generation"])
+            vectors, table = folder / f"vectors.{generation}.faiss", folder / f"entries.{generation}.parquet"
+            noted = dict(told.get("sha256", {}))
+            for part in (vectors, table):
+                if sha256(part) != noted.get(part.name):
+                    raise ValueError(f"{part.name} doesn't match its checksum")
             index = cls(told["width"], told["about"])
-            index._faiss = faiss.read_index(str(folder / f"vectors.{generation}.faiss"))
-            entries = pd.read_parquet(folder / f"entries.{generation}.parquet")
+            index._faiss = faiss.read_index(str(vectors))
+            entries = pd.read_parquet(table)
             index.choice |= told["choice"]
             index.names = entries["name"].astype(str).tolist()
             index.row_of = {name: row for row, name in enumerate(index.names) if entries["alive"].iat[row]}
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise StateshiftError(f"{folder} is a damaged index ({' '.join(str(error).split())[:120]}).") from error
+            reason = " ".join(str(error).split())[:120]
+            raise StateshiftError(f"{folder} is a damaged index ({reason}): build it again.") from error
         if index._faiss.ntotal != len(entries) or index._faiss.d != index.width:
             raise StateshiftError(f"{folder} is a damaged index: its vectors and names don't belong together.")
         columns = [c for c in entries if c not in ("name", "alive")]
