@@ -9,7 +9,6 @@ import torch
 from stateshift.errors import StateshiftError
 from stateshift.run import open_run
 from stateshift.training import resume, train
-from stateshift.training.loop import recorder
 from stateshift.training.loop.watch import LossWatch
 
 SETTINGS = [
@@ -146,12 +145,6 @@ def test_the_best_holds_no_optimiser_and_both_load_without_pickles(screen):
     assert "optimizer_states" not in best
     assert "optimizer_states" in last
     assert run.best.stat().st_size < 0.5 * run.last.stat().st_size
-
-
-def test_rows_that_were_cut_off_or_lie_beyond_the_checkpoint_are_dropped(tmp_path):
-    path = tmp_path / "metrics.csv"
-    path.write_text("step,loss\n0,1.0\n5,0.5\n10,0.25\n15,0.")
-    assert [row["step"] for row in recorder.read_rows(path, 10)] == ["0", "5", "10"]
 
 
 def test_a_truncated_checkpoint_is_named(screen):

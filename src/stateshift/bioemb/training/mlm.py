@@ -5,7 +5,6 @@ Tokens are masked as by Devlin et al., BERT (2019), arXiv:1810.04805.
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Sequence
@@ -23,9 +22,10 @@ from stateshift.bioemb.settings import MlmSettings, read_settings
 from stateshift.bioemb.trained import write_config
 from stateshift.bioemb.training.train import fitted_genes
 from stateshift.bioemb.training.trainer import make_trainer
+from stateshift.course import write_course
 from stateshift.errors import StateshiftError, enough_memory
 from stateshift.feature_table import FeatureTable
-from stateshift.files import new_folder, written_beside
+from stateshift.files import new_folder
 from stateshift.progress import quiet_lightning
 
 logger = logging.getLogger(__name__)
@@ -157,10 +157,7 @@ class MaskedModule(lightning.LightningModule):
             )
         self.course.append({"epoch": self.current_epoch + 1, "step": self.global_step, "loss": loss})
         logger.info("epoch %d: loss %.4f.", self.current_epoch + 1, loss)
-        with written_beside(self.folder / "metrics.csv", overwrite=True) as part, part.open("w", newline="") as handle:
-            table = csv.DictWriter(handle, list(self.course[0]))
-            table.writeheader()
-            table.writerows(self.course)
+        write_course(self.folder / "metrics.csv", self.course)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW at a constant rate."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from stateshift.bioemb.model import BioEmb
 from stateshift.bioemb.training.module import CodeModule
+from stateshift.course import read_course, write_course
 from stateshift.errors import StateshiftError
 from stateshift.files import written_beside
 
@@ -59,21 +59,11 @@ class Recorder(lightning.Callback):
         measured = {"epoch": epoch, "step": trainer.global_step, "loss": loss, **module.accuracies(self.vectors)}
         if self.watch is not None:
             measured |= self.watch(module.model)
-        self._write(measured)
+        # rows of epochs that a resumed training repeats are left out
+        write_course(self.course, [*read_course(self.course, measured["step"] - 1), measured])
         logger.info(
             "epoch %d: %s.", epoch, ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if name not in ("epoch", "step"))
         )  # fmt: skip
         state = self.folder / "checkpoints" / "last.ckpt"
         with written_beside(state, overwrite=True) as part:
             trainer.save_checkpoint(part)
-
-    def _write(self, measured: dict[str, float]) -> None:
-        """The course so far and this row; rows of epochs that a resumed training repeats are left out."""
-        rows = []
-        if self.course.is_file():
-            with self.course.open(newline="") as handle:
-                rows = [row for row in csv.DictReader(handle) if int(row["epoch"]) < measured["epoch"]]
-        with written_beside(self.course, overwrite=True) as part, part.open("w", newline="") as handle:
-            table = csv.DictWriter(handle, list(measured))
-            table.writeheader()
-            table.writerows([*rows, measured])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import shutil
 import time
@@ -18,6 +17,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from stateshift.course import read_course, write_course
 from stateshift.errors import StateshiftError, enough_memory, first_line, some
 from stateshift.files import intact, new_folder, read_tensors, written_beside
 from stateshift.rag_esm.homologs.choice import Contexts
@@ -180,13 +180,9 @@ class Keeper(lightning.Callback):
         loss = float(np.mean(self.losses)) if self.losses else float("nan")
         row = {"step": step, "loss": loss, **found, "seconds": round(time.monotonic() - self.begun, 1)}
         self.losses.clear()
-        metrics = self.run / METRICS
-        new = not metrics.exists()
-        with metrics.open("a", newline="") as handle:
-            table = csv.DictWriter(handle, list(row))
-            if new:
-                table.writeheader()
-            table.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+        told = {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in row.items()}
+        # a training killed between this row and its last weights comes by here again
+        write_course(self.run / METRICS, [*read_course(self.run / METRICS, step - 1), told])
         logger.info("step %d: %s", step, ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
         if score < self.best:
             self.best = score

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
+from stateshift.course import write_course
 from stateshift.errors import StateshiftError, enough_memory, some
-from stateshift.files import written_beside
 from stateshift.progress import quiet_lightning
 from stateshift.structure.aggregator import (
     Aggregator,
@@ -125,7 +124,7 @@ def train_aggregator(
             f"Of {len(val_pairs)} validation pairs {alike} are of one fold ({SAME_FOLD} or more): the checkpoint is chosen "
             "by telling both kinds apart."
         )
-    width = next(iter(rows[pairs.names[i]] for i in pairs.index[0])).shape[1]
+    width = rows[pairs.names[pairs.index[0, 0]]].shape[1]
     hidden = settings.hidden or width - (9 if residues.get("geometry") else 0)
     torch.manual_seed(settings.seed)
     shape = AggregatorShape.for_width(
@@ -171,11 +170,7 @@ class KeepBest(lightning.Callback):
                 kept = TrainedAggregator(self.trained.model, self.trained.residues, told)
                 save_aggregator(kept, self.output, overwrite=True)
         if trainer.is_global_zero:
-            course = self.output.with_name(self.output.name + ".metrics.csv")
-            with written_beside(course, overwrite=True) as part, part.open("w", newline="") as handle:
-                table = csv.DictWriter(handle, list(last))
-                table.writeheader()
-                table.writerows(twin.measured)
+            write_course(self.output.with_name(self.output.name + ".metrics.csv"), twin.measured)
 
 
 def split(pairs: Pairs, share: float, seed: int) -> tuple[Pairs, Pairs]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import logging
 import math
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 import lightning
 
-from stateshift.files import intact, written_beside
+from stateshift.course import read_course, write_course
+from stateshift.files import written_beside
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import KeepRule
 from stateshift.training.loop.average import WeightAverage
@@ -68,7 +68,7 @@ class RunRecorder(lightning.Callback):
         self._recorded = state_dict["recorded"]
         if self.keep is not None:
             self.keep.load_state_dict(state_dict["keep"])
-        self._rows = read_rows(self.run.metrics_file, self._recorded)
+        self._rows = read_course(self.run.metrics_file, self._recorded)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Record the untrained model."""
@@ -122,7 +122,7 @@ class RunRecorder(lightning.Callback):
         row = {"step": step, "epoch": epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"], **trained, **measured}
         self._rows.append(row)
         if trainer.is_global_zero:
-            write_rows(self.run.metrics_file, self._rows)
+            write_course(self.run.metrics_file, self._rows)
         for tracker in trainer.loggers:
             tracker.log_metrics({k: v for k, v in row.items() if k != "step"}, step)
         if self._validations_since_best(step) >= (self.settings.patience or math.inf):
@@ -140,20 +140,3 @@ class RunRecorder(lightning.Callback):
             return
         with written_beside(path, overwrite=True) as part:
             trainer.save_checkpoint(part, weights_only=not resumable)
-
-
-def read_rows(path: Path, until: int) -> list[dict[str, Any]]:
-    """Rows of a ``metrics.csv`` up to a step; what was not written whole or lies beyond is left out."""
-    if not path.is_file():
-        return []
-    with intact(path, "Take it away: the run goes on without the rows until now."), open(path, newline="") as handle:
-        return [row for row in csv.DictReader(handle) if row["step"] and int(row["step"]) <= until]
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a ``metrics.csv`` whole, with a column for everything that any row holds."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with written_beside(path, overwrite=True) as part, open(part, "w", newline="") as handle:
-        writer = csv.DictWriter(handle, columns)
-        writer.writeheader()
-        writer.writerows(rows)
