@@ -212,7 +212,7 @@ def test_means_of_training_effects_stand_beside_a_prediction_without_baselines(w
     write_effects(table, tmp_path / "effects.h5ad")
     found = evaluate(plain, world.truth, training=tmp_path / "effects.h5ad")
     assert found.baselines == ["control", "mean", "context_mean"]
-    assert "effects.h5ad holds 1 pairs that are scored, which its means know: G00 in K562." in found.notes
+    assert "effects.h5ad holds 1 pairs that are scored, which its means know: G00 in K562." in " ".join(found.notes)
     k562 = found.scores[(found.scores["context"] == "K562") & (found.scores["perturbation"] == "G01")]
     k562 = k562.set_index("model")["mae"]
     truth = world.truth.to_df().groupby([world.truth.obs["cell_line"], world.truth.obs["gene"]], observed=True).mean()

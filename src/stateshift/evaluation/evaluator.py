@@ -71,7 +71,7 @@ def evaluate(
         A second prediction on the same genes, scored as one more model: pairs that both hold are scored, with the paired
         difference of the two.
     training
-        Measured effects of the training cells (``stateshift effects estimate``), for the means that a prediction
+        Measured effects of the training cells (``stateshift effects estimate --split train``), for the means that a prediction
         without baselines is to be held against.
     official
         Also run cell-eval's ``vcc`` profile and its baseline-normalised score (extra ``official``). Its baseline
@@ -159,7 +159,7 @@ def _on_baselines(baselines: dict) -> list[str]:
     return [
         "The prediction holds no baselines of its training: it is compared with no change (`control`) and with the "
         f"`{ORACLE}`, which is computed from the answers and is no model. --training EFFECTS.h5ad names what was trained on "
-        "(stateshift effects estimate), and the means of that stand beside it."
+        "(stateshift effects estimate EXPERIMENT.toml --split train), and the means of that stand beside it."
     ]
 
 

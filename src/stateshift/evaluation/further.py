@@ -83,7 +83,8 @@ def with_training(prediction: Prediction, path: Path | str, truth: Cells) -> tup
     notes = []
     if leaked:
         notes.append(
-            f"{Path(path).name} holds {len(leaked)} pairs that are scored, which its means know: {some(leaked, 4)}."
+            f"{Path(path).name} holds {len(leaked)} pairs that are scored, which its means know: {some(leaked, 4)}. "
+            "stateshift effects estimate EXPERIMENT.toml --split train leaves them out."
         )
     return replace(prediction, baselines=baselines), notes
 

@@ -95,3 +95,10 @@ def test_a_declared_scale_that_the_values_contradict_is_refused():
     of_a_million = csr_matrix(np.log1p(1e6 * X / X.sum(axis=1, keepdims=True)))
     with pytest.raises(StateshiftError, match="declared `log1p_1e4`, and every cell's expm1 sums to 1,000,000"):
         to_log1p(of_a_million, {"stateshift": {"scale": "log1p_1e4"}})
+
+
+def test_predicted_cells_that_are_all_moved_a_little_keep_their_declared_scale():
+    X = COUNTS.toarray()
+    moved = csr_matrix(np.log1p(1.05e4 * X / X.sum(axis=1, keepdims=True)))
+    assert to_log1p(moved, {}, "log1p_1e4")[1] == "log1p_1e4"
+    assert to_log1p(moved, {"log1p": {}})[1] == "log1p"

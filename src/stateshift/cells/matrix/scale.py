@@ -183,8 +183,9 @@ class ValueFacts:
             raise StateshiftError(
                 f"{where}: the scale is declared `{scale}`, and it holds whole numbers alone: counts?"
             )
+        # predicted cells are moved a little, and often all alike: another total is one that is far off
         factor = self._size_factor()
-        if scale == "log1p_1e4" and factor is not None and not np.isclose(factor, SIZE_FACTOR, rtol=1e-2):
+        if scale == "log1p_1e4" and factor is not None and not np.isclose(factor, SIZE_FACTOR, rtol=0.1):
             raise StateshiftError(
                 f"{where}: the scale is declared `log1p_1e4`, and every cell's expm1 sums to {factor:,.0f}: declare `log1p`."
             )
