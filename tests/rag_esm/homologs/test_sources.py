@@ -113,3 +113,64 @@ def test_scop_families_become_clusters(shared_data, tmp_path):
     proteins = shared_data / "proteins"
     told = make_data(proteins / "scop40.fasta", tmp_path / "d", classes=proteins / "scop40_classes.tsv", min_members=5)
     assert told["train_clusters"] + told["val_clusters"] == 466
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "x: there is no such file or folder"),
+        ({"x.a3m": None}, "there is no such alignment"),
+        ({"x.a3m": b">\xff\nMK\n"}, "is no alignment: it isn't text"),
+        ({"x.a3m": b">a\n--\n"}, "holds no aligned sequences"),
+        ({"x/notes.txt": b"nothing"}, r"holds no clusters: no \.a3m"),
+        ({"x/a.a3m": b">a\nMK\n>b\nM\n", "x/b.fasta": b">a\nM1\n"}, r"(?s)2 problems.*row `b` has 1 columns.*b\.fasta"),
+        ({"x.jsonl": b"{'cluster': 1"}, "can't be read as a table"),
+        ({"x.jsonl": b'{"cluster": "f", "sequences": "MK"}\n'}, "has no column `sequence` .did you mean `sequences`"),
+        (
+            {"x.jsonl": b'{"cluster": "f", "id": "a", "sequence": "M1"}\n'},
+            r"1 sequences of the table are no proteins: a",
+        ),
+    ],
+)
+def test_what_holds_no_clusters_is_told(tmp_path, files, words):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+    with pytest.raises(StateshiftError, match=words):
+        read_source(tmp_path / (next(iter(files), "x").partition("/")[0]))
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"),
+    [
+        (None, "there is no such table of classes"),
+        ("\n", "it is empty"),
+        ("a\tf1\nb\n", "line 2 reads `b`, not a name and a class"),
+        ("A1\tf1\nB1\tf1\n", "names none of the sequences.*`a1` isn't there .did you mean `A1`"),
+    ],
+)
+def test_classes_that_name_no_sequence_are_told(tmp_path, classes, words):
+    (tmp_path / "f.fasta").write_text(">a1\nMK\n>b1\nMA\n")
+    if classes is not None:
+        (tmp_path / "c.tsv").write_text(classes)
+    with pytest.raises(StateshiftError, match=words):
+        read_source(tmp_path / "f.fasta", tmp_path / "c.tsv")
+
+
+def test_sequences_without_a_class_are_left_out_by_name(tmp_path, caplog):
+    (tmp_path / "f.fasta").write_text(">a\nMK\n>b\nMA\n>c\nMG\n")
+    (tmp_path / "c.csv").write_text("a,f1\nc,f1\n")
+    (cluster,) = read_source(tmp_path / "f.fasta", tmp_path / "c.csv")
+    assert cluster.ids == ("a", "c")
+    assert "1 sequences have no class" in caplog.text
+    assert caplog.text.rstrip().endswith("b.")
+
+
+def test_alignments_of_one_accession_are_one_cluster_of_members_without_columns(tmp_path):
+    place = tmp_path / "1abc_A" / "a3m"
+    place.mkdir(parents=True)
+    (place / "bfd.a3m").write_text(">q\nMKLA\n>r\nMK-G\n")
+    (place / "uniref.a3m").write_text(">q\nMKLA\n>s\nMALA\n")
+    (cluster,) = read_source(tmp_path)
+    assert (cluster.name, cluster.sequences, cluster.aligned) == ("1abc_A", ("MKLA", "MKG", "MALA"), ())

@@ -270,3 +270,31 @@ def test_options_that_cannot_be_are_told_in_command_line_words(tmp_path):
     with pytest.raises(StateshiftError, match="--batch-size can't be 0"):
         Machine(batch_size=0)
     assert Machine(devices=("0", "2")).trainer_options()["devices"] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"v": {}}, "v holds no vectors"),
+        ({"v.pt": None}, "there is no such file of vectors"),
+        ({"v.cvs": "name,0\na,1\n"}, "is no file of vectors .did you mean `csv`"),
+        ({"v.pt": "not a tensor"}, "can't be read safely"),
+        ({"v.csv": "name,residue,0\na,0,1\n"}, "is no table of vectors"),
+        ({"v.csv": "name,0,1\na,1,x\n"}, "can't be read as a table"),
+        ({"v.csv": "name,0\n"}, "holds no vectors"),
+        ({"v.csv": "name,0\na,1\na,2\n"}, "names twice: a"),
+        ({"v.csv": "name,0\na,1\nb,\n"}, "holds NaN or infinity for b"),
+        ({"v": {"1.csv": "name,0\na,1\n", "2.csv": "name,0\na,2\n"}}, "vectors of one name in several files: a"),
+        ({"v": {"1.csv": "name,0\na,1\n", "2.csv": "name,0,1\nb,2,3\n"}}, "vectors of one width are needed"),
+    ],
+)
+def test_files_that_hold_no_vectors_are_told(tmp_path, files, words):
+    ((name, content),) = files.items()
+    if isinstance(content, dict):
+        (tmp_path / name).mkdir()
+        for inner, text in content.items():
+            (tmp_path / name / inner).write_text(text)
+    elif content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(StateshiftError, match=words):
+        read_vectors(tmp_path / name)

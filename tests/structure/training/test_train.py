@@ -152,8 +152,27 @@ def test_from_sequences_and_classes_and_from_structures_by_tm_scores(shared_data
         val_pairs=val_table(tmp_path, place), trainer_options=CPU,
     )  # fmt: skip
     assert (trained.model.shape.width, trained.geometry) == (137, True)
-    with pytest.raises(StateshiftError, match="Name the chains by one of"):
-        train_from_files(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "Name the chains by one of"),
+        ({"fasta": "f.fasta", "structures": "s"}, "Name the chains by one of"),
+        ({"fasta": "f.fasta", "pairs": "p.csv", "classes": "c.tsv"}, "choose one"),
+        ({"fasta": "f.fasta", "geometry": True}, "--geometry needs --structures"),
+        ({"fasta": "f.fasta"}, "is to be said by --pairs or --classes"),
+        ({"structures": "f.fasta"}, "holds sequences, not structures: hand it over with --fasta"),
+        ({"structures": "s", "classes": "c.tsv"}, r"(?s)1 structures can't be trained on: .*broken\.pdb"),
+    ],
+)
+def test_training_from_what_contradicts_itself_is_refused_before_anything_is_loaded(tmp_path, given, words):
+    (tmp_path / "f.fasta").write_text(">a\nMKLA\n>b\nMKLG\n")
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "broken.pdb").write_text("no atoms\n")
+    given = {name: tmp_path / value if isinstance(value, str) else value for name, value in given.items()}
+    with pytest.raises(StateshiftError, match=words):
+        train_from_files(tmp_path / "x.pt", **given)
 
 
 def val_table(folder, structures):
