@@ -162,7 +162,13 @@ def test_a_damaged_model_is_told(fitted, tmp_path):
     (tmp_path / "model.json").write_text("{")
     with pytest.raises(StateshiftError, match=r"model\.json is damaged"):
         load_effects(tmp_path)
-    assert json.loads((fitted / "model" / "model.json").read_text())["regime"] == "T"
+    about = json.loads((fitted / "model" / "model.json").read_text())
+    assert about["regime"] == "T"
+    for changes in ({"scales": 0}, {"weights": [1e308]}, {"intercept": "x"}, {"of_mean": None}):
+        weighing = {"": about["weighing"][""] | changes}
+        (tmp_path / "model.json").write_text(json.dumps(about | {"weighing": weighing}))
+        with pytest.raises(StateshiftError, match=r"model\.json is damaged: .* Fit anew\."):
+            load_effects(tmp_path)
 
 
 @pytest.mark.parametrize(

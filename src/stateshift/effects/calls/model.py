@@ -17,7 +17,7 @@ from stateshift.effects.calls.read import read_calls, training_rows
 from stateshift.effects.calls.stack import ACROSS, STACK_OF_PARTLY, STACK_OF_WHOLE, Stack, fit_stack
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
-from stateshift.files import intact, new_folder, sha256, written_beside
+from stateshift.files import intact, new_folder, read_json, sha256, written_beside
 from stateshift.genes import GeneNames, read_names
 
 logger = logging.getLogger(__name__)
@@ -148,8 +148,9 @@ def load_effects(folder: str | Path) -> TableModel:
     if not (folder / "model.json").is_file():
         raise StateshiftError(f"{folder} holds no effect model: stateshift effects fit makes one.")
     with intact(folder / "model.json", "Fit anew."):
-        about = json.loads((folder / "model.json").read_text())
+        about = read_json(folder / "model.json", "Fit anew.")
         members, labels, regime, weighing = (about[k] for k in ("members", "labels", "regime", "weighing"))
+        _refuse_other_weights(weighing, members)
     train = EffectTable.load(folder / "effects.npz")
     features = FeatureTable.load(folder / "features.pt")
     kept = folder / "response_features.pt"
@@ -221,6 +222,16 @@ def predict_effects(
     with written_beside(output, overwrite) as part:
         frame.to_csv(part, index=False, float_format="%.6g")
     return frame
+
+
+def _refuse_other_weights(weighing: dict[str, dict], members: list[str]) -> None:
+    """Every context has two numbers a member, and two of its own where labels are predicted."""
+    for how in (weighing[""], *weighing.values()):
+        numbers = np.array([how["weights"], how["scales"]], dtype=float)
+        own = np.array([how["intercept"], how["of_mean"]])
+        told = all(v is None for v in own) or np.isfinite(own.astype(float)).all()
+        if numbers.shape != (2, len(members)) or not np.isfinite(numbers).all() or numbers[1].min() <= 0 or not told:
+            raise ValueError(f"its weighing doesn't fit its {len(members)} members")
 
 
 def _members(model: str, train: EffectTable) -> list[str]:
