@@ -18,7 +18,9 @@ from stateshift.files import refuse_parquet_without_pyarrow
 from stateshift.rag_esm.homologs.alignment import identity
 from stateshift.rag_esm.homologs.sources import read_source
 from stateshift.structure.parsing import read_chains
+from stateshift.structure.pipeline.record import Output
 from stateshift.structure.pipeline.tables import read_vectors, write_named
+from stateshift.structure.search import build_index
 from stateshift.structure.training.pairs import tm_pairs
 from stateshift.vector_index import VectorIndex
 
@@ -133,6 +135,9 @@ def clusters_in_parquet(tmp_path: Path) -> None:
     [
         ("gemmi", chain, "structure"),
         ("faiss", lambda tmp_path: VectorIndex(4, {}), "structure"),
+        ("faiss", lambda tmp_path: build_index(tmp_path / "unread", tmp_path / "index"), "structure"),
+        ("pyarrow", lambda tmp_path: build_index(tmp_path / "unread", tmp_path / "index"), "structure"),
+        ("pyarrow", lambda tmp_path: Output(tmp_path, "chains", "grouped", "parquet"), "structure"),
         ("tmtools", lambda tmp_path: tm_pairs({}), "structure"),
         ("parasail", lambda tmp_path: identity("MKV", "MKV"), "rag"),
         ("pyarrow", written_parquet, "structure"),

@@ -82,7 +82,7 @@ def test_a_double_in_the_other_order_reaches_cell_eval_under_one_name(world, cel
     assert official.to_numpy() == pytest.approx(ours.to_numpy(), abs=1e-6)
 
 
-def test_a_missing_extra_is_named_with_its_install_command(world, monkeypatch):
+def test_a_missing_extra_is_named_with_its_install_command_before_anything_is_read(monkeypatch):
     monkeypatch.setitem(sys.modules, "cell_eval", None)
     with pytest.raises(StateshiftError, match=r"pip install 'stateshift\[official\]'"):
-        evaluate(world.predicted(), world.truth, official=True)
+        evaluate("unread.h5ad", "neither.h5ad", official=True)

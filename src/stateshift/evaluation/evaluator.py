@@ -91,6 +91,10 @@ def evaluate(
         raise StateshiftError(f"--controls {controls}: there are {' and '.join(get_args(Controls))}.")
     if output is not None and Path(output).exists() and not overwrite:
         raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite where offered.")
+    if official:
+        from stateshift.evaluation.official import refuse_without_cell_eval
+
+        refuse_without_cell_eval()
     declared = {"perturbation": perturbation, "cell_type": context, "control": control, "scale": scale}
     first = outline(predicted)
     made_with = [first.made_with] if against is None else [first.made_with, outline(against).made_with]

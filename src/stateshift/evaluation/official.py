@@ -26,6 +26,16 @@ NAMES = {"overlap_at_N": "des", "discrimination_score_l1": "pds", "mae": "mae"}
 BASELINE = "cell-eval's baseline (mean of the truth)"
 
 
+def refuse_without_cell_eval() -> None:
+    """A StateshiftError where cell-eval is not installed."""
+    try:
+        import cell_eval  # noqa: F401
+    except ImportError as error:
+        raise StateshiftError(
+            "The official scores need cell-eval, which is not installed: pip install 'stateshift[official]'."
+        ) from error
+
+
 def official_scores(
     predicted: Cells, truth: Cells, pairing: Pairing, controls: Controls = "truth", threads: int = 1
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -60,12 +70,7 @@ def official_scores(
     StateshiftError
         The extra ``official`` is not installed, no context can be scored, or cell-eval refuses the cells.
     """
-    try:
-        import cell_eval  # noqa: F401
-    except ImportError as error:
-        raise StateshiftError(
-            "The official scores need cell-eval, which is not installed: pip install 'stateshift[official]'."
-        ) from error
+    refuse_without_cell_eval()
     tables, notes = [], []
     for context, rows in track(list(pairing.rows.groupby("context")), "cell-eval"):
         perturbations = set(rows["perturbation"])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, some, suggestion
-from stateshift.files import intact, read_tensors, written_beside
+from stateshift.files import intact, read_tensors, refuse_parquet_without_pyarrow, written_beside
 from stateshift.structure.pipeline.jobs import Job
 from stateshift.structure.pipeline.tables import FILE_TYPES, write_named
 
@@ -52,6 +52,7 @@ class Output:
             raise StateshiftError(f"--output-format {self.format} is none{suggestion(self.format, OUTPUT_FORMATS)}.")
         if self.file_type not in FILE_TYPES:
             raise StateshiftError(f"--file-type {self.file_type} is none{suggestion(self.file_type, FILE_TYPES)}.")
+        refuse_parquet_without_pyarrow(self.grouped_file)
 
     @property
     def grouped_file(self) -> Path:

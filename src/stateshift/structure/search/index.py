@@ -18,6 +18,7 @@ from stateshift.structure.pipeline.commands import DEMO_AGGREGATOR, vectors_iden
 from stateshift.structure.pipeline.jobs import read_jobs
 from stateshift.structure.pipeline.loading import JobData, Reading
 from stateshift.structure.residues import Esm2Residues
+from stateshift.vector_graph import faiss_module
 from stateshift.vector_index import VectorIndex
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,9 @@ def build_index(
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise StateshiftError(f"{output} exists already: choose another folder, or `index update` it.")
+    # what is absent is told before a proteome is embedded
+    faiss_module()
+    refuse_parquet_without_pyarrow(output / "entries.parquet")
     vectors, about = vectors_of(source, models or Models())
     index = VectorIndex(len(next(iter(vectors.values()))), about)
     index.add(vectors, _metadata(metadata, vectors))
