@@ -40,8 +40,8 @@ def model(shape: str, engine: str, precision: str):
     """A random model, the same for every engine; without AMX attention is in fp32 beside bf16."""
     from esm.data import Alphabet
 
+    from stateshift.memory import keep_freed_memory
     from stateshift.proteins.esm2.fair_esm import FairESM
-    from stateshift.proteins.esm2.memory import keep_freed_memory
     from stateshift.proteins.esm2.models import ProteinModel, _network
     from stateshift.proteins.esm2.network import ESM2, Shape
     from stateshift.proteins.esm2.precision import attention_precision

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from stateshift.cells import EffectTable
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict
 from stateshift.run import open_run
 from stateshift.training import resume, train
+from stateshift.training.data import TrainingData
 from stateshift.training.loop.watch import LossWatch
-from stateshift.training.start import read_transfer
+from stateshift.training.start import fit_linear_start, read_transfer
+from stateshift.transition import TransitionConfig, TransitionModel
 
 ARC = Path(__file__).parents[1] / "assets" / "transition" / "arc_run"
 SHAPE = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8"]
@@ -132,6 +135,20 @@ def test_the_linear_start_is_the_sources_as_far_as_it_fits_and_what_that_misses(
     run = tuned("other", pert_features=other)
     assert torch.equal(weights(run)["effect_up"], weights(plain)["effect_up"])
     assert read_transfer(open_run(run)).notes == ("The source's linear start is left out: it is of other features.",)
+
+
+def test_genes_whose_vector_was_filled_in_start_as_the_encoder_of_sources_knows_them():
+    rng, names = np.random.default_rng(0), [f"G{i}" for i in range(24)]
+    vectors = 5 + rng.standard_normal((24, 8))
+    vectors[:4] = vectors[4:].mean(axis=0)
+    effects = (0.1 + (vectors - 5) @ rng.standard_normal((8, 20)) / 10).astype(np.float32)
+    filled = FeatureTable(names, vectors, {"source": "made", "missing_policy": dict.fromkeys(names[:4], "mean")})
+    measured = EffectTable([f"R{i}" for i in range(20)], names, ["c"] * 24, effects, None, {"c": np.ones(20)})
+    shape = {"hidden": 8, "layers": 1, "heads": 2, "ffn": 8, "set_size": 4, "encoder_layers": 1, "decoder_layers": 1}
+    model = TransitionModel(TransitionConfig(genes=20, features=8, encoder="sources", **shape))
+    fit_linear_start(model, TrainingData(None, None, filled, measured), seed=0)
+    unknown = (torch.zeros(8) @ model.effect_down @ model.effect_up + model.effect_intercept).numpy()
+    assert np.abs(unknown - effects[:4]).max() < 0.1 * np.abs(effects).max()
 
 
 def test_dims_that_contradict_the_source_are_named_with_both(old, tuned):

@@ -1,4 +1,4 @@
-"""What a training needs of an experiment: cells, splits, features, effects, and loaders of them."""
+"""What a training needs of an experiment: cells, splits, features, effects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects
 from stateshift.errors import StateshiftError, some, suggestion
@@ -17,9 +16,6 @@ from stateshift.training.anchored import Starts
 from stateshift.training.held_back import Pair, some_cells, some_pairs
 
 logger = logging.getLogger(__name__)
-
-DRIFT_SETS = 4
-"""Sets of control cells a validation context that tell whether the model moves cells nobody perturbed."""
 
 
 @dataclass
@@ -52,6 +48,10 @@ class TrainingData:
     def predicted(self) -> EffectTable:
         """The training effects of all that a run predicts, which it keeps for its baselines."""
         return self.effects if self.every_gene is None else self.every_gene
+
+    def features_for(self, encoder: str) -> FeatureTable:
+        """The features as an encoder reads them: where it knows of missing sources, they are so."""
+        return self.features.without_filled() if encoder == "sources" else self.features
 
 
 def with_features(experiment: Experiment, choice: str | None) -> Experiment:
@@ -215,88 +215,8 @@ def storage_of(config: dict[str, Any]) -> Storage:
     return Storage(config["data"]["memory_gb"], Path(cache).expanduser() if cache else None)
 
 
-def training_loader(
-    config: dict[str, Any], data: TrainingData, first_batch: int = 0, rank: int = 0, ranks: int = 1
-) -> Any:
-    """A loader of training sets, from a batch on and without end; of several processes, each has its share."""
-    from torch.utils.data import DataLoader
-
-    from stateshift.cells.sets import CellSets
-
-    keep, start = data.split == "train", None
-    if data.starts is not None:
-        start = data.starts.training
-        keep &= data.cells.is_control | _of_pairs(data.cells, start)
-    training = CellSets(
-        data.cells, keep, _vectors(config, data), first_batch=first_batch, rank=rank, ranks=ranks, start=start,
-        **_shape(config, data),
-    )  # fmt: skip
-    if training.n_unmatched:
-        logger.info(
-            "%s training cells are of a batch without controls: theirs are drawn from their file and context",
-            f"{training.n_unmatched:,}",
-        )
-    workers = config["data"]["num_workers"]
-    return DataLoader(training, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
-
-
-def validation_loaders(config: dict[str, Any], data: TrainingData) -> tuple[Any, Any]:
-    """Loaders of all validation sets, and of control sets of their contexts, at most `DRIFT_SETS` each."""
-    from torch.utils.data import DataLoader
-
-    from stateshift.cells.sets import CellSets
-
-    controls = _some_controls(data, config["model"]["set_size"], config["seed"])
-    sets = (
-        CellSets(
-            data.cells,
-            keep,
-            _vectors(config, data),
-            shuffle=False,
-            start=data.starts and data.starts.validation,
-            **_shape(config, data),
-        )
-        for keep in (data.split == "val", controls)
-    )
-    validation, drift = (DataLoader(each, batch_size=None) for each in sets)
-    return validation, drift
-
-
-def _shape(config: dict[str, Any], data: TrainingData) -> dict[str, Any]:
-    """What all sets of a training have in common."""
-    return {
-        "set_size": config["model"]["set_size"], "seed": config["seed"],
-        "batch_size": config["data"]["batch_size"], "by_batch": config["data"]["by_batch"],
-        "batch_names": batch_names(config, data), "every_gene": data.cells.every_gene is not None,
-    }  # fmt: skip
-
-
-def _vectors(config: dict[str, Any], data: TrainingData) -> FeatureTable:
-    """The features as the config's encoder reads them: where it knows of missing sources, they are so."""
-    return data.features.without_filled() if config["model"].get("encoder") == "sources" else data.features
-
-
-def _of_pairs(cells: Cells, table: EffectTable) -> np.ndarray:
-    """Mask (n,) of the cells whose perturbation and context a table has."""
-    pairs = pd.MultiIndex.from_arrays([table.perturbations, table.contexts])
-    return pd.MultiIndex.from_frame(cells.obs[["perturbation", "context"]]).isin(pairs)
-
-
 def batch_names(config: dict[str, Any], data: TrainingData) -> list[str]:
     """Batches of the training cells, sorted, where the config's model tells batches apart."""
     if not (config["model"].get("batch_encoder") or config["model"].get("batch_token")):
         return []
     return sorted(set(data.cells.obs["batch"][data.split == "train"]) - {""})
-
-
-def _some_controls(data: TrainingData, set_size: int, seed: int) -> np.ndarray:
-    """Mask (n,) of control cells of the contexts that validate, for `DRIFT_SETS` sets each."""
-    from stateshift.cells.sets import rows_by_label
-
-    obs, rng = data.cells.obs, np.random.default_rng(seed)
-    place = (obs["file"] + "\x1f" + obs["context"]).to_numpy()
-    rows = np.flatnonzero(data.cells.is_control & np.isin(place, np.unique(place[data.split == "val"])))
-    mask = np.zeros(len(data.cells), bool)
-    for members in rows_by_label(place[rows].astype(str), rows).values():
-        mask[rng.permutation(members)[: DRIFT_SETS * set_size]] = True
-    return mask

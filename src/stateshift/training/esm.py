@@ -9,10 +9,10 @@ from stateshift.cells import Experiment
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.on_the_fly import GeneEmbedder
-from stateshift.features.sources.esm2 import downloaded_proteome
 from stateshift.files import sha256
 from stateshift.proteins import load_esm2
 from stateshift.proteins.esm2.models import checked_layer
+from stateshift.proteins.fasta import downloaded_proteome
 
 if TYPE_CHECKING:
     from stateshift.transition import TransitionModel

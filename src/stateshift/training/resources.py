@@ -13,11 +13,11 @@ from stateshift.cells import ExperimentCheck
 from stateshift.cells.loading import GIGABYTE
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
 from stateshift.feature_table import FeatureTable
-from stateshift.features.sources.esm2 import downloaded_proteome
 from stateshift.genes import GeneNames, proteins_of_genes
 from stateshift.proteins import read_fasta
 from stateshift.proteins.esm2.models import told_shape
 from stateshift.proteins.esm2.precision import choose_precision
+from stateshift.proteins.fasta import downloaded_proteome
 from stateshift.training.anchored import too_few_to_judge
 from stateshift.training.held_back import KEPT_BACK, held_pairs
 

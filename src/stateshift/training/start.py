@@ -137,7 +137,7 @@ def fit_linear_start(model: TransitionModel, data: TrainingData, seed: int) -> f
 
     def fitted(up: torch.Tensor, intercept: torch.Tensor, effects: EffectTable) -> tuple[list[torch.Tensor], float]:
         known = (model.effect_down.numpy(), up.numpy(), intercept.numpy())
-        *parts, weight = ridge_map_beyond(known, effects, data.features, seed)
+        *parts, weight = ridge_map_beyond(known, effects, data.features_for(c.encoder), seed)
         return [torch.from_numpy(part) for part in parts], weight
 
     start, weight = fitted(

@@ -16,7 +16,8 @@ from stateshift.prediction import predict
 from stateshift.run import open_run
 from stateshift.training import held_back, resume, train
 from stateshift.training.anchored import fit_starts, read_verdicts
-from stateshift.training.data import prepare, training_loader, validation_loaders
+from stateshift.training.data import prepare
+from stateshift.training.loop.loaders import training_loader, validation_loaders
 from stateshift.training.start import read_transfer
 from stateshift.training.train import experiment_config
 from stateshift.transition import TransitionConfig, TransitionModel

@@ -152,8 +152,8 @@ def load_esm2(
     import torch
     from esm.data import Alphabet
 
+    from stateshift.memory import keep_freed_memory
     from stateshift.proteins.esm2.checkpoint import files_of, holds_weights, read_checkpoint
-    from stateshift.proteins.esm2.memory import keep_freed_memory
     from stateshift.proteins.esm2.precision import attention_precision, choose_precision
 
     if engine not in ENGINES:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from stateshift.errors import StateshiftError
-from stateshift.proteins.esm2.memory import keep_freed_memory
+from stateshift.memory import keep_freed_memory
 from stateshift.structure.aggregator.model import Aggregator
 
 ROWS_PER_BATCH = 4096

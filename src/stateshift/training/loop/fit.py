@@ -13,14 +13,15 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 
 from stateshift.cells import estimate_effects, split_counts
 from stateshift.errors import StateshiftError, enough_memory, first_line
+from stateshift.memory import kept_for_reuse
 from stateshift.progress import quiet_lightning
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import KeepRule, log_verdicts, read_verdicts, too_few_to_judge
 from stateshift.training.config import training_settings
-from stateshift.training.data import TrainingData, training_loader, validation_loaders
+from stateshift.training.data import TrainingData
 from stateshift.training.loop.average import WeightAverage
+from stateshift.training.loop.loaders import training_loader, validation_loaders
 from stateshift.training.loop.loggers import finish, make_loggers
-from stateshift.training.loop.memory import kept_for_reuse
 from stateshift.training.loop.random_state import RandomState
 from stateshift.training.loop.recorder import RunRecorder
 from stateshift.training.loop.validation import Validator

@@ -8,7 +8,7 @@ import pytest
 FAULTS = """
 import contextlib, resource, sys
 import torch
-from stateshift.training.loop.memory import kept_for_reuse
+from stateshift.memory import kept_for_reuse
 with kept_for_reuse() if sys.argv[1] == "kept" else contextlib.nullcontext():
     faults = []
     for _ in range(6):
