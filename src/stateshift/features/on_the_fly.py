@@ -16,10 +16,10 @@ import numpy as np
 from stateshift.catalogue import cache_folder
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
-from stateshift.features.sources.esm2 import downloaded_proteome
 from stateshift.genes import GeneNames, proteins_of_genes
 from stateshift.proteins import ProteinModel, Recipe, fill_store, load_esm2, read_fasta
 from stateshift.proteins.embedding.batches import WINDOWS
+from stateshift.proteins.fasta import downloaded_proteome
 from stateshift.proteins.store.cache import EmbeddingCache
 from stateshift.run import RunDirectory
 

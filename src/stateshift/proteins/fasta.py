@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stateshift.catalogue import cache_folder, entry, is_here
 from stateshift.errors import InputProblems, StateshiftError, some
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ class Protein:
     id: str
     description: str
     sequence: str
+
+
+def downloaded_proteome() -> Path | None:
+    """The reviewed human proteome where ``stateshift data get uniprot_human`` has put it in the cache."""
+    found = entry("uniprot_human")
+    return cache_folder() / found.name / found.files[0].name if is_here(found) else None
 
 
 def read_fasta(path: str | Path, *, unique: bool = False) -> list[Protein]:

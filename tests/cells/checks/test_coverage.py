@@ -1,6 +1,9 @@
+import gzip
+
 import numpy as np
 import pytest
 
+from stateshift.catalogue.entries import entry
 from stateshift.cells import check_experiment
 from stateshift.feature_table import FeatureTable
 
@@ -63,6 +66,18 @@ def test_genes_without_a_protein_in_the_fasta_that_esm2_is_to_read_are_refused_b
 
 def test_a_fasta_that_is_not_there_comes_with_the_check(experiment, problems):
     assert any("human.fasta" in sentence for sentence in problems(experiment(FROM_PROTEINS)))
+
+
+def test_without_a_fasta_the_downloaded_proteome_is_read_and_without_either_it_is_told(
+    experiment, problems, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("STATESHIFT_CACHE", str(tmp_path / "cache"))
+    unnamed = FROM_PROTEINS.replace('fasta = "human.fasta"', "")
+    assert "name a FASTA" in problems(experiment(unnamed))[0]
+    name = entry("uniprot_human").files[0].name
+    (tmp_path / "cache" / "uniprot_human").mkdir(parents=True)
+    (tmp_path / "cache" / "uniprot_human" / name).write_bytes(gzip.compress(b">a GN=G1\nMKV\n>b GN=G3\nMKL\n"))
+    assert f"have no protein in {name} (G2)" in problems(experiment(unnamed))[0]
 
 
 def test_held_out_genes_that_one_hot_features_can_not_tell_of_are_named_before_training(experiment, tmp_path):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from stateshift.cells.experiment import Experiment
-from stateshift.errors import some
+from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.genes import GeneNames, proteins_of_genes
-from stateshift.proteins.fasta import read_fasta
+from stateshift.proteins.fasta import downloaded_proteome, read_fasta
 
 SPLITS = ("train", "val", "test")
 
@@ -35,16 +35,27 @@ def covered_genes(experiment: Experiment, table: FeatureTable | None, genes: Col
     Raises
     ------
     StateshiftError
-        The FASTA or the table of aliases can't be read.
+        The FASTA or the table of aliases can't be read, or none is named.
     """
     if table is not None:
         return set(table.genes)
     declared = experiment.features
-    if declared.get("source") != "esm2" or "fasta" not in declared:
+    if declared.get("source") != "esm2":
         return None
-    fasta = experiment.resolve(declared["fasta"])
+    fasta = fasta_of(experiment)
+    if fasta is None:
+        raise StateshiftError(
+            '[features] source = "esm2" reads proteins: name a FASTA, as in  fasta = "human.fasta", or fetch the human '
+            "proteome (stateshift data get uniprot_human)."
+        )
     names = GeneNames.from_hgnc(experiment.resolve(declared["aliases"])) if "aliases" in declared else None
     return set(proteins_of_genes(genes, read_fasta(fasta, unique=True), str(fasta), names).found)
+
+
+def fasta_of(experiment: Experiment) -> Path | None:
+    """The FASTA that ESM2 features are made of: the one that ``[features]`` names, else the one in the catalogue's cache."""
+    named = experiment.features.get("fasta")
+    return downloaded_proteome() if named is None else experiment.resolve(named)
 
 
 def coverage_by_split(groups: pd.DataFrame, covered: Collection[str]) -> list[SplitCoverage]:

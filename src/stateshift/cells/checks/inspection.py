@@ -14,6 +14,7 @@ from stateshift.cells.checks.coverage import (
     coverage_by_split,
     coverage_problems,
     covered_genes,
+    fasta_of,
     untold_by_onehot,
 )
 from stateshift.cells.checks.labels import look_at_labels
@@ -140,7 +141,7 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         problems.append(str(error))
     if known is not None:
         coverage = coverage_by_split(split_groups(cells, split), known)
-        fasta = None if table is not None else experiment.resolve(experiment.features["fasta"])
+        fasta = None if table is not None else fasta_of(experiment)
         problems += coverage_problems(coverage, experiment.features.get("missing", "error"), fasta)
     if not problems:
         problems = _nothing_to_keep_back(split_groups(cells, split))

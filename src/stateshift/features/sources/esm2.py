@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.catalogue import cache_folder, entry, is_here
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.registry import FeatureRequest
@@ -17,6 +16,7 @@ from stateshift.proteins import EmbeddingStore, Recipe, fill_store, load_esm2, r
 from stateshift.proteins.embedding.batches import MAX_RESIDUES, WINDOWS
 from stateshift.proteins.embedding.pooling import OF_GENES, check_pooling
 from stateshift.proteins.esm2.models import check_layer, checked_layer
+from stateshift.proteins.fasta import downloaded_proteome
 from stateshift.proteins.store.writer import discard_other
 
 logger = logging.getLogger(__name__)
@@ -83,12 +83,6 @@ def check_options(layer: int, pooling: str, checkpoint: str | None) -> None:
 def resume_file(output: Path) -> Path:
     """Where unfinished embeddings of an output are kept."""
     return output.with_name(output.name + ".resume")
-
-
-def downloaded_proteome() -> Path | None:
-    """The reviewed human proteome where ``stateshift data get uniprot_human`` has put it in the cache."""
-    found = entry("uniprot_human")
-    return cache_folder() / found.name / found.files[0].name if is_here(found) else None
 
 
 def _covered(request: FeatureRequest, fasta: Path) -> GeneCoverage:

@@ -9,12 +9,11 @@ import numpy as np
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features.registry import FeatureRequest
-from stateshift.features.sources.esm2 import downloaded_proteome
 from stateshift.files import sha256
 from stateshift.genes import GeneNames, proteins_of_genes
 from stateshift.proteins import read_fasta
 from stateshift.proteins.esm2.models import DEMO
-from stateshift.proteins.fasta import read_sequences
+from stateshift.proteins.fasta import downloaded_proteome, read_sequences
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ import numpy as np
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.features.registry import FeatureRequest
-from stateshift.features.sources.esm2 import downloaded_proteome
 from stateshift.files import sha256
 from stateshift.genes import GeneNames, proteins_of_genes
 from stateshift.proteins import read_fasta
+from stateshift.proteins.fasta import downloaded_proteome
 
 logger = logging.getLogger(__name__)
 
