@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from sklearn.kernel_ridge import KernelRidge
 
 from stateshift.cells import EffectTable
 from stateshift.effects.doubles import fit_doubles, fitted_slopes, pair_kernel, terms
@@ -60,6 +61,23 @@ def test_without_trained_doubles_a_double_is_the_sum_of_its_targets(singles, fea
     assert model.interaction is None
     assert model.predict(["T00+T03", "T01+T02+T05"], ["x", "y"]) == pytest.approx(
         sums(singles, [("T00+T03", "x"), ("T01+T02+T05", "y")])
+    )
+
+
+def test_doubles_that_are_exactly_additive_teach_no_interaction(singles, features):
+    assert fit_doubles(table(ALL, sums(singles, ALL)), features, Known(singles)).interaction is None
+
+
+def test_the_kernels_part_is_scikit_learns_ridge_of_what_slopes_leave(singles, features, rng, monkeypatch):
+    monkeypatch.setattr("stateshift.effects.doubles.ALPHAS", (3.0,))
+    pairs = [p.split("+") for p, _ in ALL]
+    K = pair_kernel(FeatureSpace.of(features, TARGETS, "doubles"), pairs, pairs)
+    beyond = K @ rng.standard_normal((len(ALL), GENES)) / 40 + 0.3 * rng.standard_normal((len(ALL), GENES))
+    found = fit_doubles(table(ALL, sums(singles, ALL) + beyond), features, Known(singles)).interaction
+    explained = np.stack([terms(np.stack([singles[g, "x"] for g in pair])) for pair in pairs])
+    left = beyond - np.tensordot(explained, found.slopes, (1, 0))
+    np.testing.assert_allclose(
+        found.dual, KernelRidge(alpha=3.0, kernel="precomputed").fit(K, left).dual_coef_, atol=1e-4
     )
 
 
