@@ -155,6 +155,35 @@ def test_targets_without_any_features_are_refused(made, tmp_path):
         fit_effects(made.calls, tmp_path / "z.pt", tmp_path / "m")
 
 
+def test_a_gene_that_no_target_with_features_measures_keeps_its_mean(tmp_path):
+    targets = [f"T{i}" for i in range(12)]
+    FeatureTable(targets, [[i % 2, 1 - i % 2] for i in range(12)]).save(tmp_path / "f.pt")
+    rows = [(t, g, float(i % 2)) for i, t in enumerate(targets) for g in ("G1", "G2")] + [("unknown", "G3", 9.0)]
+    pd.DataFrame(rows, columns=["perturbation", "gene", "value"]).to_csv(tmp_path / "v.csv", index=False)
+    (tmp_path / "g.txt").write_text("T0\n")
+    overall = (12 + 9) / 25
+    for model in ("knn", "ridge"):
+        fit_effects(tmp_path / "v.csv", tmp_path / "f.pt", tmp_path / model, model=model)
+        found = predict_effects(tmp_path / model, tmp_path / "g.txt", tmp_path / f"{model}.csv")
+        scores = found.set_index("gene")["score"]
+        assert scores["G3"] == pytest.approx((9 + 5 * overall) / 6, rel=1e-5)
+        assert scores["G1"] < (6 + 5 * overall) / 17 - 0.3
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([(f"T{i}", "G1", 0, "train") for i in range(4)] + [("T4", "G1", 1, "test")], "are all labelled 0"),
+        ([(f"T{i}", f"G{i}", i % 2, "train") for i in range(4)], "are none"),
+    ],
+)
+def test_training_pairs_that_weigh_nothing_are_refused(tmp_path, made, rows, told):
+    columns = ["perturbation", "gene", "label", "split"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "c.csv", index=False)
+    with pytest.raises(StateshiftError, match=told):
+        fit_effects(tmp_path / "c.csv", made.features, tmp_path / "m", model="neighbours")
+
+
 def test_a_damaged_model_is_told(fitted, tmp_path):
     (tmp_path / "g.txt").write_text("T3\n")
     with pytest.raises(StateshiftError, match="holds no effect model"):

@@ -13,7 +13,7 @@ from stateshift.effects.from_features.feature_space import gene_folds
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import ablate_features, ablation_table
 from stateshift.evaluation.ablation import trials
-from stateshift.evaluation.ablation.trials import OnEffects
+from stateshift.evaluation.ablation.trials import OnCalls, OnEffects
 from stateshift.evaluation.ablation.variants import fused_parts, of_parts, shuffled
 from stateshift.feature_table import FeatureTable
 from stateshift.features import fuse_features
@@ -131,6 +131,21 @@ def test_calls_and_values_tell_the_same_of_a_planted_source(calls, labels):
     assert abs(rows.loc["random", "gain_of_genes"]) < 0.08
     if labels:
         assert found.none == 0.5
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_contexts_that_repeat_the_same_answers_make_no_interval_narrower(labels):
+    rng = np.random.default_rng(0)
+    known = rng.standard_normal((20, 4))
+    effects = known @ rng.standard_normal((4, 15)) + rng.standard_normal((20, 15))
+    values = (effects > 0 if labels else effects).astype(np.float32)
+    found = []
+    for n in (1, 3):
+        contexts = [f"c{k}" for k in range(n) for _ in range(20)]
+        train = EffectTable(list("abcdefghijklmno"), TARGETS[:20] * n, contexts, np.tile(values, (n, 1)), None, {})
+        trial = OnCalls(train, "neighbours", None, labels)
+        found.append(trial.difference(trial.score(FeatureTable(TARGETS[:20], known)), [trial.score(None)]))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
 def test_the_test_rows_of_calls_are_not_read(calls):

@@ -139,10 +139,19 @@ def paired_with(asked: EffectTable, predicted: pd.DataFrame, labels: bool, where
     return Pairs(found, asked.effects[p, g], p, g, labels)
 
 
-def resampled(a: Pairs, b: Pairs, seed: int = 0, draws: int = DRAWS) -> tuple[np.ndarray, np.ndarray]:
-    """Means (draws,) of two predictions of the same pairs over the same resamples of perturbations."""
-    rng, n = np.random.default_rng(seed), int(a.perturbation.max()) + 1
-    drawn = [np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(draws)]
+def resampled(
+    a: Pairs, b: Pairs, seed: int = 0, draws: int = DRAWS, target: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means (draws,) of two predictions of the same pairs over the same resamples of perturbations.
+
+    Parameters
+    ----------
+    target
+        Code of each perturbation (P,), where several are drawn as one; default each by itself.
+    """
+    target = np.arange(int(a.perturbation.max()) + 1) if target is None else target
+    rng, n = np.random.default_rng(seed), int(target.max()) + 1
+    drawn = [np.bincount(rng.integers(0, n, n), minlength=n)[target] for _ in range(draws)]
     of_a = np.array([a.mean(times) for times in drawn])
     return of_a, of_a if b is a else np.array([b.mean(times) for times in drawn])
 

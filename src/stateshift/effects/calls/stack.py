@@ -46,19 +46,29 @@ class OfEffectModel:
         Gene means of the same rows.
     features
         Where a perturbation without features has no prediction; None where none are needed.
+    seen
+        Mask (G,) of the genes that these rows measure, which alone are predicted.
     """
 
     model: EffectModel
     means: GeneMeans
     features: FeatureTable | None
+    seen: np.ndarray
+
+    @classmethod
+    def of(cls, fit: Callable[..., EffectModel], train: EffectTable, features: FeatureTable | None) -> OfEffectModel:
+        """Fitted on the genes that any of the rows measures."""
+        seen = train.measured.any(axis=0)
+        train = train.columns(seen)
+        return cls(fit(train), GeneMeans.of(train), features, seen)
 
     def scores(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
-        """Its predictions less the gene means; zero for a perturbation without features."""
-        scores = np.zeros((len(perturbations), self.means.means.shape[1]), dtype=np.float32)
+        """Its predictions less the gene means; zero for a perturbation without features, or a gene not seen."""
+        scores = np.zeros((len(perturbations), len(self.seen)), dtype=np.float32)
         can = [i for i, p in enumerate(perturbations) if self.features is None or not self.features.missing([p])]
         names, places = [perturbations[i] for i in can], [contexts[i] for i in can]
         if can:
-            scores[can] = self.model.predict(names, places) - self.means(places)
+            scores[np.ix_(can, np.flatnonzero(self.seen))] = self.model.predict(names, places) - self.means(places)
         return scores
 
 
@@ -69,7 +79,7 @@ FITS = {"knn": (fit_knn, "k"), "ridge": (fit_ridge, "alpha")}
 
 def _effect_model(name: str) -> Fit:
     def fit(train: EffectTable, features: FeatureTable, response_features: FeatureTable | None) -> Member:
-        return OfEffectModel(EFFECT_MODELS[name](train, None, 0), GeneMeans.of(train), None)
+        return OfEffectModel.of(lambda rows: EFFECT_MODELS[name](rows, None, 0), train, None)
 
     return fit
 
@@ -80,8 +90,8 @@ def _feature_model(name: str) -> Fit:
     def fit(
         train: EffectTable, features: FeatureTable, response_features: FeatureTable | None, **chosen: float
     ) -> Member:
-        train = train.rows(np.array([not features.missing([p]) for p in train.perturbations]))
-        return OfEffectModel(fit_model(train, features, **chosen), GeneMeans.of(train), features)
+        known = train.rows(np.array([not features.missing([p]) for p in train.perturbations]))
+        return OfEffectModel.of(lambda rows: fit_model(rows, features, **chosen), known, features)
 
     return fit
 
@@ -230,6 +240,11 @@ def _weigh(
         of_context = np.searchsorted(places, contexts[-1])
         groups.append((number * len(places) + of_context) * len(train.genes) + gene)
     X, y, mean, context, group = map(np.concatenate, (scores, values, means, contexts, groups))
+    if len(np.unique(y)) <= labels:
+        told = f"are all labelled {y[0]:g}, and both labels are needed" if len(y) else "are none"
+        raise StateshiftError(
+            f"The training pairs that inner folds can predict, of genes that several targets are measured on, {told}."
+        )
     weighing = {"": _weights(X, y, mean, labels, group)}
     for name in np.unique(context):
         here = context == name

@@ -128,10 +128,12 @@ class OnCalls:
         row, gene = (self.train.measured & np.isfinite(predicted)).nonzero()
         target = np.unique(np.array(self.train.perturbations, dtype=str), return_inverse=True)[1]
         context = np.unique(np.array(self.train.contexts, dtype=str), return_inverse=True)[1]
-        unit = target if self.labels else context * (target.max() + 1) + target
+        unit, each = target, np.arange(target.max() + 1)
+        if not self.labels:
+            unit, each = context * len(each) + target, np.tile(each, context.max() + 1)
         of_gene = context[row] * len(self.train.genes) + gene
         pairs = Pairs(predicted[row, gene], self.train.effects[row, gene], unit[row], of_gene, self.labels)
-        return CallScores(pairs.mean(), resampled(pairs, pairs, draws=DRAWS)[0])
+        return CallScores(pairs.mean(), resampled(pairs, pairs, draws=DRAWS, target=each)[0])
 
     def mean(self, scores: CallScores) -> float:
         return scores.mean
