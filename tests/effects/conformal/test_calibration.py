@@ -98,6 +98,8 @@ def test_a_distance_that_tells_of_errors_is_kept_and_one_that_does_not_is_not():
     assert found.slope == pytest.approx(1, abs=0.15)
     near, far = found.half_widths({"nearest": np.array([0.7, 1.4])}, 2).mean(axis=1)
     assert far / near == pytest.approx(2**found.slope, rel=1e-3)
+    assert calibrate(errors[:40], units[:40], {"nearest": distance[:40]}).pair_part == "nearest"
+    assert calibrate(errors[:39], units[:39], {"nearest": distance[:39]}).pair_part is None, "too few to tell"
     assert calibrate(errors, units, {"nearest": rng.permutation(distance)}).pair_part is None
 
 
