@@ -19,6 +19,7 @@ import numpy as np
 
 from stateshift.metrics import paired_bootstrap
 from stateshift.proteins import load_esm2, read_fasta
+from stateshift.proteins.classes import read_classes
 from stateshift.structure.aggregator import aggregate
 from stateshift.structure.parsing import read_chains
 from stateshift.structure.residues import Entry, Esm2Residues
@@ -26,7 +27,6 @@ from stateshift.structure.training import (
     Pairs,
     TrainingSettings,
     class_pairs,
-    read_classes,
     tm_pairs,
     train_aggregator,
 )

@@ -10,11 +10,6 @@ import typer
 app = typer.Typer(help="Public data by name; cells prepared and simulated.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    pass
-
-
 @app.command("list")
 def list_(
     name: Annotated[str | None, typer.Argument(help="Everything about this one.")] = None,

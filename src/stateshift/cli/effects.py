@@ -15,11 +15,6 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _group() -> None:
-    pass
-
-
 @app.command()
 def estimate(
     source: Annotated[Path, typer.Argument(help="An experiment TOML, or the cells: an h5ad file or zarr store.")],

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from stateshift.errors import InputProblems, StateshiftError
+from stateshift.proteins.classes import read_classes
 from stateshift.structure.parsing import read_chains
-from stateshift.structure.training import Pairs, class_pairs, read_classes, read_pairs, tm_pairs
+from stateshift.structure.training import Pairs, class_pairs, read_pairs, tm_pairs
 
 
 def test_a_table_is_read_and_all_that_is_wrong_with_it_told(tmp_path):

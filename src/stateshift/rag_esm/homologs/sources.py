@@ -8,6 +8,7 @@ from pathlib import Path
 from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
 from stateshift.files import refuse_parquet_without_pyarrow
 from stateshift.progress import track
+from stateshift.proteins.classes import read_classes
 from stateshift.proteins.fasta import LETTERS, Protein, raw_records, read_fasta, read_sequences
 from stateshift.rag_esm.homologs.clusters import Cluster, distinct
 
@@ -135,7 +136,7 @@ def _groups(path: Path) -> list[Cluster]:
 
 
 def _by_class(fasta: Path, classes: Path) -> list[Cluster]:
-    class_of = _classes(classes)
+    class_of = read_classes(classes)
     sequences = read_sequences(fasta)
     unknown = [name for name in sequences if name not in class_of]
     if len(unknown) == len(sequences):
@@ -148,21 +149,6 @@ def _by_class(fasta: Path, classes: Path) -> list[Cluster]:
         if name in class_of:
             members.setdefault(class_of[name], []).append(Protein(name, "", sequence))
     return [_one(name, proteins) for name, proteins in members.items()]
-
-
-def _classes(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise StateshiftError(f"{path}: there is no such table of classes.")
-    classes, problems = {}, []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        fields = [field.strip() for field in line.replace(",", "\t").split("\t")]
-        if len(fields) >= 2 and all(fields[:2]):
-            classes[fields[0]] = fields[1]
-        elif line.strip():
-            problems.append(f"line {number} reads `{line[:40]}`, not a name and a class.")
-    if problems or not classes:
-        raise InputProblems(str(path), problems[:20] or ["it is empty."])
-    return classes
 
 
 def _table(files: list[Path]) -> list[Cluster]:

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from stateshift.errors import StateshiftError, some
 from stateshift.proteins import load_esm2, read_fasta
+from stateshift.proteins.classes import read_classes
 from stateshift.structure.aggregator import TrainedAggregator
 from stateshift.structure.parsing import Chain, read_chain, read_chains
 from stateshift.structure.pipeline.commands import stored_identity
 from stateshift.structure.pipeline.jobs import read_jobs
 from stateshift.structure.residues import Entry, Esm2Residues, read_residues, residue_files
-from stateshift.structure.training.pairs import Pairs, class_pairs, read_classes, read_pairs, tm_pairs
+from stateshift.structure.training.pairs import Pairs, class_pairs, read_pairs, tm_pairs
 from stateshift.structure.training.train import TrainingSettings, train_aggregator
 
 

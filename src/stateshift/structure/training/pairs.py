@@ -156,23 +156,6 @@ def class_pairs(classes: Mapping[str, str], per_level: int, seed: int = 0) -> Pa
     return Pairs(names, np.array(list(chosen)), np.array(list(chosen.values()), dtype=np.float32))
 
 
-def read_classes(path: str | Path) -> dict[str, str]:
-    """Name → class of a two-column table without a header, separated by a tab or a comma."""
-    path = Path(path)
-    if not path.is_file():
-        raise StateshiftError(f"{path}: there is no such table of classes.")
-    classes, problems = {}, []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        fields = [field.strip() for field in line.replace(",", "\t").split("\t")]
-        if len(fields) >= 2 and all(fields[:2]):
-            classes[fields[0]] = fields[1]
-        elif line.strip():
-            problems.append(f"line {number} reads `{line[:40]}`, not a name and a class.")
-    if problems or not classes:
-        raise InputProblems(str(path), problems[:20] or ["it is empty."])
-    return classes
-
-
 def _trace(chain: Chain) -> tuple[np.ndarray, str]:
     """CA positions and letters of the residues that have one."""
     ca = chain.backbone[:, 1]
