@@ -55,21 +55,27 @@ def open_hdf5(path: str | Path, locking: bool | None = None) -> h5py.File:
 
 
 def _outside(file: h5py.File) -> list[str]:
-    """Names of the links and arrays whose content lies in other files."""
+    """Names of the links and arrays whose content lies in other files.
+
+    Groups are gone through one by one, each once: going by whole names takes for ever where thousands are nested.
+    """
     import h5py
 
-    links: list[tuple[str, object]] = []
-    file.visititems_links(lambda name, link: links.append((name, link)))
-    found = []
-    for name, link in links:
-        held = None
-        if isinstance(link, h5py.HardLink):
-            with contextlib.suppress(Exception):  # damage is told by whoever reads it
-                held = file[name]
-        elsewhere = isinstance(held, h5py.Dataset) and (held.is_virtual or held.external)
-        if elsewhere or isinstance(link, h5py.ExternalLink):
-            found.append(f"`{name}`")
-    return found
+    found, seen, left = [], set(), [("", file)]
+    while left:
+        before, group = left.pop()
+        for name in group:
+            link, held = group.get(name, getlink=True), None
+            if isinstance(link, h5py.HardLink):
+                with contextlib.suppress(Exception):  # damage is told by whoever reads it
+                    held = group[name]
+            elsewhere = isinstance(held, h5py.Dataset) and (held.is_virtual or held.external)
+            if elsewhere or isinstance(link, h5py.ExternalLink):
+                found.append(f"`{before}{name}`")
+            if isinstance(held, h5py.Group) and (place := h5py.h5o.get_info(held.id).addr) not in seen:
+                seen.add(place)
+                left.append((f"{before}{name}/", held))
+    return sorted(found)
 
 
 def _refuse_endless(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift.cells.experiment import Experiment
-from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, stored_matrix
+from stateshift.cells.matrix.stored import opened, read_table, read_uns, refuse_repeats, stored_matrix
 from stateshift.cells.population import Cells
 from stateshift.cells.survey import NAME_THEM, FoundFile, Survey, gene_axis
 from stateshift.errors import StateshiftError, some
@@ -130,11 +130,9 @@ def differences(array: np.ndarray, X: np.ndarray, rows: np.ndarray, genes: list[
 
 def _whole(file: FoundFile) -> FoundFile:
     """``X`` of a file of which an array was found."""
-    from anndata.io import read_elem
-
     with opened(file.path) as group:
         genes = [str(g) for g in read_table(group, "var").index]
-        uns = {k: read_elem(group["uns"][k]) for k in ("log1p", "stateshift") if k in group.get("uns", {})}
+        uns = read_uns(group, file.path)
         matrix = stored_matrix(group, file.path)
     if len(genes) != matrix.shape[1]:
         raise StateshiftError(f"{file.path}: X has {matrix.shape[1]:,} columns, and var has {len(genes):,} rows.")

@@ -17,7 +17,7 @@ from stateshift.cells.matrix.cache import cached_part, default_cache, file_stamp
 from stateshift.cells.matrix.expression import DiskPart, Expression, Part
 from stateshift.cells.matrix.filling import Wanted, fill_arrays, in_memory
 from stateshift.cells.matrix.scale import BROUGHT, find_scale, to_log1p
-from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, stored_matrix, whole_matrix
+from stateshift.cells.matrix.stored import opened, read_table, read_uns, refuse_repeats, stored_matrix, whole_matrix
 from stateshift.cells.population import Cells
 from stateshift.cells.survey import FoundFile, Survey, find_file, gene_index, gene_places, survey_files
 from stateshift.errors import InputProblems, StateshiftError, some
@@ -69,13 +69,11 @@ def read_file(path: str | Path, with_matrix: bool = True) -> CellFile:
     StateshiftError
         The file is missing, truncated, no AnnData, or names genes twice.
     """
-    from anndata.io import read_elem
-
     path = Path(path)
     with opened(path) as group:
         stored_matrix(group, path)
         obs, var = read_table(group, "obs"), read_table(group, "var")
-        uns = {k: read_elem(group["uns"][k]) for k in ("log1p", "stateshift") if k in group.get("uns", {})}
+        uns = read_uns(group, path)
         X = whole_matrix(group["X"], str(path)) if with_matrix else None
     genes = [str(g) for g in var.index]
     refuse_repeats(genes, str(path))

@@ -15,7 +15,7 @@ from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.experiment import Experiment
 from stateshift.cells.labels import standard_obs
 from stateshift.cells.matrix.cache import file_stamp
-from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, stored_matrix
+from stateshift.cells.matrix.stored import opened, read_table, read_uns, refuse_repeats, stored_matrix
 from stateshift.cells.population import Cells
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.genes import read_names
@@ -156,13 +156,11 @@ def find_file(
     array_genes
         The genes of the ``obsm`` array's columns where the file names none, as many as it has columns.
     """
-    from anndata.io import read_elem
-
     key, path = declared.get("embedding"), Path(path)
     stamp = file_stamp(path) if path.exists() else []
     with opened(path) as group:
         obs, var = read_table(group, "obs"), read_table(group, "var")
-        uns = {k: read_elem(group["uns"][k]) for k in ("log1p", "stateshift") if k in group.get("uns", {})}
+        uns = read_uns(group, path)
         matrix = stored_matrix(group, path, key)
         genes = [str(g) for g in var.index]
         if key is None and len(genes) != matrix.shape[1]:

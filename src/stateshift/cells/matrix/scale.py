@@ -17,6 +17,7 @@ SCALES = ("counts", "log1p_1e4", "log1p", TO_1E4)
 BROUGHT = ("counts", TO_1E4)
 """Scales that don't stay what they were found as."""
 LOG1P_LIMIT = 15.0
+LARGEST = np.finfo(np.float32).max
 SIZE_FACTOR = 1e4
 
 
@@ -79,7 +80,8 @@ class ValueFacts:
         wanted
             Which of the values are of a wanted gene; None for all.
         """
-        finite = np.isfinite(values)
+        # what float32, in which all is kept, calls infinite is so
+        finite = np.isfinite(values) if values.dtype.kind != "f" else np.abs(values) <= LARGEST
         if not finite.all():
             self.n_bad += int((~finite).sum())
             self.bad_rows[rows] |= row_sums(~finite) > 0

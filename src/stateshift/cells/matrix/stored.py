@@ -15,12 +15,19 @@ import pandas as pd
 
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums, dense_row_sums
 from stateshift.errors import StateshiftError, first_line, some, suggestion, with_hidden_letters
-from stateshift.files import is_disk_full
+from stateshift.files import intact, is_disk_full
 from stateshift.hdf5 import open_hdf5
 
 VALUES_AT_ONCE = 8_000_000
 READERS = ("h5py", "anndata", "zarr", "numcodecs")
 SPARSE = {"csr_matrix": "csr", "csc_matrix": "csc"}
+KINDS = {"data": "fiub", "indices": "iu", "indptr": "iu"}
+"""Kinds of numbers of a matrix's parts."""
+SAID = {
+    "base": int | float | np.number, "scale": str, "control": str, "simulated": bool | int | np.number | np.bool_,
+    "embedding_genes": dict, "prepared": dict,
+}  # fmt: skip
+"""Kinds of entries of ``uns["log1p"]`` and ``uns["stateshift"]``."""
 
 
 @contextlib.contextmanager
@@ -82,6 +89,30 @@ def read_table(group: Any, name: str) -> pd.DataFrame:
         elif values.dtype == object:
             frame[column] = values.map(_text)
     return frame
+
+
+def read_uns(group: Any, path: Path) -> dict[str, dict[str, Any]]:
+    """``uns["log1p"]`` and ``uns["stateshift"]``, where they are there: what is said of the values.
+
+    Raises
+    ------
+    StateshiftError
+        One of them is something else than what scanpy and we write.
+    """
+    from anndata.io import read_elem
+
+    said = {}
+    for name in ("log1p", "stateshift"):
+        held = read_elem(group["uns"][name]) if name in group.get("uns", {}) else {}
+        wrong = [] if isinstance(held, dict) else [""]
+        wrong = wrong or [f'["{key}"]' for key, kind in SAID.items() if not isinstance(held.get(key), kind | None)]
+        if wrong:
+            raise StateshiftError(
+                f'{path}: uns["{name}"]{wrong[0]} is not what scanpy or stateshift writes: delete it.'
+            )
+        if name in group.get("uns", {}):
+            said[name] = held
+    return said
 
 
 @dataclass
@@ -239,19 +270,27 @@ def stored_matrix(group: Any, path: Path, obsm: str | None = None) -> StoredMatr
         if obsm not in keys:
             raise StateshiftError(f"{path}: obsm has no `{obsm}`{suggestion(obsm, keys)}.")
         element, where = group["obsm"][obsm], f"{path}: obsm `{obsm}`"
+    with intact(where, "Write the file anew with anndata."):
+        return _matrix_of(element, where, _length(group["obs"]))
+
+
+def _matrix_of(element: Any, where: str, n_obs: int) -> StoredMatrix:
     legacy = element.attrs.get("h5sparse_format")  # of anndata before 0.7
     encoding = str(element.attrs.get("encoding-type", "array" if legacy is None else f"{_text(legacy)}_matrix"))
     if encoding in SPARSE:
         shape = tuple(int(s) for s in element.attrs["shape" if legacy is None else "h5sparse_shape"])
+        parts = {name: (element[name].dtype.kind, len(element[name].shape)) for name in ("data", "indices", "indptr")}
+        wrong = [name for name, (kind, axes) in parts.items() if axes != 1 or kind not in KINDS[name]]
+        if wrong or len(shape) != 2 or min(shape) < 0:
+            raise ValueError(f"its {wrong[0] if wrong else 'shape'} is that of no sparse matrix")
         # values beyond the last row's end belong to no row
         ends, stored = element["indptr"], element["data"].shape[0]
         last = int(ends[ends.shape[0] - 1]) if ends.shape[0] else 0
         kind, n_values = SPARSE[encoding], min(max(last, 0), stored)
-    elif hasattr(element, "dtype") and len(element.shape) == 2:
+    elif hasattr(element, "dtype") and len(element.shape) == 2 and element.dtype.kind in KINDS["data"]:
         shape, kind, n_values = tuple(element.shape), "dense", int(np.prod(element.shape))
     else:
-        raise StateshiftError(f"{where} is stored as `{encoding}`: a dense, CSR or CSC matrix is needed.")
-    n_obs = _length(group["obs"])
+        raise StateshiftError(f"{where} is stored as `{encoding}`: a dense, CSR or CSC matrix of numbers is needed.")
     if shape[0] != n_obs:
         raise StateshiftError(
             f"{where} has {shape[0]:,} rows, and obs has {n_obs:,}: write the file anew with anndata."
@@ -302,6 +341,8 @@ def _length(table: Any) -> int:
 def _legacy_table(group: Any, name: str) -> pd.DataFrame:
     """``obs`` or ``var`` of anndata before 0.7: one array of records, whose first field is the index, categories in uns."""
     records, uns = group[name][:], group.get("uns", {})
+    if not records.dtype.names:
+        raise KeyError(f"{name} is no table")
     index, *columns = records.dtype.names
     frame = pd.DataFrame({column: records[column] for column in columns}, index=records[index])
     for column in columns:
