@@ -13,6 +13,7 @@ from stateshift.evaluation import (
     interval_sentences,
     write_report,
 )
+from stateshift.evaluation.report.figures.scores import best_baseline
 
 
 def with_intervals(world, half=0.3, of_mean=0.6):
@@ -49,6 +50,16 @@ def test_the_share_inside_is_what_is_counted_by_hand(world):
     assert table.loc["T", "covered"] == pytest.approx(inside[in_k562].mean(), abs=1e-3)
     assert table.loc["J", "covered"] == pytest.approx(inside[~in_k562].mean(), abs=1e-3)
     assert table.loc["T", "pairs"] == table.loc["J", "pairs"] == 6
+
+
+def test_a_second_prediction_that_is_called_as_a_baseline_is_none(world):
+    second = world.predicted(fraction=0.9, noise=0.0)
+    second.uns["stateshift"]["model"] = "mean"
+    alone, beside = (evaluate(with_intervals(world), world.truth, against=other) for other in (None, second))
+    pd.testing.assert_frame_equal(*(interval_coverage(e.scores, e.model) for e in (alone, beside)))
+    assert beside.ceilings["floor_name"].unique() == ["mean (baseline)"]
+    assert np.allclose(alone.ceilings["floor"], beside.ceilings["floor"])
+    assert best_baseline(beside) == "mean (baseline)"
 
 
 def test_the_mean_baseline_is_covered_by_its_own_intervals(world):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 TIERS = {"strong": 0.8, "medium": 0.5, "weak": -np.inf}
 """Tier → the reliability of a pair's whole effect from which on it belongs there. Reliability is the share of the
 variance over genes that is signal: at 0.5 there is as much noise, at 0.8 a quarter of it."""
-FLOORS = ("context_mean", "context_mean (baseline)", ORACLE, "mean", "mean (baseline)", "control")
-"""What counts as the floor: the first of these that stands beside the prediction."""
+FLOORS = ("context_mean (baseline)", "context_mean", ORACLE, "mean (baseline)", "mean", "control")
+"""What counts as the floor: the first of these that stands beside the prediction; a prediction may be called as a baseline is."""
 NO_GAP = 1e-3
 """Where floor and ceiling differ by less, as a share of the larger, there is no share of a gap."""
 COLUMNS = ["context", "metric", "score", "floor_name", "floor", "ceiling", "gap_closed", "harm", "pairs"]

@@ -11,7 +11,7 @@ from stateshift.cells.regimes import REGIMES
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from stateshift.evaluation.evaluator import Evaluation
+    from stateshift.evaluation.result import Evaluation
 
 EVERY = "all"
 COLUMNS = ["regime", "route", "pairs", "perturbations", "covered", "half_width", "mean_covered", "mean_half_width"]
@@ -37,7 +37,9 @@ def interval_coverage(scores: pd.DataFrame, model: str) -> pd.DataFrame:
     own = scores[(scores["model"] == model) & scores["covered"].notna()]
     if own.empty:
         return pd.DataFrame(columns=COLUMNS)
-    mean = scores[scores["model"].isin(("mean", "mean (baseline)")) & (scores["model"] != model)]
+    # a second prediction may be called `mean` too
+    named = "mean (baseline)" if (scores["model"] == "mean (baseline)").any() else "mean"
+    mean = scores[(scores["model"] == named) & (scores["model"] != model)]
     keys = ["context", "perturbation"]
     rows = own.merge(
         mean[[*keys, "covered", "half_width"]].rename(columns=lambda c: c if c in keys else f"mean_{c}"), "left", keys

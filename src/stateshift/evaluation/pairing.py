@@ -167,8 +167,9 @@ def _base(groups: Groups, true: Groups, contexts: pd.Series, name: str) -> Group
 def _in_both(
     pairs: list[tuple[str, str]], others: list[tuple[str, str]], name: str, notes: list[str]
 ) -> list[tuple[str, str]]:
-    kept = [pair for pair in pairs if pair in set(others)]
-    lacking = [f"{p} in {c}" for c, p in pairs if (c, p) not in set(others)]
+    known = set(others)
+    kept = [pair for pair in pairs if pair in known]
+    lacking = [f"{p} in {c}" for c, p in pairs if (c, p) not in known]
     if not kept:
         raise StateshiftError(f"{name} predicts nothing that the first prediction and the truth both hold.")
     if lacking:

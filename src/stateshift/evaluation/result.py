@@ -127,22 +127,22 @@ class Evaluation:
         if absent:
             raise StateshiftError(f"{folder} is no evaluation: it has no {', '.join(absent)}.")
         official, responses = folder / "official.csv", folder / "responses.csv"
-        texts = dict.fromkeys(("context", "perturbation", "model", "route", "regime", "tier"), str)
+        columns = dict.fromkeys(("context", "perturbation", "model", "route", "regime", "tier"), str)
+        # a context may be called NA
+        as_written = {"dtype": columns, "keep_default_na": False, "na_values": [""]}
         try:
             about = json.loads((folder / "evaluation.json").read_text())
-            scores = pd.read_csv(folder / "scores.csv", dtype=texts, keep_default_na=False, na_values=[""])
+            scores = pd.read_csv(folder / "scores.csv", **as_written)
             scores = scores.assign(**{name: float("nan") for name in ADDED_COLUMNS if name not in scores})
             for name in ("regime", "tier"):
                 scores[name] = scores[name].astype(object).fillna("")
             return cls(
                 scores[SCORE_COLUMNS],
-                pd.read_csv(folder / "summary.csv", dtype=texts, keep_default_na=False, na_values=[""])[
-                    SUMMARY_COLUMNS
-                ],
+                pd.read_csv(folder / "summary.csv", **as_written)[SUMMARY_COLUMNS],
                 {key: value for key, value in about.items() if key != "notes"},
                 about.get("notes", []),
-                pd.read_csv(official, dtype=texts) if official.is_file() else None,
-                pd.read_csv(responses, dtype=texts) if responses.is_file() else None,
+                pd.read_csv(official, **as_written) if official.is_file() else None,
+                pd.read_csv(responses, **as_written) if responses.is_file() else None,
                 _optional(folder / "flags.csv", FLAG_COLUMNS),
                 _optional(folder / "ceilings.csv", CEILING_COLUMNS),
             )

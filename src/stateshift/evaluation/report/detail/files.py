@@ -102,17 +102,11 @@ def _detail(predicted: Prediction, measured: Cells, pairing: Pairing, rows: pd.D
 
 def _false_discovery_rates(cells: Cells, pairing: Pairing) -> np.ndarray:
     """(R, G): of the rank-sum test of each pair's true cells against its context's controls."""
-    found = np.empty(pairing.true.shape)
-    labels, contexts = cells.obs["perturbation"].to_numpy(), cells.obs["context"].to_numpy()
+    found, members = np.empty(pairing.true.shape), cells.obs.groupby(["context", "perturbation"]).indices
     for context, rows in pairing.rows.groupby("context").indices.items():
-        here = {
-            name: np.flatnonzero((contexts == context) & (labels == name))
-            for name in pairing.rows["perturbation"].iloc[rows]
-        }
-        controls = cells.X.csr(np.flatnonzero((contexts == context) & (labels == cells.control)))
-        tested = rank_sum_test(
-            lambda name, here=here: cells.X.csr(here[name]), list(here), sorted_controls(controls, "log1p")
-        )
+        names = pairing.rows["perturbation"].iloc[rows].tolist()
+        controls = sorted_controls(cells.X.csr(members[context, cells.control]), "log1p")
+        tested = rank_sum_test(lambda name, of=context: cells.X.csr(members[of, name]), names, controls)
         found[rows] = tested.fdr
     return found
 

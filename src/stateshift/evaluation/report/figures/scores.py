@@ -22,7 +22,7 @@ def best_baseline(evaluation: Evaluation, metric: str = "pearson_delta", context
     """The baseline with the best mean of a metric; None where no baseline has a value."""
     rows = evaluation.summary
     rows = rows[(rows["context"] == context) & (rows["metric"] == metric)].set_index("model")["mean"]
-    rows = rows.drop(evaluation.model).dropna()
+    rows = rows[rows.index.isin(evaluation.baselines)].dropna()
     if rows.empty:
         return None
     return str(rows.idxmax() if METRICS[metric].higher_is_better else rows.idxmin())

@@ -27,10 +27,8 @@ def run_section(run: Path, name: str, anchor: str) -> list[str]:
     """HTML of one run directory."""
     splits = _json(run / "splits.json")
     lines = [page.heading(f"Run {name}", anchor=anchor)]
-    with intact(run / "genes.txt", WAY_OUT):
-        genes = (run / "genes.txt").read_text().split()
     lines.append(page.paragraph(_trained_on(run, splits)))
-    lines.append(page.facts({"genes": f"{len(genes):,}", **_cells_a_split(splits)}))
+    lines.append(page.facts({"genes": f"{len(RunDirectory(run).genes()):,}", **_cells_a_split(splits)}))
     lines += _splits(splits)
     lines += _features(run, splits)
     lines += _curves(run)
