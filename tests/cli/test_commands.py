@@ -80,7 +80,7 @@ def test_the_way_from_toml_to_submission(in_folder):
         "--control-pert", "non-targeting", "-o", "predicted.h5ad",
     )  # fmt: skip
     assert predicted.returncode == 0, predicted.stderr
-    next_one = "Next: stateshift evaluate predicted.h5ad --truth TRUTH.h5ad --control-pert non-targeting"
+    next_one = "Next: stateshift evaluate predicted.h5ad --truth TRUTH.h5ad"
     assert predicted.stdout.strip().endswith(next_one)
     scored = inside("evaluate", "predicted.h5ad", "--truth", screen.cells, "-o", "scores")
     assert scored.returncode == 0, scored.stderr
