@@ -111,16 +111,19 @@ def set_apart(train: EffectTable) -> EffectTable:
     rows, columns = own_entries(train)
     if not len(rows):
         return train
+    used, place = np.unique(columns, return_inverse=True)
+    others = train.measured[:, used]
+    others[rows, place] = False
+    values = np.where(others, train.effects[:, used], 0)
+    context = np.unique(np.array(train.contexts, dtype=str), return_inverse=True)[1]
+    members = [context == c for c in range(context.max() + 1)]
+    total = np.stack([values[of].sum(axis=0, dtype=np.float64) for of in members])
+    n = np.stack([others[of].sum(axis=0) for of in members])
+    alone = n[context[rows], place] == 0
+    sums, counts = (np.where(alone, of.sum(axis=0)[place], of[context[rows], place]) for of in (total, n))
     effects = train.effects.copy()
-    contexts = np.array(train.contexts, dtype=str)
-    for j in np.unique(columns):
-        of_others = np.setdiff1d(np.arange(len(train)), rows[columns == j])
-        of_others = of_others[~np.isnan(train.effects[of_others, j])]
-        for i in rows[columns == j]:
-            if not np.isnan(effects[i, j]):
-                here = of_others[contexts[of_others] == contexts[i]]
-                others = train.effects[here if len(here) else of_others, j]
-                effects[i, j] = others.mean() if len(others) else 0.0
+    mean = np.divide(sums, counts, out=np.zeros(len(rows)), where=counts > 0)
+    effects[rows, columns] = np.where(np.isnan(effects[rows, columns]), np.nan, mean)
     return dataclasses.replace(train, effects=effects)
 
 
