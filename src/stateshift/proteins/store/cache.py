@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.errors import StateshiftError
+from stateshift.files import locked
 from stateshift.proteins.store.reader import PART, EmbeddingStore, digest_of
 from stateshift.proteins.store.writer import StoreWriter, lengthen
 
@@ -153,11 +154,7 @@ class EmbeddingCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StateshiftError(f"{self.folder} can't be made: {error.strerror or error}.") from error
-        with open(self.folder / "lock", "w") as handle:
-            with contextlib.suppress(ImportError):
-                import fcntl
-
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        with locked(self.folder / "lock"):
             yield
 
 

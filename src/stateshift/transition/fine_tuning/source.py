@@ -8,14 +8,8 @@ from pathlib import Path
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.run import RunDirectory, open_run
-from stateshift.transition.arc.run import (
-    ArcRun,
-    batch_names,
-    every_gene_names,
-    gene_names,
-    perturbation_vectors,
-    read_arc_run,
-)
+from stateshift.transition.arc.names import batch_names, every_gene_names, gene_names, perturbation_vectors
+from stateshift.transition.arc.run import ArcRun, read_arc_run
 from stateshift.transition.checkpoint import load_transition
 from stateshift.transition.model import TransitionModel
 
