@@ -13,6 +13,11 @@ def test_perturbed_genes_that_are_not_measured_are_counted_and_named(write_file,
     assert "2 of 4 perturbed genes are not measured, no var_name is theirs: KLF1, TP53." in notes(experiment(TRAIN))
 
 
+def test_var_names_that_are_numbers_are_told_of(write_file, experiment, notes):
+    write_file("one", screen("TP53"), genes=[str(i) for i in range(20)])
+    assert any("TP53; var_names are numbers: name the genes." in note for note in notes(experiment(TRAIN)))
+
+
 def test_names_made_unique_are_noted_where_the_name_itself_is_there(write_file, experiment, notes):
     write_file("one", screen("GENE1"), genes=[*GENES, "TBCE", "TBCE-1", "ODD.1", "ODD", "NKX2-1", "AC01.1"])
     assert (

@@ -53,8 +53,10 @@ def name_notes(survey: Survey, cells: Cells) -> list[str]:
     clash = _ids_against_symbols(survey.files, cells.genes, perturbed)
     absent = [g for g in perturbed if g not in measured]
     if absent and not clash:
+        numbers = "; var_names are numbers: name the genes" if all(g.isdecimal() for g in measured) else ""
         notes.append(
-            f"{len(absent):,} of {len(perturbed):,} perturbed genes are not measured, no var_name is theirs: {some(absent)}."
+            f"{len(absent):,} of {len(perturbed):,} perturbed genes are not measured, no var_name is theirs: "
+            f"{some(absent)}{numbers}."
         )
     return notes + clash
 
