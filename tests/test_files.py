@@ -1,10 +1,11 @@
 """What everyone reads files by: tensors as plain numbers, JSON as an object, nothing else."""
 
+import numpy as np
 import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.files import read_json, read_tensors
+from stateshift.files import read_arrays, read_json, read_tensors
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,16 @@ def test_json_that_is_no_object_is_a_sentence_however_deep_it_goes(text, tmp_pat
     with pytest.raises(StateshiftError, match=r"x\.json is damaged: .*\. Make it anew\.") as told:
         read_json(tmp_path / "x.json", "Make it anew.")
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("array", [np.array([b"A"]), np.ones(1), np.array(["A"], dtype=object), np.zeros(1, "V4")])
+def test_names_that_are_no_text_and_arrays_of_objects_are_refused(array, tmp_path):
+    np.savez(tmp_path / "x.npz", genes=array, values=np.ones(1))
+    with pytest.raises(StateshiftError, match=r"x\.npz is damaged: .* Make it anew\."):
+        read_arrays(tmp_path / "x.npz", ("genes",), "Make it anew.")
+    np.savez(tmp_path / "x.npz", genes=np.array(["A"]), values=np.array([1j]))
+    with pytest.raises(StateshiftError, match="its `values` holds complex128"):
+        read_arrays(tmp_path / "x.npz", ("genes",), "")
 
 
 def test_json_with_a_byte_order_mark_is_read(tmp_path):

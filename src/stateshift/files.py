@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,34 @@ def read_json(path: str | Path, way_out: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__} in place of an object")
     return content
+
+
+def read_arrays(path: str | Path, texts: Iterable[str], way_out: str) -> dict[str, Any]:
+    """The arrays of an ``.npz`` file of ours, nothing unpickled.
+
+    Parameters
+    ----------
+    path
+        The file.
+    texts
+        Names of the arrays that hold text; all others hold numbers.
+    way_out
+        A sentence on what to do with a damaged one.
+
+    Raises
+    ------
+    StateshiftError
+        It is missing or damaged, or an array is of another kind.
+    """
+    import numpy as np
+
+    texts = set(texts)
+    with intact(path, way_out), np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+        strange = [name for name, array in arrays.items() if array.dtype.kind not in ("U" if name in texts else "fiub")]
+        if strange:
+            raise ValueError(f"its `{strange[0]}` holds {arrays[strange[0]].dtype}")
+    return arrays
 
 
 def read_tensors(path: str | Path, mmap: bool = False) -> Any:

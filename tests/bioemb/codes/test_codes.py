@@ -126,13 +126,24 @@ def test_an_existing_file_is_kept_unless_it_may_be_replaced(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not an archive"])
 def test_a_damaged_file_is_no_codes(content, tmp_path):
     (tmp_path / "c.npz").write_bytes(content)
-    with pytest.raises(StateshiftError, match="damaged or holds no codes"):
+    with pytest.raises(StateshiftError, match=r"is damaged: .* Make codes anew"):
         Codes.load(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize("name", ["genes", "entity", "codes", "centroids"])
+def test_codes_of_other_genes_or_centroids_are_refused(name, tmp_path):
+    table(normal(30)).save(tmp_path / "t.pt")
+    create_codes(tmp_path / "t.pt", tmp_path / "c.npz")
+    with np.load(tmp_path / "c.npz") as held:
+        arrays = dict(held)
+    np.savez(tmp_path / "d.npz", **arrays | {name: arrays[name][:-1] if name != "centroids" else arrays[name][0]})
+    with pytest.raises(StateshiftError, match=r"d\.npz is damaged: its .* Make codes anew"):
+        Codes.load(tmp_path / "d.npz")
 
 
 def test_an_archive_with_python_objects_is_not_unpickled(tmp_path):
     np.savez(tmp_path / "c.npz", centroids=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(StateshiftError, match="damaged or holds no codes"):
+    with pytest.raises(StateshiftError, match=r"is damaged: .* Make codes anew"):
         Codes.load(tmp_path / "c.npz")
 
 

@@ -50,6 +50,19 @@ def test_a_damaged_file_is_refused_in_words(whole_table, tmp_path):
         EffectTable.load(tmp_path / "other.npz")
 
 
+def test_parts_that_do_not_fit_each_other_are_refused(whole_table, tmp_path):
+    whole_table.save(tmp_path / "effects.npz")
+    with np.load(tmp_path / "effects.npz") as stored:
+        arrays = dict(stored)
+    infinite = np.where(np.arange(len(arrays["effects"]))[:, None] == 1, np.inf, arrays["effects"])
+    for changes in ({"control_means": arrays["control_means"][:-1]}, {"effects": infinite}, {"contexts": np.ones(3)}):
+        np.savez(tmp_path / "other.npz", **arrays | changes)
+        with pytest.raises(StateshiftError, match=r"other.npz is damaged: .* Copy the run anew"):
+            EffectTable.load(tmp_path / "other.npz")
+    np.savez(tmp_path / "whole.npz", **arrays | {"effects": np.zeros(arrays["effects"].shape, int)})
+    assert EffectTable.load(tmp_path / "whole.npz").effects.dtype == np.float32
+
+
 def test_rows_take_all_that_is_known_of_them(whole_table):
     kept = whole_table.rows(np.array([True, False, True]))
     assert (kept.perturbations, kept.contexts) == (["A", "A"], ["K562", "T98G/late"])

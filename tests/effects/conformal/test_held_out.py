@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from stateshift.cells import EffectTable
-from stateshift.effects import EFFECT_MODELS, fit_effect_models
-from stateshift.effects.conformal import hold_out
+from stateshift.effects import EFFECT_MODELS, HeldOut, fit_effect_models
+from stateshift.effects.conformal import hold_out, load_held_out, save_held_out
+from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 
 
@@ -83,3 +84,12 @@ def test_transfer_keeps_its_programs_in_the_folds(train, monkeypatch):
     )
     hold_out("transfer", model, train, None, "C")
     assert given == 5 * [2]
+
+
+def test_a_file_whose_arrays_are_of_other_pairs_is_refused(tmp_path):
+    save_held_out(HeldOut(["A", "B"], ["c", "c"], np.ones((2, 1)), np.zeros((2, 1))), ["g"], tmp_path / "v.npz")
+    held, genes = load_held_out(tmp_path / "v.npz")
+    assert (held.perturbations, genes, held.predicted.tolist()) == (["A", "B"], ["g"], [[0.0], [0.0]])
+    np.savez(tmp_path / "w.npz", **dict(np.load(tmp_path / "v.npz")) | {"true": np.ones((1, 1))})
+    with pytest.raises(StateshiftError, match=r"w\.npz is damaged: its arrays are not of 2 pairs and 1 genes"):
+        load_held_out(tmp_path / "w.npz")

@@ -12,7 +12,7 @@ import numpy as np
 from stateshift.bioemb.codes.quantiser import MAX_LEVELS, SEED, K, Quantiser, fit_quantiser
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
-from stateshift.files import written_beside
+from stateshift.files import intact, read_arrays, written_beside
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +94,16 @@ class Codes:
         path = Path(path)
         if not path.is_file():
             raise StateshiftError(f"{path}: there are no such codes; `stateshift bioemb codes` makes them.")
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                quantiser = Quantiser(held["centroids"], tuple(held["errors"].tolist()))
-                return cls(held["genes"].tolist(), held["entity"], held["codes"], quantiser)
-        except Exception as error:
-            raise StateshiftError(f"{path} is damaged or holds no codes: make them anew.") from error
+        way_out = "Make codes anew."
+        held = read_arrays(path, ("genes",), way_out)
+        with intact(path, way_out):
+            genes, entity, codes, centroids = (held[name] for name in ("genes", "entity", "codes", "centroids"))
+            whole = entity.dtype.kind == codes.dtype.kind == "i" and entity.shape == genes.shape and codes.ndim == 2
+            if not whole or set(entity.tolist()) != set(range(len(codes))) or codes.min() < 0:
+                raise ValueError("its genes, entities and codes don't belong together")
+            if centroids.ndim != 3 or not np.isfinite(centroids).all() or codes.shape[1] - len(centroids) not in (0, 1):
+                raise ValueError("its centroids aren't those of its codes")
+            return cls(genes.tolist(), entity, codes, Quantiser(centroids, tuple(held["errors"].tolist())))
 
 
 def make_codes(table: FeatureTable, *, k: int = K, max_levels: int = MAX_LEVELS, seed: int = SEED) -> Codes:

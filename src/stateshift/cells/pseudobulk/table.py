@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import intact, written_beside
+from stateshift.files import intact, read_arrays, written_beside
 
 PER_GENE = ("effects", "log2_fold_change", "standard_error", "shrunk")
 PER_ROW = ("n_cells", "n_controls", "n_unmatched", "reliability")
@@ -142,15 +142,30 @@ class EffectTable:
     @classmethod
     def load(cls, path: str | Path) -> EffectTable:
         """Read what `save` wrote; a StateshiftError where it is damaged."""
-        with intact(path, "Copy the run anew, or train again."), np.load(path, allow_pickle=False) as stored:
+        texts, way_out = (
+            ("genes", "perturbations", "contexts", "control_contexts"),
+            "Copy the run anew, or train again.",
+        )
+        stored = read_arrays(path, (*texts, "scale"), way_out)
+        with intact(path, way_out):
+            genes, perturbations, contexts, of_means = (stored[name].tolist() for name in texts)
+            per_gene = {name: stored[name].astype(np.float32, copy=False) for name in PER_GENE if name in stored}
+            means = stored["control_means"].astype(np.float32, copy=False)
+            if (
+                means.shape != (len(of_means), len(genes))
+                or np.isinf(means).any()
+                or np.isinf(per_gene["effects"]).any()
+            ):
+                raise ValueError("its control means aren't one row a context, or it holds infinite values")
             return cls(
-                stored["genes"].tolist(),
-                stored["perturbations"].tolist(),
-                stored["contexts"].tolist(),
-                control_means=dict(zip(stored["control_contexts"].tolist(), stored["control_means"])),
+                genes,
+                perturbations,
+                contexts,
+                control_means=dict(zip(of_means, means)),
                 scale=str(stored["scale"]),
                 simulated=bool(stored["simulated"]),
-                **{name: stored.get(name) for name in (*PER_GENE, *PER_ROW)},
+                **per_gene,
+                **{name: stored.get(name) for name in PER_ROW},
             )
 
 

@@ -19,7 +19,7 @@ from stateshift.effects.stack.folds import regime_folds
 from stateshift.effects.stack.members import KINDS
 from stateshift.effects.stack.row_space import RowSpace
 from stateshift.feature_table import FeatureTable
-from stateshift.files import intact, written_beside
+from stateshift.files import intact, read_arrays, written_beside
 from stateshift.progress import track
 
 
@@ -113,6 +113,11 @@ def save_held_out(held: HeldOut, genes: Sequence[str], path: str | Path) -> None
 
 def load_held_out(path: str | Path) -> tuple[HeldOut, list[str]]:
     """Read what `save_held_out` wrote, and its genes; a StateshiftError where it is damaged."""
-    with intact(path, "Copy the run anew, or train again."), np.load(path, allow_pickle=False) as stored:
-        names = stored["perturbations"].tolist(), stored["contexts"].tolist()
-        return HeldOut(*names, stored["true"], stored["predicted"]), stored["genes"].tolist()
+    texts, way_out = ("perturbations", "contexts", "genes"), "Copy the run anew, or train again."
+    stored = read_arrays(path, texts, way_out)
+    with intact(path, way_out):
+        perturbations, contexts, genes = (stored[name].tolist() for name in texts)
+        shape = (len(perturbations), len(genes))
+        if len(contexts) != shape[0] or any(stored[name].shape != shape for name in ("true", "predicted")):
+            raise ValueError(f"its arrays are not of {shape[0]} pairs and {shape[1]} genes")
+        return HeldOut(perturbations, contexts, stored["true"], stored["predicted"]), genes

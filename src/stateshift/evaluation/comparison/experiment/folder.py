@@ -14,7 +14,7 @@ import pandas as pd
 
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.comparison.experiment.candidates import Candidate
-from stateshift.files import intact, locked, sha256, written_beside
+from stateshift.files import intact, locked, read_arrays, sha256, written_beside
 
 SETTINGS = "comparison.json"
 LOCKS = ".locks"
@@ -141,7 +141,8 @@ class ComparisonFolder:
         path = self.prediction(fold, candidate)
         if not path.is_file():
             return None
-        with intact(path, "Delete it, and compare again."), np.load(path, allow_pickle=False) as stored:
+        stored = read_arrays(path, ("routes",), "Delete it, and compare again.")
+        with intact(path, "Delete it, and compare again."):
             return stored["effects"], stored["routes"].tolist()
 
     def write_prediction(self, fold: str, candidate: Candidate, effects: np.ndarray, routes: list[str]) -> None:
