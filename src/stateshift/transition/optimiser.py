@@ -55,8 +55,9 @@ class Optimiser:
 
     def build(self, model: nn.Module) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
         """The optimiser of a model's parameters, and the schedule of its rate."""
-        # one pass over the weights instead of a dozen; not on a GPU, where Lightning can't clip what it unscales
-        fused = all(p.device.type == "cpu" for p in model.parameters())
+        # one pass over the weights instead of a dozen; not on a GPU, where Lightning can't clip what it unscales, and
+        # where torch takes many weights at once unless fused is named (False means one by one)
+        fused = all(p.device.type == "cpu" for p in model.parameters()) or None
         groups = parameter_groups(model, self.weight_decay, self.esm_lr)
         optimiser = torch.optim.AdamW(groups, lr=self.lr, fused=fused)
         # a fused optimiser offers to unscale gradients itself, and Lightning refuses to clip what it would unscale

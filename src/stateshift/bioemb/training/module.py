@@ -88,7 +88,8 @@ class CodeModule(lightning.LightningModule):
         self.model.eval()
         constrained = self.settings.constraint != "never"
         right = []
-        for some in torch.arange(len(vectors), device=self.targets.device).split(batch):
+        # vectors lie on the CPU, which a GPU's numbers can't be places in
+        for some in torch.arange(len(vectors)).split(batch):
             told = self.scores(vectors[some].to(self.targets.device), some, constrained).argmax(-1)
             right.append(told == self.targets[some])
         self.model.train(was_training)
