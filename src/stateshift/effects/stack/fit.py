@@ -193,7 +193,8 @@ def fit_stack(train: EffectTable, features: FeatureTable | None, seed: int = 0) 
         weights[regime], held_out[regime] = _weigh(train, space, members, folds, seed, regime)
     weights = _borrowed(weights, list(members))
     for regime, of in weights.items():
-        logger.info("stack, %s: %s.", regime, ", ".join(f"{name} {w:.2f}" for name, w in of.items() if w > 0))
+        told = ", ".join(f"{'main effects' if name == MAIN else name} {w:.2f}" for name, w in of.items() if w > 0)
+        logger.info("the stack's weights in regime %s: %s.", regime, told)
     stack = Stack(weights, held_out, train, space, main, members, models, fit_own_target(train))
     stack.doubles = fit_doubles(train, features, stack, seed)
     return stack
@@ -243,8 +244,9 @@ def _borrowed(weights: dict[str, dict[str, float]], names: list[str]) -> dict[st
     """
     nothing = {MAIN: 1.0, **dict.fromkeys(names, 0.0)}
     borrowed = {"C": {**nothing, "transfer": 1.0}, "T": nothing, "J": weights.get("T", nothing)}
-    for regime in borrowed.keys() - weights.keys():
-        logger.info("the training rows can't imitate regime %s: its weights are borrowed.", regime)
+    for regime in sorted(borrowed.keys() - weights.keys()):
+        told = (regime, {"C": "main effects and transfer", "T": "main effects", "J": "regime T's"}[regime])
+        logger.info("the training rows can't imitate regime %s, whose weights are not fitted: %s.", *told)
     return {regime: weights.get(regime, borrowed[regime]) for regime in borrowed}
 
 
