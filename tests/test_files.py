@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.files import read_arrays, read_json, read_tensors
+from stateshift.files import read_arrays, read_json, read_tensors, refuse_broken
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,12 @@ def test_what_was_a_parameter_is_read_as_its_numbers(tmp_path):
     torch.save({"A": loop}, tmp_path / "x.pt")
     read = read_tensors(tmp_path / "x.pt")["A"][0]
     assert (read.tolist(), read.requires_grad) == ([1.0, 1.0], False)
+
+
+def test_weights_that_are_no_numbers_any_more_are_named():
+    weights = {"a": torch.ones(2), "b": torch.tensor([0.0, np.inf]), "c": torch.tensor(np.nan), "n": torch.arange(3)}
+    with pytest.raises(StateshiftError, match="x.pt holds NaN or infinity in b, c: copy it anew, or train again"):
+        refuse_broken(weights, "x.pt")
 
 
 @pytest.mark.parametrize("text", ["[1]", "null", '"x"', "", "{", "[" * 100_000, '{"a":' * 100_000, "\0", "{}{}"])

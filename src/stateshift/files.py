@@ -10,11 +10,11 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stateshift.errors import StateshiftError, first_line
+from stateshift.errors import StateshiftError, first_line, some
 
 
 @contextlib.contextmanager
@@ -284,6 +284,13 @@ def read_tensors(path: str | Path, mmap: bool = False) -> Any:
             seen.add(id(part))
             left += part.values() if isinstance(part, dict) else part
     return content
+
+
+def refuse_broken(weights: Mapping[str, Any], path: str | Path) -> None:
+    """Raise a StateshiftError where weights hold NaN or infinity, which would be silent in what they predict."""
+    broken = sorted(name for name, weight in weights.items() if not bool(weight.isfinite().all()))
+    if broken:
+        raise StateshiftError(f"{path} holds NaN or infinity in {some(broken, 3)}: copy it anew, or train again.")
 
 
 def refuse_altered(path: str | Path) -> None:

@@ -4,6 +4,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 
 from stateshift.effects import BASELINES
@@ -325,3 +326,18 @@ def test_no_cell_is_predicted_to_hold_more_of_a_gene_than_all_its_counts(tmp_pat
     adata = ad.read_h5ad(predict(run, **asked))
     assert adata.uns["stateshift"]["scale"] == "log1p_1e4"
     assert adata.X.max() == pytest.approx(np.log1p(1e4), abs=1e-5)
+
+
+def test_a_model_that_diverged_is_refused_before_anything_is_written(run, screen, tmp_path, ask):
+    stored = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    weights = stored["state_dict"]
+    name = next(n for n in weights if n.endswith("effect_down"))
+    for value, said in (
+        (torch.nan, r"best\.ckpt holds NaN or infinity in effect_down"),
+        (3e38, "holds NaN or infinity, so"),
+    ):
+        weights[name] = torch.full_like(weights[name], value)
+        torch.save(stored, run / "checkpoints" / "best.ckpt")
+        with pytest.raises(StateshiftError, match=said):
+            ask(perturb=["G4"], contexts=["T98G"])
+    assert not (tmp_path / "predicted.h5ad").exists()

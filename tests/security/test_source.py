@@ -11,13 +11,14 @@ FORBIDDEN = {
     "pandas.read_pickle", "joblib.load", "dill.load", "cloudpickle.load", "yaml.load", "yaml.load_all", "yaml.unsafe_load",
     "yaml.full_load", "os.system", "os.popen", "subprocess.getoutput", "shutil.unpack_archive", "hydra.utils.instantiate",
     "instantiate", "tempfile.mktemp", "torch.hub.load", "marshal.loads", "shelve.open",
+    "urlopen", "urllib.request.urlopen", "web.urlopen", "urllib.request.urlretrieve", "web.urlretrieve",
 }  # fmt: skip
 """Calls that run what a file or a text says."""
 CAREFUL = {
     "pickle._Unpickler": {"proteins/explore/stored/pickles.py", "transition/arc/files.py"},
     "subprocess.run": {"rag_esm/homologs/retrieval.py"},
     "subprocess.Popen": {"structure/residues/esm3.py"},
-    "urllib.request.urlopen": {"structure/parsing/files.py"},
+    "web.OpenerDirector": {"structure/parsing/files.py"},
     "requests.get": {"catalogue/downloader.py"},
     "zipfile.ZipFile": {"catalogue/fetching.py", "files.py", "proteins/explore/stored/files.py"},
     "import_module": {"features/registry.py"},

@@ -15,7 +15,7 @@ from stateshift.bioemb.model import BioEmb, Decoder, Shape
 from stateshift.bioemb.settings import Settings, settings_of
 from stateshift.errors import StateshiftError, first_line, some
 from stateshift.feature_table import FeatureTable
-from stateshift.files import intact, read_tensors, sha256, written_beside
+from stateshift.files import intact, read_tensors, refuse_broken, sha256, written_beside
 
 FILES = ("config.yaml", "input.pt", "codes.npz", "model.pt", "features.pt")
 BATCH = 1024
@@ -113,6 +113,9 @@ def load_model(path: Path) -> BioEmb:
         content = read_tensors(path)
         model = BioEmb(Shape(**content["shape"]))
         model.load_state_dict(content["weights"])
+        refuse_broken(content["weights"], path)
+    except StateshiftError:
+        raise
     except Exception as error:
         raise StateshiftError(f"{path} is damaged or no BioEmb model: {first_line(error)}") from error
     return model.eval()

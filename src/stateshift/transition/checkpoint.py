@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, first_line, suggestion
-from stateshift.files import read_tensors
+from stateshift.files import read_tensors, refuse_broken
 from stateshift.run import RunDirectory
 from stateshift.transition.config import FROM_DATA, TransitionConfig
 from stateshift.transition.model import TransitionModel
@@ -83,9 +83,13 @@ def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     """A model's state dict from a checkpoint of ours."""
     try:
         stored = read_tensors(checkpoint)["state_dict"]
-        return {name.removeprefix("model."): value for name, value in stored.items()}
+        weights = {name.removeprefix("model."): value for name, value in stored.items()}
+        refuse_broken(weights, checkpoint)
+    except StateshiftError:
+        raise
     except Exception as error:
         raise StateshiftError(f"{checkpoint} can't be read: {first_line(error)}") from error
+    return weights
 
 
 def take_start(model: TransitionModel, state: Mapping[str, Tensor]) -> None:

@@ -74,6 +74,13 @@ def served(write_pdb):
         def log_message(self, *_):
             pass
 
+        def do_GET(self):
+            if not self.path.startswith("/to="):
+                return super().do_GET()
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/to="))
+            return self.end_headers()
+
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -86,6 +93,13 @@ def test_an_address_is_read_and_one_that_answers_a_page_or_nothing_is_told(serve
         read_chains(f"{served}/page.cif")
     with pytest.raises(StateshiftError, match=r"can't be fetched \(HTTP Error 404"):
         read_chains(f"{served}/nothing.cif")
+
+
+@pytest.mark.parametrize("place", ["file:///etc/hostname", "ftp://127.0.0.1/x.pdb", "/to=/to="])
+def test_an_address_leads_nowhere_but_to_the_web(served, place):
+    assert read_chains(f"{served}/to={served}/served.pdb")[0].sequence == "MKVLA"
+    with pytest.raises(StateshiftError, match=r"can't be fetched \("):
+        read_chains(f"{served}/to={place}")
 
 
 def damaged(content: bytes, kind: str, rng: np.random.Generator) -> bytes:

@@ -158,6 +158,24 @@ def test_weights_of_an_unknown_part_or_absent_ones_are_refused_by_name(change):
         read_arc_run(arc)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"transformer_backbone_kwargs": [1]},
+        {"activation": 3},
+        {"transformer_backbone_kwargs": None},
+    ],
+)
+def test_hyper_parameters_of_another_kind_are_a_sentence_with_the_checkpoint(change, options):
+    with pytest.raises(StateshiftError, match=r"final\.ckpt"):
+        read_arc_run(change(**options))
+
+
+def test_weights_that_are_no_numbers_are_refused(change):
+    with pytest.raises(StateshiftError, match=r"final\.ckpt holds NaN or infinity in pert_encoder\.0\.bias"):
+        read_arc_run(change({"pert_encoder.0.bias": torch.full((8,), torch.nan)}))
+
+
 def test_a_checkpoint_of_another_gene_list_is_refused_and_leaves_nothing(change, tmp_path):
     with pytest.raises(StateshiftError, match="names 3 genes and final.ckpt predicts 12"):
         import_arc_run(change(gene_names=["A", "B", "C"]), tmp_path / "ours")

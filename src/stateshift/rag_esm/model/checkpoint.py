@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from stateshift.errors import StateshiftError, first_line, some
-from stateshift.files import intact, read_json, sha256, written_beside
+from stateshift.files import intact, read_json, refuse_broken, sha256, written_beside
 from stateshift.proteins.esm2.network import ESM2, Shape, frequencies
 from stateshift.rag_esm.model.network import RagESM
 
@@ -151,6 +151,7 @@ def filled(network: RagESM, state: dict[str, torch.Tensor], where: Path) -> RagE
     ][:3]
     if wrong:
         raise StateshiftError(f"{where} is no whole RAG-ESM checkpoint: it {' and '.join(wrong)}.")
+    refuse_broken(state, where)
     network.load_state_dict({name: weight.float() for name, weight in state.items()}, assign=True)
     return network
 

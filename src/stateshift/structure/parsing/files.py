@@ -162,13 +162,21 @@ def _bytes_of(source: str | Path) -> bytes:
 def _fetched(url: str) -> bytes:
     """The answer of an address; whatever goes wrong is one sentence."""
     import http.client
-    import urllib.request
+    import urllib.request as web
 
+    opener = web.OpenerDirector()  # of the web alone: no answer leads to ftp or a file
+    for part in (web.ProxyHandler, web.UnknownHandler, web.HTTPHandler, web.HTTPSHandler, web.HTTPRedirectHandler):
+        opener.add_handler(part())
+    opener.add_handler(web.HTTPDefaultErrorHandler())
+    opener.add_handler(web.HTTPErrorProcessor())
     try:
-        with urllib.request.urlopen(url, timeout=URL_SECONDS) as answer:
-            return answer.read(MOST_BYTES)
+        with opener.open(url, timeout=URL_SECONDS) as answer:
+            content = answer.read(MOST_BYTES + 1)
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise StateshiftError(f"{url} can't be fetched ({error}).") from error
+    if len(content) > MOST_BYTES:
+        raise StateshiftError(f"{url} sends more than {MOST_BYTES >> 30} GB, which no structure is.")
+    return content
 
 
 def _from_cif(gemmi, text: str, where: str) -> gemmi.Structure:

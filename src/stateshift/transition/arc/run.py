@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import written_beside
+from stateshift.files import intact, refuse_broken, written_beside
 from stateshift.run import RunDirectory, new_run, open_run
 from stateshift.transition.arc.checkpoint import arc_model
 from stateshift.transition.arc.files import read_pickled
@@ -21,6 +21,7 @@ from stateshift.transition.model import TransitionModel
 
 logger = logging.getLogger(__name__)
 
+WAY_OUT = "Copy arc-state's run anew."
 STATE_TRANSITION = ("state", "pertsets", "neuralot")
 """arc-state's names of the one model that is read."""
 
@@ -76,8 +77,9 @@ def import_arc_run(source: str | Path, output: str | Path) -> Path:
 
     arc = read_arc_run(source)
     config = arc.model.config
-    genes, every_gene, table = gene_names(arc), every_gene_names(arc), perturbation_vectors(arc)
-    batches = batch_names(arc) if config.batches else []
+    with intact(arc.folder, WAY_OUT):
+        genes, every_gene, table = gene_names(arc), every_gene_names(arc), perturbation_vectors(arc)
+        batches = batch_names(arc) if config.batches else []
     run = new_run(output)
     try:
         run.write_genes(genes)
@@ -115,7 +117,7 @@ def read_arc_run(source: str | Path) -> ArcRun:
             settings = yaml.safe_load((folder / "config.yaml").read_text())
             name = str(settings["model"]["name"]).lower()
             stated = {**settings["model"]["kwargs"], **settings["data"]["kwargs"]}
-        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise StateshiftError(f"{folder / 'config.yaml'} is no config of arc-state: copy it anew.") from error
         if name not in STATE_TRANSITION:
             raise StateshiftError(
@@ -127,8 +129,11 @@ def read_arc_run(source: str | Path) -> ArcRun:
     path, stored = _checkpoint(source, folder)
     if not isinstance(stored, dict) or not isinstance(stored.get("state_dict"), dict):
         raise StateshiftError(f"{path} holds no state_dict: it is no checkpoint of arc-state.")
-    options = {**stated, **_plain(stored.get("hyper_parameters", {}))}
-    return ArcRun(folder, path, arc_model(stored["state_dict"], options, str(path)), options)
+    with intact(path, WAY_OUT):
+        options = {**stated, **_plain(stored.get("hyper_parameters", {}))}
+        model = arc_model(stored["state_dict"], options, str(path))
+        refuse_broken(model.state_dict(), path)
+    return ArcRun(folder, path, model, options)
 
 
 def is_arc_run(path: str | Path) -> bool:
