@@ -95,8 +95,12 @@ def test_cell_eval_accepts_the_file_and_makes_the_same_of_it(export, prep, tmp_p
     pd.testing.assert_frame_equal(again.var, inside.var)
 
 
-def test_counts_become_what_cell_eval_makes_of_them(make, genes, export, tmp_path):
+@pytest.mark.parametrize("at_once", [2**24, 60])
+def test_counts_become_what_cell_eval_makes_of_them_in_one_block_or_many(
+    make, genes, export, tmp_path, monkeypatch, at_once
+):
     official = pytest.importorskip("cell_eval._evaluator", reason="the official extra is not installed")
+    monkeypatch.setattr("stateshift.cells.matrix.stored.VALUES_AT_ONCE", at_once)
     counts = make(genes, scale="counts")
     inside, _, _ = unpacked(export(counts).path, tmp_path)
     theirs = counts[:, genes[::-1]].copy()
