@@ -194,6 +194,7 @@ def test_several_contexts_need_one_to_be_chosen(make, genes, check):
     assert "choose one with --contexts" in check(predicted)["context"]
     assert check(predicted, contexts=["K562"]) == {}
     assert check(predicted, contexts=["K563"])["context"].endswith("(did you mean `K562`?)")
+    assert check(predicted, contexts=["H1", "K562"])["context"] == "the season's file holds one context, and --contexts names 2"
 
 
 def test_all_problems_come_at_once_in_one_table(make, genes, gene_file):
