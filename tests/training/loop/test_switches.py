@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from stateshift.errors import StateshiftError
 from stateshift.training import resume, train
+from stateshift.training.loop.average import WeightAverage
 
 SMALL = [
     "model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=2", "model.set_size=8", "model.dropout=0",
@@ -87,6 +89,16 @@ def test_the_average_is_what_is_validated_and_kept_as_best(start):
     for name, value in averages.items():
         torch.testing.assert_close(best[name], value)
     assert not torch.equal(best["model.project_out.0.weight"], weights(run)["model.project_out.0.weight"])
+
+
+def test_an_average_of_half_precision_weights_goes_where_they_stay():
+    average, module, trainer = WeightAverage(0.99), torch.nn.Linear(2, 2).bfloat16(), SimpleNamespace(global_step=0)
+    average.on_train_start(trainer, module)
+    torch.nn.init.constant_(module.weight, 1.0)
+    for trainer.global_step in range(1, 1001):
+        torch.nn.init.constant_(module.weight, 1.0 if trainer.global_step < 100 else 1.5)
+        average.on_train_batch_end(trainer, module, None, None, 0)
+    assert average.averages["weight"].mean().item() == pytest.approx(1.5, abs=1e-3)
 
 
 def test_training_stops_when_nothing_gets_better_and_a_resume_says_so(start):

@@ -39,7 +39,8 @@ class WeightAverage(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Start from the untrained weights."""
         trained = _trained(module)
-        kept = self.averages or {name: weight.detach().clone() for name, weight in trained.items()}
+        # in half precision the small steps of an average would be rounded to none
+        kept = self.averages or {name: _precise(weight.detach().clone()) for name, weight in trained.items()}
         self.averages = {name: value.to(trained[name].device) for name, value in kept.items()}
         self._steps = max(self._steps, trainer.global_step)
 
@@ -53,7 +54,8 @@ class WeightAverage(lightning.Callback):
         decay = min(self.decay, (1 + self._steps) / (10 + self._steps))
         with torch.no_grad():
             trained = _trained(module)
-            torch._foreach_lerp_(list(self.averages.values()), [trained[name] for name in self.averages], 1 - decay)
+            weights = [_precise(trained[name]) for name in self.averages]
+            torch._foreach_lerp_(list(self.averages.values()), weights, 1 - decay)
 
     @contextlib.contextmanager
     def swapped_in(self, module: nn.Module) -> Iterator[None]:
@@ -72,3 +74,8 @@ class WeightAverage(lightning.Callback):
 
 def _trained(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+
+
+def _precise(weight: Tensor) -> Tensor:
+    """In float32 at least."""
+    return weight.to(torch.promote_types(weight.dtype, torch.float32))
