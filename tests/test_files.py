@@ -1,11 +1,13 @@
 """What everyone reads files by: tensors as plain numbers, JSON as an object, nothing else."""
 
+import resource
+
 import numpy as np
 import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.files import read_arrays, read_json, read_tensors, refuse_broken
+from stateshift.files import read_arrays, read_json, read_tensors, refuse_broken, written_beside
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,19 @@ def test_weights_that_are_no_numbers_any_more_are_named():
     weights = {"a": torch.ones(2), "b": torch.tensor([0.0, np.inf]), "c": torch.tensor(np.nan), "n": torch.arange(3)}
     with pytest.raises(StateshiftError, match="x.pt holds NaN or infinity in b, c: copy it anew, or train again"):
         refuse_broken(weights, "x.pt")
+
+
+@pytest.mark.parametrize("n_values", [300, 3_000, 100_000])
+def test_a_disk_that_fills_at_any_part_of_a_file_of_tensors_is_said(n_values, tmp_path):
+    content = {f"G{i}": torch.ones(n_values) for i in range(10)}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
+    try:
+        with pytest.raises(StateshiftError, match="no room is left"), written_beside(tmp_path / "x.pt") as part:
+            torch.save(content, part)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["[1]", "null", '"x"', "", "{", "[" * 100_000, '{"a":' * 100_000, "\0", "{}{}"])

@@ -17,6 +17,10 @@ from typing import Any
 from stateshift.errors import StateshiftError, first_line, some
 
 
+FULL = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter failed", "unexpected pos ")
+"""What errors without a number say of a full disk; the last two are torch's, as it writes a part and as it closes a file."""
+
+
 @contextlib.contextmanager
 def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Write to a neighbour of `path` that takes its name only when all went well.
@@ -167,9 +171,7 @@ def is_disk_full(error: BaseException) -> bool:
         said = str(seen)
         if getattr(seen, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return True
-        if any(
-            sign in said for sign in ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter failed")
-        ):
+        if any(sign in said for sign in FULL):
             return True
         seen = seen.__cause__ or seen.__context__
     return False

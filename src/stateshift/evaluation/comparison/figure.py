@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stateshift.effects.models import BASELINES
+from stateshift.evaluation.report.figures.canvas import without_mathematics
 from stateshift.files import written_beside
 
 
@@ -44,4 +45,4 @@ def draw_comparison(rows: pd.DataFrame, path: Path) -> None:
         fontsize=7,
     )
     with written_beside(path, overwrite=True) as part:
-        figure.savefig(part, dpi=150)
+        without_mathematics(figure).savefig(part, dpi=150)
