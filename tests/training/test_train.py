@@ -13,6 +13,7 @@ from stateshift.prediction import predict
 from stateshift.run import open_run
 from stateshift.training import resume, train
 from stateshift.training.data import prepare
+from stateshift.training.train import refuse_other_processes
 
 FAST = ["model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8", "training.lr=1e-3"]
 
@@ -142,6 +143,30 @@ def test_a_moved_run_resumes_and_predicts(run, screen, tmp_path):
     shutil.move(run, moved)
     output = predict(moved, cells=screen.cells, perturb=["G4"], output=tmp_path / "p.h5ad")
     assert output.is_file()
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked", "refused"),
+    [
+        ({}, 4, False),
+        ({"SLURM_NTASKS": "4"}, 1, False),  # a job's own shell, which starts one process
+        ({"SLURM_NTASKS": "4"}, 4, True),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}, 4, False),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}, 1, True),
+        ({"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_JOB_NAME": "bash"}, 2, False),
+    ],
+)
+def test_processes_that_slurm_did_not_start_are_not_waited_for(screen, monkeypatch, environment, asked, refused):
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if not refused:
+        assert refuse_other_processes(asked) is None
+        return
+    with pytest.raises(StateshiftError, match=rf"asks for {asked} processes, and Slurm started \d here.*srun"):
+        train(screen.toml, [f"training.devices={asked}"], pert_features=screen.table, output_dir=screen.folder)
+    assert not list(screen.folder.glob("made_*"))
 
 
 def test_an_existing_run_is_never_overwritten(run, screen):

@@ -18,7 +18,7 @@ from stateshift.training.data import batch_names, prepare, storage_of
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.settings import TrainingSettings
 from stateshift.training.start import find_source
-from stateshift.training.train import is_first_process, kept_back, make_module, write_config
+from stateshift.training.train import is_first_process, kept_back, make_module, refuse_other_processes, write_config
 
 RESUMABLE = (
     "training.max_steps", "training.val_every", "training.patience", "training.accelerator", "training.precision",
@@ -60,6 +60,7 @@ def _go_on(run: RunDirectory, overrides: Sequence[str]) -> None:
     check_config(config)
     settings = training_settings(config)
     refuse_absent(settings.loggers)
+    refuse_other_processes(settings.processes)
     done, finished = progress_of(run, settings)
     if finished:
         raise StateshiftError(finished)

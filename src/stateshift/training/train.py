@@ -92,6 +92,7 @@ def train(
         raise StateshiftError(f"--name {name} is no plain folder name: --output-dir says where it goes.")
     folder = Path(output_dir or parsed.run.get("output_dir") or config["output_dir"]) / name
     refuse_absent(training_settings(config).loggers)
+    refuse_other_processes(training_settings(config).processes)
     config["features"] = None if pert_features else config["features"]
     declared = with_features(parsed, config["features"]).features
     if is_first_process():
@@ -192,6 +193,22 @@ def is_first_process() -> bool:
     """Whether this process writes the run, by what torchrun, Slurm or Lightning say of it."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")
     return all(int(os.environ.get(name, 0)) == 0 for name in names)
+
+
+def refuse_other_processes(asked: int) -> None:
+    """A StateshiftError where Slurm started more or fewer processes than a training asks for.
+
+    Fewer would be waited for without an end, and of more each would train the run. Lightning leaves starting to Slurm wherever
+    the job tells a number of tasks; in one called ``bash`` or ``interactive`` it starts them itself.
+    """
+    if "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return
+    started = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if started != asked:
+        raise StateshiftError(
+            f"training.devices × training.nodes asks for {asked} processes, and Slurm started {started} here: give the "
+            "command as  srun --nodes=NODES --ntasks-per-node=DEVICES stateshift train …  with the same numbers."
+        )
 
 
 def experiment_config(experiment: Experiment, overrides: Sequence[str] = ()) -> dict[str, Any]:
