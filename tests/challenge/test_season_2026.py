@@ -176,6 +176,11 @@ def cells_of_g01(cells):
     return ((cells.obs["target_gene"] == "G01") & (cells.obs["context"] == "A")).to_numpy()
 
 
+def undeclared(cells):
+    fractional(cells)
+    del cells.uns["stateshift"]["scale"]
+
+
 def fractional(cells):
     cells.X.data[:] = np.log1p(cells.X.data)
     cells.uns["stateshift"]["scale"] = "log1p"
@@ -219,6 +224,7 @@ def a_misspelt_target(cells):
     ("plant", "name", "said"),
     [
         (fractional, "scale", "log1p (declared), and the season wants whole counts"),
+        (undeclared, "scale", "fractions (read off the values), and the season wants whole counts"),
         (mixed, "one scale", "21 cells hold whole numbers alone and 3 hold fractions (G01 in A)"),
         (halves, "scale", "the scale is declared `counts`, and it holds fractions"),
         (too_many_counts, "counts of a cell", "1 cells hold more than 1,000,000 counts"),

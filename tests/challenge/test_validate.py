@@ -149,6 +149,8 @@ def test_values_off_the_declared_scale_are_refused(make, genes, check):
     predicted = make(genes)
     predicted.uns["stateshift"]["scale"] = "counts"
     assert "it holds fractions" in check(predicted)["scale"]
+    del predicted.uns["stateshift"]["scale"]
+    assert check(predicted) == {}, "fractions that declare nothing are taken for what the season wants"
 
 
 def test_the_list_of_perturbations_is_compared_both_ways(make, genes, check, tmp_path):
@@ -194,7 +196,10 @@ def test_several_contexts_need_one_to_be_chosen(make, genes, check):
     assert "choose one with --contexts" in check(predicted)["context"]
     assert check(predicted, contexts=["K562"]) == {}
     assert check(predicted, contexts=["K563"])["context"].endswith("(did you mean `K562`?)")
-    assert check(predicted, contexts=["H1", "K562"])["context"] == "the season's file holds one context, and --contexts names 2"
+    assert (
+        check(predicted, contexts=["H1", "K562"])["context"]
+        == "the season's file holds one context, and --contexts names 2"
+    )
 
 
 def test_all_problems_come_at_once_in_one_table(make, genes, gene_file):
