@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 
 import numpy as np
 import pytest
@@ -180,6 +181,25 @@ def test_vectors_that_do_not_fit_are_told_and_nothing_is_added(index):
     with pytest.raises(StateshiftError, match="query 1 are 1536 wide"):
         index.search(np.ones((1, 1536), np.float32))
     assert len(index) == 200
+
+
+def test_a_disk_that_is_full_as_vectors_are_written_keeps_the_index_that_was(tmp_path):
+    index = VectorIndex(4)
+    index.add({f"n{i}": np.eye(4, dtype=np.float32)[i % 4] + 0.1 * i for i in range(10)})
+    index.save(tmp_path / "i")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StateshiftError, match=r"vectors\.2\.faiss could not be written: no room is left"):
+            index.save(tmp_path / "i")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(file.name for file in (tmp_path / "i").iterdir()) == [
+        "about.json",
+        "entries.1.parquet",
+        "vectors.1.faiss",
+    ]
+    assert VectorIndex.load(tmp_path / "i").names == index.names
 
 
 def test_no_index_a_damaged_one_and_one_of_strange_parts_are_told(index, tmp_path):

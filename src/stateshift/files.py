@@ -17,8 +17,15 @@ from typing import Any
 from stateshift.errors import StateshiftError, first_line, some
 
 
-FULL = ("No space left", "File too large", "quota exceeded", "PytorchStreamWriter failed", "unexpected pos ")
-"""What errors without a number say of a full disk; the last two are torch's, as it writes a part and as it closes a file."""
+FULL = (
+    "No space left",
+    "File too large",
+    "quota exceeded",
+    "PytorchStreamWriter failed",
+    "iostream error",
+    "unexpected pos ",
+)
+"""What errors without a number say of a full disk; the last three are torch's, as it writes parts and closes a file."""
 
 
 @contextlib.contextmanager

@@ -167,8 +167,10 @@ class VectorIndex:
         refuse_parquet_without_pyarrow(folder / "entries.parquet")
         before = read_json(folder / ABOUT, "Build the index elsewhere.") if (folder / ABOUT).is_file() else {}
         number = before.get("generation", 0) + 1
-        with written_beside(folder / f"vectors.{number}.faiss", overwrite=True) as part:
-            faiss_module().write_index(self._faiss, str(part))
+        faiss = faiss_module()
+        # by a handle of Python's: faiss itself closes a file that the disk has no room for as if it were whole
+        with written_beside(folder / f"vectors.{number}.faiss", overwrite=True) as part, open(part, "wb") as handle:
+            faiss.write_index(self._faiss, faiss.PyCallbackIOWriter(handle.write))
         entries = pd.DataFrame({"name": self.names})
         entries["alive"] = [self.row_of[name] == row for row, name in enumerate(self.names)]
         extra = pd.DataFrame([self.metadata.get(name, {}) for name in self.names], index=entries.index)
