@@ -25,6 +25,8 @@ FLOORS = ("context_mean (baseline)", "context_mean", ORACLE, "mean (baseline)", 
 """What counts as the floor: the first of these that stands beside the prediction; a prediction may be called as a baseline is."""
 NO_GAP = 1e-3
 """Where floor and ceiling differ by less, as a share of the larger, there is no share of a gap."""
+ROUNDING = 1e-5
+"""Scores that differ by a smaller share are the same: cells are float32."""
 COLUMNS = ["context", "metric", "score", "floor_name", "floor", "ceiling", "gap_closed", "harm", "pairs"]
 
 
@@ -98,13 +100,25 @@ def ceilings_and_floors(scores: pd.DataFrame, replicate: pd.DataFrame) -> pd.Dat
             ours = wide[model][metric]
             theirs = wide[floor][metric].reindex(ours.index) if floor else ours * np.nan
             known = ours.notna() & theirs.notna()
-            worse = (ours < theirs) if about.higher_is_better else (ours > theirs)
+            worse = is_worse(ours, theirs, about.higher_is_better)
             row = {"context": context, "metric": metric, "score": ours.mean(), "floor_name": floor or ""}
             row |= {"floor": theirs.mean(), "ceiling": _ceiling(halves[metric], metric)}
             row["gap_closed"] = gap_closed(row["score"], row["floor"], row["ceiling"], about.higher_is_better)
-            row["harm"] = worse[known].mean() if known.any() else np.nan
+            row["harm"] = worse[known.to_numpy()].mean() if known.any() else np.nan
             rows.append(row | {"pairs": int(known.sum())})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def is_worse(ours: pd.Series, theirs: pd.Series, higher_is_better: bool = True) -> np.ndarray:
+    """Where scores of the same pairs are worse than others by more than rounding explains; not where either is NaN.
+
+    Examples
+    --------
+    >>> is_worse(pd.Series([0.5, 0.5, 0.4]), pd.Series([0.5 + 1e-7, 0.6, 0.3])).tolist()
+    [False, True, False]
+    """
+    behind = (theirs - ours) if higher_is_better else (ours - theirs)
+    return (behind > ROUNDING * theirs.abs()).to_numpy()
 
 
 def ceiling_sentences(evaluation: Evaluation) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stateshift.cells import REGIMES
 from stateshift.effects.models import BASELINES
-from stateshift.evaluation.ceilings import gap_closed
+from stateshift.evaluation.ceilings import gap_closed, is_worse
 from stateshift.evaluation.scores import METRICS
 from stateshift.metrics import paired_bootstrap
 
@@ -85,7 +85,7 @@ def _against(table: pd.DataFrame, best: pd.DataFrame) -> dict[str, float]:
     ours, theirs = table["pearson_delta"].align(best["pearson_delta"], join="inner")
     found = paired_bootstrap(ours, theirs, ours.index.get_level_values("perturbation"))
     known = (ours.notna() & theirs.notna()).to_numpy()
-    worse = (ours < theirs).to_numpy()[known].mean() if known.any() else np.nan
+    worse = is_worse(ours, theirs)[known].mean() if known.any() else np.nan
     return {"difference": found.mean, "low": found.low, "high": found.high, "harm": worse}
 
 
