@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import intact, locked, refuse_unwritable, written_beside
+from stateshift.files import intact, locked, refuse_unwritable, sha256, written_beside
 
 RECORDED_PACKAGES = ("stateshift", "torch", "lightning", "cell-load", "anndata", "scanpy", "fair-esm", "numpy")
 
@@ -71,6 +71,11 @@ class RunDirectory:
     def last(self) -> Path:
         """The latest state, from which a run resumes."""
         return self.path / "checkpoints" / "last.ckpt"
+
+    def checksums(self) -> dict[str, str]:
+        """File → SHA-256 of what predicts: settings, vectors, the best weights, and the effects that models are fitted on."""
+        files = (self.config_file, self.features_file, self.effects_file, self.best)
+        return {path.name: sha256(path) for path in files if path.is_file()}
 
     def config(self) -> dict[str, Any]:
         """The resolved config as plain dicts."""

@@ -21,7 +21,7 @@ def ask(screen, tmp_path):
     """Predict by one small run, to a file of a name."""
     run = train(screen.toml, FAST, pert_features=screen.table, output_dir=screen.folder, name="run")
 
-    def asked(name, **kwargs):
+    def asked(name, run=run, **kwargs):
         return predict(run, **{"cells": screen.cells, "perturb": GENES, "output": tmp_path / f"{name}.h5ad", **kwargs})
 
     return asked
@@ -75,6 +75,11 @@ def test_what_does_not_belong_together_is_told_all_at_once(ask, screen, tmp_path
     assert "others_made.h5ad and" in str(told.value)
     assert "other control cells of T98G" in str(told.value)
     assert not (tmp_path / "out.h5ad").exists()
+    own = train(
+        screen.toml, [*FAST, "seed=1"], pert_features=screen.table, output_dir=screen.folder / "own", name="run"
+    )
+    with pytest.raises(InputProblems, match="`run_sha256` is not the same"):
+        join_predictions([one, ask("own", run=own, perturb=["G1"])], tmp_path / "out.h5ad")
     with pytest.raises(StateshiftError, match="cells.h5ad is no prediction of stateshift|is no prediction"):
         join_predictions([one, screen.cells], tmp_path / "out.h5ad")
     with pytest.raises(StateshiftError, match="two predictions or more"):

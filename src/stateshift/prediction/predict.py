@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -119,9 +120,10 @@ def predict(
     with contextlib.ExitStack() as opened:
         members = [opened.enter_context(opened_run(one)) for one in runs]
         adata = _predict(members, asked)
+        digest = _digest(members)
     about = adata.uns["stateshift"]
     names = [os.path.basename(os.path.abspath(one)) for one in runs]
-    about["run"] = names[0]
+    about["run"], about["run_sha256"] = names[0], digest
     if len(runs) > 1:
         about["ensemble"]["runs"] = np.array(names, dtype=object)
     with written_beside(output, overwrite) as part, plain_strings():
@@ -130,6 +132,12 @@ def predict(
         adata.write_h5ad(part)
     logger.info("%s: %d cells, %d predicted", output, adata.n_obs, (~adata.obs["is_control"]).sum())
     return output
+
+
+def _digest(members: list[RunDirectory]) -> str:
+    """Of all files that the runs predict by, so that parts of two runs of one name aren't joined."""
+    held = [f"{name} {digest}" for member in members for name, digest in member.checksums().items()]
+    return hashlib.sha256("\n".join(held).encode()).hexdigest()
 
 
 def _predict(members: list[RunDirectory], asked: Asked) -> AnnData:

@@ -118,7 +118,7 @@ def export_run(
         numbers = [_number(targets, c, t, n_cells) for c, t in order]
         gene_list = read_gene_list(genes, controls.genes).genes
         about = {
-            "run": _checksums(Path(run)),
+            "run": RunDirectory(Path(run)).checksums(),
             "cells": checksum(Path(cells)),
             "features": None if features is None else sha256(features),
             "missing": missing,
@@ -193,13 +193,6 @@ def _starts(controls: Candidate, contexts: list[str]) -> int:
     """How many control cells of each context effects are predicted from."""
     counts = [int((controls.is_control & (controls.contexts == c)).sum()) for c in contexts]
     return min(STARTS_FROM, *counts)
-
-
-def _checksums(run: Path) -> dict[str, str]:
-    """Of what predicts: settings, vectors, weights, and the effects that models are fitted on."""
-    held = RunDirectory(run)
-    files = (held.config_file, held.features_file, held.effects_file, *sorted(held.best.parent.glob("*.ckpt")))
-    return {path.name: sha256(path) for path in files if path.is_file()}
 
 
 def _emit(
