@@ -9,7 +9,7 @@ import logging
 import mmap
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from stateshift.catalogue import cache_folder
 from stateshift.cells.matrix.expression import DiskPart
 from stateshift.cells.matrix.filling import Allocate
 from stateshift.errors import StateshiftError
-from stateshift.files import sha256, written_beside
+from stateshift.files import locked, sha256, written_beside
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def cached_part(
     content = {"format": FORMAT, "content": digest, **key}
     name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
     folder = cache / name
-    with _alone(cache / f"{name}.lock"):
+    with locked(cache / f"{name}.lock"):
         index = _index(folder)
         if index is None:
             _build(folder, source, stamp, build, n_bytes)
@@ -185,16 +185,6 @@ def _part(folder: Path, index: dict[str, Any]) -> DiskPart:
     else:
         n_cells = index["arrays"]["dense"]["shape"][0]
     return DiskPart((n_cells, index["facts"]["n_genes"]), **arrays)
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process builds an entry; others wait for it. A killed process leaves no lock behind."""
-    import fcntl
-
-    with open(lock, "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def checksum(path: Path) -> str:

@@ -18,7 +18,7 @@ from stateshift.challenge.local.context import held_out_context
 from stateshift.challenge.local.resampled import Scores, difference
 from stateshift.effects import BASELINES, EFFECT_MODELS
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
-from stateshift.evaluation.seasons.score_2025 import SCORED, Score2025, baseline_shares
+from stateshift.evaluation.seasons.score_2025 import Score2025
 from stateshift.evaluation.seasons.score_2026 import Score2026
 from stateshift.evaluation.seasons.tables import LABELS
 from stateshift.files import written_beside
@@ -214,18 +214,10 @@ def _tables(season: str, split: str, found: dict[tuple[str, float], Scores]) -> 
         models.append({"run_minus_it": np.nan, "low": np.nan, "high": np.nan} | row)
         for context, score in scores.items():
             named = {"context": context, "model": model, "amplitude": amplitude}
-            members.append(members_of_score(score).reset_index().assign(**named))
+            members.append(score.members.reset_index().assign(**named))
             perturbations.append(score.table.reset_index().assign(**named))
     columns = ["model", "amplitude", "score", "run_minus_it", "low", "high"]
     key = ["context", "model", "amplitude"]
     tables = (pd.concat(parts, ignore_index=True) for parts in (members, perturbations))
     ordered = (table[[*key, *(c for c in table if c not in key)]] for table in tables)
     return RunScore(season, split, pd.DataFrame(models)[columns], *ordered)
-
-
-def members_of_score(score: Score2025 | Score2026) -> pd.DataFrame:
-    """Index: the members; columns ``value``, ``baseline``, ``score``, of 2026 ``replicate``."""
-    if isinstance(score, Score2026):
-        return score.members
-    parts = {"value": score.means[list(SCORED)], "baseline": score.baseline[list(SCORED)]}
-    return pd.DataFrame(parts | {"score": baseline_shares(score.means, score.baseline)}).rename_axis("member")

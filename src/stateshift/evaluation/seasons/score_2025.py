@@ -59,6 +59,13 @@ class Score2025:
     baseline: pd.Series
     score: float
 
+    @property
+    def members(self) -> pd.DataFrame:
+        """Index: `SCORED`; columns ``value``, ``baseline`` and ``score``, 0 where one is not defined."""
+        value, baseline = self.means[list(SCORED)], self.baseline[list(SCORED)]
+        parts = {"value": value, "baseline": baseline, "score": baseline_shares(value, baseline)}
+        return pd.DataFrame(parts).rename_axis("member")
+
 
 @dataclass(frozen=True)
 class _Side:
@@ -194,7 +201,8 @@ def truth_2025(
         return cells
 
     real = _side(read, names, _mean(controls), ready, threads, "the truth")
-    targets = [[genes.index(name)] if name in genes else [] for name in names]
+    column = {gene: j for j, gene in enumerate(genes)}
+    targets = [[column[name]] if name in column else [] for name in names]
     # the mean of the groups' means, the controls' counted as one
     constant = np.vstack([real.means, real.control]).mean(axis=0).astype(np.float32)
     form = csr_matrix if issparse(controls) else np.asarray

@@ -57,6 +57,11 @@ class Score2026:
     members: pd.DataFrame
     score: float
 
+    @property
+    def means(self) -> pd.Series:
+        """The members' values."""
+        return self.members["value"]
+
 
 def score_2026(
     predicted: AnnData | str | Path | Source,

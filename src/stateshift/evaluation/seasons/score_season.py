@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
-from stateshift.evaluation.seasons.score_2025 import SCORED, Score2025, baseline_shares, score_2025
+from stateshift.evaluation.seasons.score_2025 import Score2025, score_2025
 from stateshift.evaluation.seasons.score_2026 import Score2026, score_2026
 from stateshift.evaluation.seasons.sides import Source, both_sides, opened, spelt_twice
 from stateshift.files import written_beside
@@ -234,23 +234,17 @@ def _refuse_other_truth(folder: Path, scored: pd.DataFrame) -> None:
 
 
 def _tables(season: str, found: dict[str, Score2025 | Score2026]) -> SeasonScore:
-    members, means = [], []
-    for score in found.values():
-        if isinstance(score, Score2026):
-            members.append(score.members.reset_index())
-            means.append(score.members["value"])
-        else:
-            shares = baseline_shares(score.means, score.baseline)
-            parts = {"value": score.means[list(SCORED)], "baseline": score.baseline[list(SCORED)], "score": shares}
-            members.append(pd.DataFrame(parts).rename_axis("member").reset_index())
-            means.append(score.means)
-    each = [score.table.reset_index() for score in found.values()]
+    scores = found.values()
     return SeasonScore(
         season,
         found,
         *(
             pd.concat(tables, keys=list(found), names=["context"]).reset_index("context").reset_index(drop=True)
-            for tables in (members, [pd.DataFrame([row]) for row in means], each)
+            for tables in (
+                [score.members.reset_index() for score in scores],
+                [pd.DataFrame([score.means]) for score in scores],
+                [score.table.reset_index() for score in scores],
+            )
         ),
-        score=float(sum(score.score for score in found.values()) / len(found)),
+        score=float(np.mean([score.score for score in scores])),
     )

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.sparse import csr_matrix, issparse
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.genes.spelling import alike
 from stateshift.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
@@ -185,10 +186,8 @@ def groups_of(source: Source, perturbation: str, genes: Sequence[str], who: str)
 
 def spelt_twice(labels: pd.Series) -> list[str]:
     """Labels that are one without blanks around them and capitals, as ``'TP53', 'TP53 '``."""
-    ways: dict[str, list[str]] = {}
-    for label in sorted(str(name) for name in labels.dropna().unique()):
-        ways.setdefault(label.strip().casefold(), []).append(label)
-    return [", ".join(repr(label) for label in found) for found in ways.values() if len(found) > 1]
+    names = sorted(str(name) for name in labels.dropna().unique())
+    return [", ".join(map(repr, found)) for found in alike(names, lambda name: name.strip().casefold())]
 
 
 def both_sides(
