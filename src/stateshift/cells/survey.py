@@ -294,6 +294,7 @@ def gene_places(measured: list[str], genes: list[str], where: str) -> np.ndarray
         hint = suggestion(absent[0], measured) if len(absent) == 1 else ""
         raise StateshiftError(
             f"{where} has {len(measured):,} genes and lacks {len(absent):,} of the {len(genes):,} that are needed: "
-            f"{some(absent)}{hint}. Genes are matched by var_names (symbols)."
+            f"{some(absent)}{hint}. Genes are matched by var_names"
+            + (": where a var column holds these, adata.var_names = adata.var[…]." if len(absent) == len(genes) else ".")
         )
     return index
