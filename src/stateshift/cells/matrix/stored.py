@@ -97,21 +97,22 @@ def read_uns(group: Any, path: Path) -> dict[str, dict[str, Any]]:
     Raises
     ------
     StateshiftError
-        One of them is something else than what scanpy and we write.
+        One of them holds something else than what scanpy and we write; a mark of another kind is somebody else's.
     """
     from anndata.io import read_elem
 
     said = {}
-    for name in ("log1p", "stateshift"):
-        held = read_elem(group["uns"][name]) if name in group.get("uns", {}) else {}
+    for name in sorted({"log1p", "stateshift"} & set(group.get("uns", {}))):
+        held = read_elem(group["uns"][name])
+        if name == "stateshift" and not isinstance(held, dict):
+            continue  # somebody else's
         wrong = [] if isinstance(held, dict) else [""]
         wrong = wrong or [f'["{key}"]' for key, kind in SAID.items() if not isinstance(held.get(key), kind | None)]
         if wrong:
             raise StateshiftError(
                 f'{path}: uns["{name}"]{wrong[0]} is not what scanpy or stateshift writes: delete it.'
             )
-        if name in group.get("uns", {}):
-            said[name] = held
+        said[name] = held
     return said
 
 
