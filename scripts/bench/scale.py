@@ -1,10 +1,11 @@
-"""Processor time and memory against cells, genes, perturbations and set size; each point in a process of its own, on Linux.
+"""Processor time and memory against cells, counts a cell, genes, perturbations and set size; each point in a process of its own, on Linux.
 
     OMP_NUM_THREADS=1 python scripts/bench/scale.py FOLDER [--cells 50000 200000 1000000] [--plot docs/images/scale.png]
 
 Prints a row a point: core-seconds of the work alone, imports not counted, and the peak of resident memory, imports included.
-FOLDER takes simulated files (8 bytes a stored count; a cell holds 90 genes, whatever the number of genes, or 30 % of them) and
-their caches, removed as soon as they are measured, and scale.csv: what stands there is not measured again.
+FOLDER takes simulated files (8 bytes a stored count; a cell holds 90 genes, whatever the number of genes, but where counts
+are varied, in 20,000 cells of 18,000 genes) and their caches, removed as soon as they are measured, and scale.csv: what stands
+there is not measured again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-CELLS, GENES, TARGETS, SET_SIZE = 50_000, 300, 100, 64
+CELLS, GENES, TARGETS, COUNTS = 50_000, 300, 100, 90
 WORK = """
 import json, sys, time
 from itertools import islice
@@ -72,7 +73,7 @@ told("5 training steps of 1,024 cells", lambda: [step() for _ in range(5)])
 """
 
 
-def simulated(folder: Path, cells: int, genes: int, targets: int) -> Path:
+def simulated(folder: Path, cells: int, genes: int, targets: int, counts: int = COUNTS) -> Path:
     """The TOML of an h5ad of counts, CSR, two cell types, a tenth of the cells controls."""
     import numpy as np
     import pandas as pd
@@ -81,7 +82,7 @@ def simulated(folder: Path, cells: int, genes: int, targets: int) -> Path:
     from stateshift.cells.matrix.stream import CellStream
 
     folder.mkdir(parents=True, exist_ok=True)
-    random, each = np.random.default_rng(0), min(90, int(0.3 * genes))
+    random, each = np.random.default_rng(0), min(counts, int(0.3 * genes))
     label = np.where(random.random(cells) < 0.1, targets, random.integers(0, targets, cells))
     names = np.array([*(f"G{i}" for i in range(targets)), "non-targeting"])
     obs = pd.DataFrame({"target_gene": pd.Categorical.from_codes(label, names)})
@@ -93,9 +94,9 @@ def simulated(folder: Path, cells: int, genes: int, targets: int) -> Path:
             n = min(20_000, cells - start)
             # one gene of each of as many stretches, so that every row is sorted
             places = np.arange(each) * (genes // each) + random.integers(0, genes // each, (n, each))
-            counts = 1 + random.poisson(1, n * each).astype(np.float32)
+            values = 1 + random.poisson(1, n * each).astype(np.float32)
             rows = np.arange(0, n * each + 1, each)
-            stream.append(csr_matrix((counts, places.ravel().astype(np.int32), rows), shape=(n, genes)))
+            stream.append(csr_matrix((values, places.ravel().astype(np.int32), rows), shape=(n, genes)))
     toml = folder.absolute() / "scale.toml"
     toml.write_text('[datasets]\nmade = "cells.h5ad"\n[training]\nmade = "train"\n')
     return toml
@@ -114,6 +115,8 @@ def points(asked: argparse.Namespace) -> list[tuple[str, int, dict[str, int]]]:
     base = {"cells": CELLS, "genes": GENES, "targets": TARGETS}
     axes = {axis: getattr(asked, axis) for axis in base}
     made = [(axis, value, base | {axis: value}) for axis, values in axes.items() for value in values]
+    whole = {"cells": 20_000, "genes": 18_000, "targets": TARGETS}
+    made += [("counts a cell", value, whole | {"counts": value}) for value in asked.counts]
     return made + [("set size", size, {}) for size in asked.set_sizes]
 
 
@@ -153,6 +156,7 @@ def main() -> None:
     words.add_argument("--cells", nargs="*", type=int, default=[50_000, 200_000, 1_000_000])
     words.add_argument("--genes", nargs="*", type=int, default=[300, 2000, 18_000])
     words.add_argument("--targets", nargs="*", type=int, default=[30, 300, 3000])
+    words.add_argument("--counts", nargs="*", type=int, default=[90, 900, 3000])
     words.add_argument("--set-sizes", nargs="*", type=int, default=[16, 64, 256, 1024])
     words.add_argument("--plot", type=Path)
     asked = words.parse_args()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from stateshift.progress import track
 
 if TYPE_CHECKING:
     from anndata.abc import CSRDataset
+
+logger = logging.getLogger(__name__)
 
 PER_PAIR = ("context", "target_gene", "regime", "effects", "half_widths", "of_mean", "spread")
 """What of ``uns["stateshift"]`` has a row a (context, perturbation); all else is the same for every part."""
@@ -93,6 +96,14 @@ def join_predictions(parts: Sequence[str | Path], output: str | Path, overwrite:
                 for context, part in holders.items():
                     stream.append(part.X[part.controls(context)])
             _write_embeddings(beside, read, holders)
+    pairs = sum(len(part.pairs()) for part in read)
+    logger.info(
+        "%s: %d parts, %d perturbations × contexts, %d cells predicted",
+        output,
+        len(read),
+        pairs,
+        sum(part.n_predicted for part in read),
+    )
     return output
 
 
