@@ -292,9 +292,10 @@ def gene_places(measured: list[str], genes: list[str], where: str) -> np.ndarray
     absent = [g for g, i in zip(genes, index) if i < 0]
     if absent:
         hint = suggestion(absent[0], measured) if len(absent) == 1 else ""
+        if len(absent) == len(genes):
+            hint = ", which a var column may hold: adata.var_names = adata.var[…]"
         raise StateshiftError(
             f"{where} has {len(measured):,} genes and lacks {len(absent):,} of the {len(genes):,} that are needed: "
-            f"{some(absent)}{hint}. Genes are matched by var_names"
-            + (": where a var column holds these, adata.var_names = adata.var[…]." if len(absent) == len(genes) else ".")
+            f"{some(absent)}{hint}. Genes are matched by var_names."
         )
     return index
