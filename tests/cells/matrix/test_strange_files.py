@@ -59,7 +59,7 @@ def dense(file, values):
             r'uns\["log1p"\] is not what scanpy or stateshift writes: delete it',
         ),
         (lambda file: written(file, "uns/log1p/base", "e"), r'uns\["log1p"\]\["base"\] is not what'),
-        (lambda file: written(file, "uns/stateshift", 3), r'uns\["stateshift"\] is not what'),
+        (lambda file: written(file, "uns/stateshift/scale", 3), r'uns\["stateshift"\]\["scale"\] is not what'),
         (instead("var/_index", np.array([f"G\x1b[2J{i}" for i in range(20)], dtype=object)), "letters that don't show"),
     ],
 )
