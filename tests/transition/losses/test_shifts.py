@@ -36,6 +36,7 @@ def test_sets_of_the_same_perturbation_are_not_told_apart():
     twice = contrastive(predicted, measured, features)
     alone = contrastive(predicted[:2], measured[:2], features[:2])
     torch.testing.assert_close(twice[0], alone[0])
+    assert torch.equal(contrastive(predicted, measured, features.bfloat16()), twice)
     assert contrastive(predicted[[0, 2]], measured[[0, 2]], features[[0, 2]]).tolist() == [0, 0]
 
 

@@ -44,8 +44,7 @@ def contrastive(predicted_BG: Tensor, measured_BG: Tensor, features_BF: Tensor, 
         shift / shift.norm(dim=1, keepdim=True).clamp_min(SMALLEST) for shift in (predicted_BG, measured_BG)
     )
     cosine_BK = (unit_BG @ unit_KG.T) / temperature
-    same_BK = torch.cdist(features_BF[None], features_BF[None], compute_mode="donot_use_mm_for_euclid_dist")[0] == 0
-    same_BK.fill_diagonal_(False)
+    same_BK = (features_BF[:, None] == features_BF).all(dim=2).fill_diagonal_(False)
     own_B = torch.arange(len(cosine_BK), device=cosine_BK.device)
     return F.cross_entropy(cosine_BK.masked_fill(same_BK, -torch.inf), own_B, reduction="none")
 
