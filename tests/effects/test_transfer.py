@@ -119,6 +119,8 @@ def test_noise_is_read_from_errors_else_from_reliability_else_from_cells():
     assert row_noise(plain) == pytest.approx([12.5 / 3, 0.25])
     plain.standard_error = np.array([[1.0, 3.0], [2.0, np.nan]], dtype=np.float32)
     assert row_noise(plain) == pytest.approx([5.0, 4.0])
+    plain.standard_error[0] = np.nan
+    assert row_noise(plain) == pytest.approx([12.5 / 3, 4.0])
 
 
 def test_pairs_of_contexts_that_contradict_each_other_blow_no_weight_up():

@@ -198,7 +198,7 @@ def fit_transfer(
     seed
         Draws the folds by which the number of programs is chosen.
     controls
-        Control means where `train` has none.
+        Control means, in place of those of `train`.
     programs
         How many; None leaves it to the rows.
     main
@@ -229,12 +229,9 @@ def fit_transfer(
 def row_noise(train: EffectTable) -> np.ndarray:
     """Mean squared error of each row over its genes (R,), by what the table tells.
 
-    By standard errors, else by the reliability of halves (Spearman–Brown), else by the number of cells; zero where
-    none is known.
+    Each by its standard errors, else by the reliability of halves (Spearman–Brown), else by the number of cells; zero
+    where none is known.
     """
-    if train.standard_error is not None:
-        known = np.where(np.isnan(train.standard_error), np.nan, train.standard_error.astype(np.float64) ** 2)
-        return np.nan_to_num(_mean(known))
     size = np.nan_to_num(_mean(train.effects.astype(np.float64) ** 2))
     kept = np.ones(len(train))
     if train.n_cells is not None:
@@ -242,7 +239,11 @@ def row_noise(train: EffectTable) -> np.ndarray:
     if train.reliability is not None:
         whole = np.where(train.reliability <= 0, 0, spearman_brown(train.reliability))
         kept = np.where(np.isnan(train.reliability), kept, whole)
-    return size * (1 - kept)
+    noise = size * (1 - kept)
+    if train.standard_error is None:
+        return noise
+    told = ~np.isnan(train.standard_error).all(axis=1)
+    return np.where(told, _mean(train.standard_error.astype(np.float64) ** 2), noise)
 
 
 def _covariance(
