@@ -34,6 +34,7 @@ def test_overrides_reach_the_config():
         ("training.select_by=pearson", "training.select_by=pearson is no choice \\(did you mean `pearson_delta`"),
         ("training.loggers=[tensorbord]", "tensorbord is none \\(did you mean `tensorboard`"),
         ("training.ema=1", "training.ema=1 has to be a number between 0 and 1"),
+        ("training.precision=16-true", "training.precision=16-true is no choice"),
         ("training.strategy=fsd", "training.strategy=fsd is no choice \\(did you mean `fsdp`"),
         ("features=3", "features=3 has to be a source, as onehot, or a table's file"),
         ("seed=0,1", "Several values make a sweep: add --multirun"),

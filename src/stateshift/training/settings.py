@@ -13,7 +13,8 @@ SCHEDULES = ("constant", "cosine")
 SELECTORS = ("pearson_delta", "val_loss")
 STRATEGIES = ("auto", "ddp", "fsdp")
 LOGGERS = ("tensorboard", "wandb")
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
+"""Lightning's, but for ``16-true``: AdamW's ε is 0 there, and what has no gradient becomes no number."""
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

@@ -174,7 +174,7 @@ def make_module(
     if trained is not None:
         take_start(module.model, trained)
         make_room(module.model, trained)
-    if shape.unfreeze_esm_layers and settings.precision in ("bf16-true", "16-true"):
+    if shape.unfreeze_esm_layers and settings.precision == "bf16-true":
         raise StateshiftError(
             f"training.precision={settings.precision}: ESM2's layers are trained in 32-true, or mixed as in bf16-mixed."
         )
