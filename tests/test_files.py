@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.files import read_arrays, read_json, read_tensors, refuse_broken, written_beside
+from stateshift.files import read_arrays, read_csv, read_json, read_tensors, refuse_broken, written_beside
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,24 @@ def test_names_that_are_no_text_and_arrays_of_objects_are_refused(array, tmp_pat
 def test_json_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "x.json").write_text('{"a": 1}', encoding="utf-8-sig")
     assert read_json(tmp_path / "x.json", "") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\nG1,1,2\nG2,3,4\n", "its lines have more fields than its header"),
+        ("a,b\nG1,1,\n", "its lines have more fields than its header"),
+        ("a,b\nG1,1\nG2,3,4\n", "can't be read as a table"),
+        ("", "can't be read as a table"),
+        ("a\n\xe9\n".encode("latin-1"), "can't be read as a table"),
+    ],
+)
+def test_a_table_whose_lines_do_not_fit_its_header_is_refused(text, said, tmp_path):
+    (tmp_path / "x.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(StateshiftError, match=rf"x\.csv:? {said}"):
+        read_csv(tmp_path / "x.csv")
+
+
+def test_a_table_with_a_byte_order_mark_and_windows_lines_is_read(tmp_path):
+    (tmp_path / "x.csv").write_bytes("\ufeffa,b\r\nG1,1\r\n".encode())
+    assert read_csv(tmp_path / "x.csv").to_dict("list") == {"a": ["G1"], "b": [1]}

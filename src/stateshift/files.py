@@ -12,10 +12,12 @@ import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stateshift.errors import StateshiftError, first_line, some
 
+if TYPE_CHECKING:
+    import pandas as pd
 
 FULL = (
     "No space left",
@@ -231,6 +233,37 @@ def read_json(path: str | Path, way_out: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__} in place of an object")
     return content
+
+
+def read_csv(path: str | Path, **options: Any) -> pd.DataFrame:
+    """A text table in UTF-8 with a header, by pandas.
+
+    Where lines have more fields than the header, pandas takes the first column for names of rows, and each value for
+    one of the column before: such a table is refused.
+
+    Parameters
+    ----------
+    path
+        The file.
+    options
+        Of ``pandas.read_csv``.
+
+    Raises
+    ------
+    StateshiftError
+        It is no such table.
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(path, encoding="utf-8-sig", **options)
+    except (ValueError, OSError) as error:
+        raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise StateshiftError(
+            f"{path}: its lines have more fields than its header. Name every column there, and end no line with a separator."
+        )
+    return frame
 
 
 def read_arrays(path: str | Path, texts: Iterable[str], way_out: str) -> dict[str, Any]:

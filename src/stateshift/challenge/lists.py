@@ -11,6 +11,7 @@ import pandas as pd
 
 from stateshift.challenge.seasons import Season
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.files import read_csv
 from stateshift.genes import read_names
 
 MANIFEST = "manifest.json"
@@ -98,11 +99,7 @@ def read_targets(path: Path | str, season: Season) -> Targets:
     path, rules = Path(path), season.cells
     if path.suffix == ".h5ad":
         return _of_template(path, season)
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StateshiftError(f"{path} can't be read as a table of perturbations: {reason}.") from error
+    table = read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     table.columns = table.columns.str.strip()
     column = "target_gene" if "target_gene" in table.columns else rules.perturbation
     if column not in table.columns:

@@ -223,6 +223,13 @@ def test_pairs_that_were_not_predicted_are_counted(fitted, made, tmp_path):
     scores[scores["gene"] != "G3"].to_csv(tmp_path / "s.csv", index=False)
     with pytest.raises(InputProblems, match=r"pairs are not predicted, as T\d+ on G3"):
         score_effects(tmp_path / "s.csv", made.calls)
+    for text, said in (
+        ("T1,c,g,x\n", "`score` is no number in 1 lines"),
+        ("T1,c,g,1,2,3\n" * 2, "more fields than its header"),
+    ):
+        (tmp_path / "s.csv").write_text("perturbation,context,gene,score\n" + text)
+        with pytest.raises(StateshiftError, match=said):
+            score_effects(tmp_path / "s.csv", made.calls)
 
 
 def test_a_truth_without_contexts_is_of_the_one_that_was_predicted(tmp_path):

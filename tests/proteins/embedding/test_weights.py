@@ -40,3 +40,9 @@ def test_a_residue_that_is_weighed_twice_is_refused_with_both_lines(tmp_path):
     (tmp_path / "w.csv").write_text("id,position,weight\na,1,1\na,2,1\na,1,5\n")
     with pytest.raises(InputProblems, match="line 4: residue 1 of `a` has its weight in line 2 already"):
         read_weights(tmp_path / "w.csv", {"a": "MK"})
+
+
+def test_a_decimal_comma_that_makes_a_field_of_its_own_is_told_and_no_whole_number(tmp_path):
+    (tmp_path / "w.csv").write_text("id,position,weight\nA,1,1,5\nA,2,0,5\n")
+    with pytest.raises(InputProblems, match="line 2 has more fields than the header"):
+        read_weights(tmp_path / "w.csv", {"A": "MK"})

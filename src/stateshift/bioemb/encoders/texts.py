@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stateshift.bioemb.settings import DataSettings
-from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.files import read_csv
 from stateshift.genes import proteins_of_genes
 from stateshift.genes.headers import header_of
 from stateshift.proteins import read_fasta, sequences_by_id
@@ -92,16 +93,10 @@ def read_text_table(path: str | Path):
     StateshiftError
         The file is missing or can't be parsed.
     """
-    import pandas as pd
-
     path = Path(path)
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such file.")
-    try:
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
+    return read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", dtype=str, keep_default_na=False)
 
 
 def told(texts: Texts) -> str:

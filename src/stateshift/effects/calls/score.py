@@ -12,6 +12,7 @@ import pandas as pd
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.calls.read import read_calls
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.files import read_csv
 from stateshift.metrics import RankedGroups
 
 DRAWS = 500
@@ -167,8 +168,11 @@ def difference(a: Pairs, b: np.ndarray, seed: int = 0) -> tuple[float, float, fl
 def _read_scores(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such file of scores.")
-    frame = pd.read_csv(path, dtype=dict.fromkeys(COLUMNS[:3], str), keep_default_na=False)
+    frame = read_csv(path, dtype=dict.fromkeys(COLUMNS[:3], str), keep_default_na=False)
     absent = [f"there is no column `{c}`{suggestion(c, frame.columns)}." for c in COLUMNS if c not in frame]
     if absent:
         raise InputProblems(str(path), absent)
+    strange = pd.to_numeric(frame["score"], errors="coerce").isna()
+    if strange.any():
+        raise StateshiftError(f"{path}: `score` is no number in {strange.sum():,} lines (first: line {strange.argmax() + 2}).")
     return frame

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.errors import InputProblems, StateshiftError, first_line, some
+from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import unit_rows
 from stateshift.features.registry import FeatureRequest
-from stateshift.files import sha256
+from stateshift.files import read_csv, sha256
 from stateshift.genes import GeneNames
 
 
@@ -68,10 +68,7 @@ def read_edges(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import pandas as pd
 
     separator = {".csv": ","}.get(path.suffix.lower(), "\t")
-    try:
-        frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, usecols=lambda _: True)
-    except (ValueError, OSError) as error:
-        raise StateshiftError(f"{path} can't be read as an edge list: {first_line(error)}") from error
+    frame = read_csv(path, sep=separator, dtype=str, keep_default_na=False)
     if frame.shape[1] < 2 or not len(frame):
         raise StateshiftError(f"{path} is no edge list: a header, then two genes a line and perhaps a weight.")
     ends = frame.iloc[:, :2].apply(lambda column: column.str.strip())

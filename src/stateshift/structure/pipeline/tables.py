@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, some, suggestion
-from stateshift.files import read_tensors, refuse_parquet_without_pyarrow, written_beside
+from stateshift.files import read_csv, read_tensors, refuse_parquet_without_pyarrow, written_beside
 
 FILE_TYPES = ("pt", "parquet", "csv")
 
@@ -103,7 +103,7 @@ def _table(path: Path) -> dict[str, np.ndarray]:
 
     refuse_parquet_without_pyarrow(path)
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"name": str})
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path, dtype={"name": str})
         if "name" not in frame or "residue" in frame:
             raise StateshiftError(
                 f"{path} is no table of vectors: it needs the columns name, 0, 1 …, one row a vector."

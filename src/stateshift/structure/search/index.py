@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stateshift.errors import StateshiftError, first_line, some, suggestion
-from stateshift.files import refuse_parquet_without_pyarrow
+from stateshift.files import read_csv, refuse_parquet_without_pyarrow
 from stateshift.progress import track
 from stateshift.structure.parsing.files import SUFFIXES
 from stateshift.structure.pipeline import Models, read_vectors
@@ -185,7 +185,9 @@ def _metadata(path: str | Path | None, vectors: Mapping[str, np.ndarray]) -> dic
         raise StateshiftError(f"{path}: there is no such table of metadata.")
     refuse_parquet_without_pyarrow(path)
     try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path, dtype=str)
+    except StateshiftError:
+        raise
     except (ValueError, OSError) as error:
         raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
     if "name" not in table:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.files import read_csv
 from stateshift.progress import track
 from stateshift.structure.parsing import Chain
 
@@ -69,11 +70,8 @@ def read_pairs(path: str | Path) -> Pairs:
     path = Path(path)
     if not path.is_file():
         raise StateshiftError(f"{path}: there is no such table of pairs.")
-    try:
-        separator = "\t" if path.suffix.lower() == ".tsv" else ","
-        table = pd.read_csv(path, sep=separator, dtype={"a": str, "b": str}, keep_default_na=False)
-    except (ValueError, OSError) as error:
-        raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    table = read_csv(path, sep=separator, dtype={"a": str, "b": str}, keep_default_na=False)
     lacking = [c for c in ("a", "b", "tm") if c not in table]
     if lacking:
         columns = ", ".join(f"`{c}`{suggestion(c, table.columns)}" for c in lacking)
