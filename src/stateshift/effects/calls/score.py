@@ -174,5 +174,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
         raise InputProblems(str(path), absent)
     strange = pd.to_numeric(frame["score"], errors="coerce").isna()
     if strange.any():
-        raise StateshiftError(f"{path}: `score` is no number in {strange.sum():,} lines (first: line {strange.argmax() + 2}).")
+        raise StateshiftError(
+            f"{path}: `score` is no number in {strange.sum():,} lines (first: line {strange.argmax() + 2})."
+        )
     return frame

@@ -67,7 +67,9 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not set(COLUMNS) <= set(reader.fieldnames or ()):
         raise StateshiftError(f"{path} needs the columns {', '.join(COLUMNS)}; it has {reader.fieldnames}.")
     rows = list(reader)
-    longer = [f"line {number} has more fields than the header." for number, row in enumerate(rows, start=2) if None in row]
+    longer = [
+        f"line {number} has more fields than the header." for number, row in enumerate(rows, start=2) if None in row
+    ]
     if longer:
         raise InputProblems(str(path), longer[:10])
     return rows
