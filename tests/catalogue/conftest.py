@@ -57,7 +57,8 @@ class Site:
         """One request, answered as the settings say."""
         self.asked.append(dict(handler.headers))
         if self.redirect and handler.path != "/elsewhere":
-            self._head(handler, 302, {"Location": "/elsewhere"}, 0)
+            place = "/elsewhere" if self.redirect is True else self.redirect
+            self._head(handler, 302, {"Location": place}, 0)
         elif self.statuses:
             page = b"<html>no</html>"
             self._head(handler, self.statuses.pop(0), {"Content-Type": "text/html"}, len(page))

@@ -93,6 +93,16 @@ def test_redirects_are_followed(site, tmp_path):
     assert path.read_bytes() == site.CONTENT
 
 
+@pytest.mark.parametrize(
+    "place", ["file:///etc/hostname", "ftp://127.0.0.1/x", "http://[::bad/", "http://127.0.0.1:99999/"]
+)
+def test_a_redirect_to_a_file_or_to_nowhere_is_refused(site, tmp_path, place):
+    site.redirect = place
+    with pytest.raises(StateshiftError, match=r"file\.bin can't be fetched \(.*The source is"):
+        fetch(site.entry(), tmp_path / "to")
+    assert site.left_in(tmp_path / "to") == set()
+
+
 def test_a_redirect_away_from_https_is_refused(tmp_path):
     led = SimpleNamespace(status_code=200, reason="OK", url="http://example.org/file.bin", headers={})
     fetching = downloader.ResumingDownloader(tmp_path / "file.bin", "", checked=True)

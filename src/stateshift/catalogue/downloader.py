@@ -83,7 +83,9 @@ class ResumingDownloader:
                 if attempt == TRIES - 1:
                     raise StateshiftError(self._gave_up(url, error)) from error
                 time.sleep(PAUSE * 2**attempt)
-            except requests.RequestException as error:
+            except StateshiftError:
+                raise
+            except (requests.RequestException, ValueError) as error:  # the latter of an address that a server leads to
                 raise StateshiftError(f"{url} can't be fetched ({error}). {self.way_out}") from error
 
     @contextlib.contextmanager
@@ -220,7 +222,7 @@ def need_room(folder: Path, size: int, name: str) -> None:
 def _length(answer: Response) -> int | None:
     """Bytes of a whole answer; unknown where the server compresses on the way or doesn't say."""
     said = answer.headers.get("Content-Length", "")
-    return int(said) if said.isdigit() and "Content-Encoding" not in answer.headers else None
+    return int(said) if said.isdecimal() and "Content-Encoding" not in answer.headers else None
 
 
 def _range(answer: Response) -> tuple[int | None, int | None]:
