@@ -25,17 +25,24 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src" / "stateshift"
+VALIDATION = ("challenge/test_validate.py", "challenge/test_season_2026.py", "challenge/test_odd_files.py")
 # module → tests, below src/stateshift and tests: those that are about it and take seconds
 TESTS = {
     "cells": {
-        "cells/splits.py": ["cells/test_splits.py", "cells/test_splits_like_cell_load.py"],
+        "cells/splits.py": [
+            "cells/test_splits.py",
+            "cells/test_splits_like_cell_load.py",
+            "cells/checks/test_inspection.py",
+        ],
         "cells/regimes.py": ["cells/test_regimes.py", "cells/test_splits.py"],
         "cells/experiment.py": ["cells/test_experiment.py", "cells/test_splits.py"],
     },
     "effects": {
         "effects/simple.py": ["effects/test_effect_models.py", "effects/test_partly_measured.py"],
         "effects/main_effects.py": ["effects/test_effect_models.py", "effects/test_partly_measured.py"],
+        "effects/alike.py": ["effects/test_transfer.py"],
         "effects/transfer.py": ["effects/test_transfer.py", "effects/test_effect_models.py"],
+        "effects/mapped_transfer.py": ["effects/test_mapped_transfer.py"],
         "effects/own_target.py": ["effects/test_own_target.py"],
         "effects/doubles.py": ["effects/test_doubles.py"],
         "effects/from_features/ridge.py": ["effects/test_effect_models.py", "effects/test_partly_measured.py"],
@@ -52,13 +59,13 @@ TESTS = {
     },
     "challenge": {
         "challenge/seasons.py": ["challenge/test_seasons.py", "challenge/test_rules.py"],
-        "challenge/lists.py": ["challenge/test_seasons.py", "challenge/test_season_2026.py"],
-        "challenge/facts.py": ["challenge/test_validate.py", "challenge/test_season_2026.py"],
-        "challenge/candidate.py": ["challenge/test_validate.py", "challenge/test_season_2026.py"],
-        "challenge/validation/genes.py": ["challenge/test_validate.py", "challenge/test_season_2026.py"],
-        "challenge/validation/labels.py": ["challenge/test_validate.py", "challenge/test_season_2026.py"],
-        "challenge/validation/values.py": ["challenge/test_validate.py", "challenge/test_season_2026.py"],
-        "challenge/validation/cells.py": ["challenge/test_validate.py", "challenge/test_season_2026.py"],
+        "challenge/lists.py": ["challenge/test_seasons.py", *VALIDATION],
+        "challenge/facts.py": [*VALIDATION],
+        "challenge/candidate.py": [*VALIDATION],
+        "challenge/validation/genes.py": [*VALIDATION],
+        "challenge/validation/labels.py": [*VALIDATION],
+        "challenge/validation/values.py": [*VALIDATION],
+        "challenge/validation/cells.py": [*VALIDATION],
         "challenge/export/package.py": ["challenge/test_export.py"],
         "challenge/export/submission.py": ["challenge/test_export.py", "challenge/test_season_2026.py"],
     },

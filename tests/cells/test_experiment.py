@@ -36,6 +36,10 @@ def test_paths_are_also_looked_up_beside_the_toml(screen, monkeypatch, tmp_path)
     assert experiment.datasets["made"][0].name == "cells.h5ad"
     assert experiment.resolve("cells.h5ad") == screen.folder / "cells.h5ad"
     assert str(experiment.resolve("nowhere.pt")) == "nowhere.pt"
+    (tmp_path.parent / "cells.h5ad").touch()
+    assert experiment.resolve("cells.h5ad") == Path("cells.h5ad"), "the current folder's comes first"
+    beside = read_experiment(screen.toml, beside_only=True)
+    assert beside.resolve("cells.h5ad") == screen.folder / "cells.h5ad"
 
 
 def test_all_problems_are_reported_at_once_with_suggestions(screen):
@@ -88,6 +92,9 @@ def test_broken_toml_is_one_sentence(screen, text):
         ('[features]\npooling = "avg"\n', "[features] pooling = 'avg': `avg` is no pooling"),
         ('[features]\npooling = "weighted"\n', "[features] pooling = 'weighted': `weighted` is no pooling"),
         ('[run]\noverrides = "seed=1"\n', "[run] overrides needs a list of texts"),
+        ('[run]\noverrides = ["seed=${oc.env:HOME}"]\n', "[run] overrides holds `seed=${oc.env:HOME}`: Hydra's own"),
+        ('[zeroshot]\n"made." = "test"\n', '[zeroshot] "made.": write "dataset.celltype"'),
+        ('[zeroshot]\nmade.T98G = "test"\n"made.A549" = "tset"\n', '"made.A549" = "tset": no split has that name'),
         ('[fewshot."made.K562"]\ntest = [["G1"]]\n', "needs lists, as in"),
         ('[fewshot."made.K562"]\ntest = "G1"\n', "needs lists, as in"),
     ],
