@@ -150,6 +150,12 @@ def test_presets_are_whole_and_mistakes_are_told_together():
         read_settings("8M", ["maskin=mlm", "accumulate=two", "lr=quick"])
     assert len(caught.value.problems) == 3
     assert "did you mean `masking`" in str(caught.value)
+    with pytest.raises(InputProblems, match=r"devices must be 1 or more, not 0\.\n.*precision `bf16` is unknown"):
+        read_settings("8M", ["devices=0", "precision=bf16"])
+    with pytest.raises(
+        InputProblems, match=r"cross_lr must be above 0, not -1\.0\.\n.*clip must be 0 or more, not nan"
+    ):
+        read_settings("8M", ["cross_lr=-1", "clip=.nan"])
     with pytest.raises(InputProblems, match="leaves nothing to train"):
         read_settings("8M", ["cross_layers=none"])
     with pytest.raises(StateshiftError, match="did you mean `8M`"):

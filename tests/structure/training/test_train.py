@@ -114,6 +114,8 @@ def test_what_cannot_be_trained_on_is_told(groups, tmp_path):
         train_aggregator(pairs, rows, {}, tmp_path / "there.pt", SMALL)
     with pytest.raises(StateshiftError, match="epochs and batch_size must be 1 or more"):
         TrainingSettings(epochs=0, batch_size=0)
+    with pytest.raises(StateshiftError, match="--learning-rate must be above 0, not nan"):
+        TrainingSettings(learning_rate=float("nan"))
 
 
 def test_a_table_of_structures_gives_the_chains_that_it_names(write_pdb):

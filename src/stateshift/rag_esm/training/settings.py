@@ -13,6 +13,9 @@ from stateshift.errors import InputProblems, StateshiftError, suggestion
 from stateshift.rag_esm.homologs.choice import CHOICES
 
 MASKINGS = ("mlm", "diffusion")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+LEAST_ZERO = ("weight_decay", "clip", "seed")
+WHOLE = ("top_k", "max_length", "max_context", "accumulate", "max_steps", "val_every", "val_proteins", "devices")
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,15 @@ class Settings:
 
     def __post_init__(self) -> None:
         problems = [
-            f"{name} must be 1 or more, not {getattr(self, name)}."
-            for name in ("top_k", "max_length", "max_context", "accumulate", "max_steps", "val_every", "val_proteins")
-            if getattr(self, name) < 1
+            f"{name} must be 1 or more, not {getattr(self, name)}." for name in WHOLE if getattr(self, name) < 1
         ]
-        for name, known in (("masking", MASKINGS), ("context", CHOICES)):
+        for name, known in (("masking", MASKINGS), ("context", CHOICES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 problems.append(f"{name} `{getattr(self, name)}` is unknown{suggestion(getattr(self, name), known)}.")
+        problems += [
+            f"{name} must be above 0, not {x}." for name in ("lr", "cross_lr") if not (x := getattr(self, name)) > 0
+        ]
+        problems += [f"{n} must be 0 or more, not {x}." for n in LEAST_ZERO if not (x := getattr(self, n)) >= 0]
         if not 0 < self.mask_rate < 1:
             problems.append(f"mask_rate must lie between 0 and 1, not {self.mask_rate}.")
         if self.tokens_per_batch < self.max_length + self.max_context + 4:

@@ -77,6 +77,8 @@ class TrainingSettings:
             raise StateshiftError(f"A training's {' and '.join(low)} must be 1 or more.")
         if not 0 < self.val_share < 1:
             raise StateshiftError(f"--val-share must lie between 0 and 1, not {self.val_share}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise StateshiftError(f"--learning-rate must be above 0, not {self.learning_rate}.")
 
 
 def train_aggregator(
