@@ -175,7 +175,8 @@ class FeatureRequest:
         lines = "\n".join(f"  - {gene}: {why}" for gene, why in missing.items())
         raise StateshiftError(
             f"{len(missing)} of {len(self.genes)} genes have no vector from {where}:\n{lines}\n"
-            "Mend the names or the source, or say what becomes of them with --missing zero, mean or drop."
+            "Mend the names or the source, or say what becomes of them with --missing zero, mean or drop, "
+            'in an experiment [features] missing = "drop".'
         )
 
 
