@@ -9,6 +9,8 @@ import torch
 
 from stateshift.errors import StateshiftError
 from stateshift.prediction import predict
+from stateshift.prediction.effects import predict_effects
+from stateshift.prediction.prepared import Asked
 
 ASSETS = Path(__file__).parents[1] / "assets" / "transition"
 
@@ -47,6 +49,8 @@ def test_what_needs_training_effects_is_refused(cells, tmp_path):
     for asked, named in (({"model": "ridge"}, "--model ridge"), ({"missing": "fallback"}, "--missing fallback")):
         with pytest.raises(StateshiftError, match=f"holds no effects of its training cells, which {named} needs"):
             predict(ASSETS / "arc_run", cells=cells, perturb="G1", output=tmp_path / "out.h5ad", **asked)
+    with pytest.raises(StateshiftError, match="no effect model can be fitted beside it"):
+        predict_effects(ASSETS / "arc_run", Asked(cells, perturb="G1"), beside=["ridge"])
     with pytest.raises(StateshiftError, match="records no splits, and so no `test`: name genes with --perturb"):
         predict(ASSETS / "arc_run", cells=cells, split="test", output=tmp_path / "out.h5ad")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from stateshift.prediction.prepared import Asked, effects_beside, prepare, refuse_contradictions
-from stateshift.run import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,10 @@ def predict_effects(
     refuse_contradictions(asked)
     runs = [run] if isinstance(run, str | Path) else list(run)
     with contextlib.ExitStack() as opened:
-        ready = prepare([opened.enter_context(opened_run(one)) for one in runs], asked)
+        members = [opened.enter_context(opened_run(one)) for one in runs]
+        ready = prepare(members, asked)
         output = ready.output
-        others = effects_beside(ready, RunDirectory(Path(runs[0])).config()["seed"], beside) if beside else {}
+        others = effects_beside(ready, members[0].config()["seed"], beside) if beside else {}
         if asked.model != "transition":
             values = ready.effects[asked.model].astype(np.float32)
         else:
