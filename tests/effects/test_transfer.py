@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from stateshift.cells.pseudobulk import EffectTable
+from stateshift.effects.alike import _within
 from stateshift.effects.main_effects import fit_main_effects
-from stateshift.effects.transfer import _within, fit_transfer, row_noise
+from stateshift.effects.transfer import fit_transfer, row_noise
 
 
 def table(rows: list[tuple[str, str, list[float]]], **others) -> EffectTable:
@@ -121,6 +122,22 @@ def test_noise_is_read_from_errors_else_from_reliability_else_from_cells():
     assert row_noise(plain) == pytest.approx([5.0, 4.0])
     plain.standard_error[0] = np.nan
     assert row_noise(plain) == pytest.approx([12.5 / 3, 4.0])
+
+
+def test_targets_measured_on_other_genes_in_each_context_say_nothing_of_how_alike_contexts_are():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(80, 60))
+    rows = []
+    for i, effect in enumerate(truth):
+        for c, genes in (("x", slice(0, 30)), ("y", slice(30, 60))):
+            values = effect + rng.normal(0, 0.1, 60)
+            if i >= 40:  # the other context measures the other half
+                values = np.where(np.isin(np.arange(60), np.arange(60)[genes]), values, np.nan)
+            rows.append((f"T{i}", c, values))
+    model = fit_transfer(table(rows, standard_error=np.full((160, 60), 0.1, dtype=np.float32)))
+    spread = np.sqrt(np.diag(model.alike.covariance))
+    assert model.alike.covariance[0, 1] / spread.prod() > 0.97
+    assert model.scale > 0.97
 
 
 def test_pairs_of_contexts_that_contradict_each_other_blow_no_weight_up():

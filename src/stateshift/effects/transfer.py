@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from stateshift.cells.pseudobulk import EffectTable, spearman_brown
+from stateshift.effects.alike import Alike, centred, shared_covariance
 from stateshift.effects.from_features.bilinear import PROGRAMS, programs_of
 from stateshift.effects.from_features.feature_space import first_least, gene_folds
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
@@ -88,7 +89,7 @@ class Transfer:
     def measure_contexts(self) -> None:
         """Set how alike contexts are, by the deviations and their noise."""
         C = len(self.alike.names)
-        self.alike.covariance = _covariance(self.deviations, self.noise, self.contexts, self.rows, C)
+        self.alike.covariance = shared_covariance(self.deviations, self.noise, self.contexts, self.rows, C)
 
     def by_others(self) -> tuple[np.ndarray, csr_matrix]:
         """The training rows whose target has others, and the weights of those."""
@@ -138,44 +139,6 @@ class Transfer:
         return (None, *choices)[first_least((true[counted] ** 2).sum() - gained)]
 
 
-@dataclass
-class Alike:
-    """How the deviations of one target in several contexts go together.
-
-    Parameters
-    ----------
-    names
-        The C training contexts, sorted.
-    covariance
-        Array (C, C), a gene's mean, free of noise.
-    controls
-        Array (C, G): control means of these contexts less their mean; None where one is unknown.
-    others
-        Context without a training row → its control mean, so centred.
-    """
-
-    names: list[str]
-    covariance: np.ndarray
-    controls: np.ndarray | None
-    others: dict[str, np.ndarray]
-
-    def to(self, context: str) -> np.ndarray:
-        """Covariances (C,) with a context.
-
-        Of one never seen they are as between training contexts, larger with those whose controls are alike.
-        """
-        if context in self.names:
-            return self.covariance[self.names.index(context)]
-        C, spread = len(self.names), np.sqrt(np.diag(self.covariance))
-        correlation = self.covariance / np.maximum(np.outer(spread, spread), 1e-300)
-        between = correlation[~np.eye(C, dtype=bool)].mean() if C > 1 else 1.0
-        nearness = np.ones(C)
-        if context in self.others and self.controls is not None and C > 1:
-            nearness = 1 + np.array([_cosine(self.others[context], known) for known in self.controls])
-            nearness /= max(nearness.mean(), 1e-12)
-        return _within(correlation, np.clip(between * nearness, 0, 1), between) * spread * spread.mean()
-
-
 def fit_transfer(
     train: EffectTable,
     features: FeatureTable | None = None,
@@ -210,7 +173,7 @@ def fit_transfer(
     for i, perturbation in enumerate(train.perturbations):
         rows.setdefault(perturbation, []).append(i)
     targets = {name: np.array(of) for name, of in sorted(rows.items())}
-    alike = Alike(list(names), np.eye(0), *_centred(train.control_means if controls is None else controls, names))
+    alike = Alike(list(names), np.eye(0), *centred(train.control_means if controls is None else controls, names))
     deviations = train.effects - main.of_contexts(train.contexts)
     model = Transfer(main, targets, code, deviations, alike, row_noise(train), None, 1.0)
     model.measure_contexts()
@@ -220,7 +183,8 @@ def fit_transfer(
     if not np.isnan(deviations).any():
         model.reduce(asked, weights, programs, seed)
         asked, weights = model.by_others()
-    predicted, true = weighted(weights, model.deviations), np.nan_to_num(deviations[asked])
+    predicted, true = weighted(weights, model.deviations), deviations[asked]
+    predicted, true = np.where(np.isnan(true), 0, predicted), np.nan_to_num(true)
     size = (predicted**2).sum()
     model.scale = float(np.clip((predicted * true).sum() / size, 0, 1)) if size > 0 else 1.0
     return model
@@ -246,60 +210,6 @@ def row_noise(train: EffectTable) -> np.ndarray:
     return np.where(told, _mean(train.standard_error.astype(np.float64) ** 2), noise)
 
 
-def _covariance(
-    deviations: np.ndarray, noise: np.ndarray, code: np.ndarray, targets: dict[str, np.ndarray], C: int
-) -> np.ndarray:
-    """Covariance (C, C) of a target's deviations in two contexts, from the targets that both measured.
-
-    A pair that shares none is as alike as the others are. Not above what either context varies by itself, and no
-    weighted sum of contexts varies less than nothing: pairs are of different targets, and need not agree.
-    """
-    total, counted = np.zeros((C, C)), np.zeros((C, C))
-    known = np.nan_to_num(deviations)
-    share = (~np.isnan(deviations)).astype(np.float32) if np.isnan(deviations).any() else None
-    for rows in targets.values():
-        places = np.ix_(code[rows], code[rows])
-        genes = deviations.shape[1] if share is None else np.maximum(share[rows] @ share[rows].T, 1)
-        total[places] += known[rows] @ known[rows].T / genes - np.diag(noise[rows])
-        counted[places] += 1
-    mean = np.divide(total, counted, out=np.zeros_like(total), where=counted > 0)
-    variance = np.maximum(np.diag(mean), 1e-12)
-    bound = np.sqrt(np.outer(variance, variance))
-    correlation = np.clip(mean / bound, 0, 1)
-    shared = (counted > 0) & ~np.eye(C, dtype=bool)
-    weight = counted[shared].sum()
-    correlation[counted == 0] = (correlation[shared] @ counted[shared]) / weight if weight else 1.0
-    np.fill_diagonal(correlation, 1.0)
-    return _possible(correlation) * bound
-
-
-def _possible(correlation: np.ndarray) -> np.ndarray:
-    """Correlations (C, C) without directions of negative variance, which each of them by itself may leave."""
-    values, vectors = np.linalg.eigh(correlation)
-    if values[0] >= 0:
-        return correlation
-    clipped = (vectors * np.maximum(values, 0)) @ vectors.T
-    spread = np.sqrt(np.diag(clipped))
-    return clipped / np.outer(spread, spread)
-
-
-def _within(correlation: np.ndarray, asked: np.ndarray, between: float) -> np.ndarray:
-    """The correlations (C,) asked for of a new context, as far as those of the others (C, C) let one have them.
-
-    A context that varies as much as they do can't be told by them more than wholly: r R⁻¹ r ≤ 1. Where it would be, r
-    is drawn to the correlations of their sum, of the same mean.
-    """
-    C = len(asked)
-    among = correlation + 1e-6 * np.eye(C)
-    of_sum = among.mean(axis=0)
-    of_sum *= max(between, 0) / of_sum.mean()
-    step = asked - of_sum
-    told = np.linalg.solve(among, np.column_stack([step, of_sum]))
-    (size, half), left = step @ told, 1 - of_sum @ told[:, 1]
-    reached = np.sqrt(max(half**2 + size * left, 0)) - half
-    return of_sum + step * min(1.0, reached / max(size, 1e-300))
-
-
 def weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:
     """Sums (Q, G) of the rows' deviations by weight; rows that don't measure a gene leave theirs to those that do."""
     measured = ~np.isnan(deviations)
@@ -308,20 +218,6 @@ def weighted(weights: csr_matrix, deviations: np.ndarray) -> np.ndarray:
     summed, there = weights @ np.nan_to_num(deviations), weights @ measured.astype(np.float64)
     all_of_it = np.asarray(weights.sum(axis=1))
     return summed * np.divide(all_of_it, there, out=np.zeros_like(summed), where=np.abs(there) > 1e-12)
-
-
-def _centred(controls: dict[str, np.ndarray], names: Sequence[str]) -> tuple[np.ndarray | None, dict[str, np.ndarray]]:
-    """Control means of the training contexts less their mean, and those of others; None where one has none."""
-    if not all(name in controls for name in names):
-        return None, {}
-    own = np.stack([controls[name] for name in names]).astype(np.float64)
-    mean = own.mean(axis=0)
-    return own - mean, {c: x - mean for c, x in controls.items() if c not in set(names)}
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    length = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / length) if length > 0 else 0.0
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
