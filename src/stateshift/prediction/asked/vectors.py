@@ -84,10 +84,12 @@ def _refuse_other_spelling(genes: Sequence[str], table: FeatureTable, run: Path)
 
 
 def _joined(table: FeatureTable, more: FeatureTable) -> FeatureTable:
-    """Both tables' genes, where the second has any."""
+    """Both tables' genes, where the second has any, each known as filled in where it was."""
     if not len(more):
         return table
-    return FeatureTable([*table.genes, *more.genes], np.concatenate([table.vectors, more.vectors]), table.provenance)
+    filled = {g: how for g, how in more.provenance.get("missing_policy", {}).items() if g in more}
+    provenance = table.provenance | {"missing_policy": table.provenance.get("missing_policy", {}) | filled}
+    return FeatureTable([*table.genes, *more.genes], np.concatenate([table.vectors, more.vectors]), provenance)
 
 
 def _require_same_vectors(table: FeatureTable, more: FeatureTable, path: Path) -> None:
