@@ -82,6 +82,11 @@ def test_families_split_whole_and_lonely_ones_are_left_out_and_counted(families,
     assert {c.name for c in train} & {c.name for c in val} == set()
     assert {s for c in train for s in c.sequences} & {s for c in val for s in c.sequences} == set()
     assert "fewer than 2 members are left out (1 of them): b.1.1.1" in caplog.text
+    make_data(fasta, tmp_path / "few", classes=classes, val_share=0.25, max_members=2)
+    assert max(map(len, train)) > 2
+    assert {len(c) for side in read_data(tmp_path / "few") for c in side} == {2}
+    with pytest.raises(StateshiftError, match="--max-members must be 2 or more"):
+        make_data(fasta, tmp_path / "none", classes=classes, max_members=0)
 
 
 def test_a_sequence_of_two_clusters_is_not_on_both_sides(tmp_path):

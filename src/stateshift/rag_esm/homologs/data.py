@@ -58,8 +58,8 @@ def make_data(
     StateshiftError
         Too few clusters remain, or numbers make no sense.
     """
-    if min_members < 2 or not 0 < val_share < 1:
-        raise StateshiftError("--min-members must be 2 or more and --val-share lie between 0 and 1.")
+    if min_members < 2 or (max_members is not None and max_members < 2) or not 0 < val_share < 1:
+        raise StateshiftError("--min-members and --max-members must be 2 or more and --val-share lie between 0 and 1.")
     rng = np.random.default_rng(seed)
     found = read_source(source, classes)
     short = [_among(c, [i for i, s in enumerate(c.sequences) if len(s) <= max_length]) for c in found]
@@ -73,7 +73,7 @@ def make_data(
         raise StateshiftError(
             f"{source}: two clusters of {min_members} different members or more are needed, and it has {len(kept)}."
         )
-    if max_members:
+    if max_members is not None:
         kept = [_among(c, sorted(rng.permutation(len(c))[:max_members])) for c in kept]
     order = rng.permutation(len(kept))
     held_out = set(order[: max(1, round(val_share * len(kept)))].tolist())
