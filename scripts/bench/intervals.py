@@ -128,9 +128,9 @@ def measure(table, features, held, model: str, seed: int) -> dict[str, tuple[flo
     import numpy as np
 
     from stateshift.effects import fit_effect_models
+    from stateshift.prediction.asked.support import find_support
     from stateshift.prediction.intervals.calibrator import Calibrator
     from stateshift.prediction.intervals.half_widths import find_intervals
-    from stateshift.prediction.asked.support import find_support
 
     train, test = table.rows(~held), table.rows(held)
     models = fit_effect_models(train, features, ["mean", model], seed=seed)
