@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import intact, locked, refuse_unwritable, sha256, written_beside
+from stateshift.files import intact, locked, read_json, refuse_unwritable, sha256, written_beside
 
 RECORDED_PACKAGES = ("stateshift", "torch", "lightning", "cell-load", "anndata", "scanpy", "fair-esm", "numpy")
 
@@ -86,6 +86,9 @@ class RunDirectory:
             missing = {"model", "training", "data", "seed", "scale"} - set(config)
             if missing:
                 raise ValueError(f"it lacks {some(sorted(missing))}")
+            strange = [key for key in ("model", "training", "data") if not isinstance(config[key], dict)]
+            if strange or not isinstance(config["model"].get("name", ""), str):
+                raise ValueError(f"its {strange[0] if strange else 'model.name'} is of another kind")
         return config
 
     def genes(self) -> list[str]:
@@ -113,8 +116,13 @@ class RunDirectory:
 
     def splits(self) -> dict[str, dict[str, dict[str, int]]]:
         """Split → context → perturbation → perturbed cells."""
-        with intact(self.path / "splits.json", WAY_OUT):
-            return {name: dict(pairs) for name, pairs in json.loads((self.path / "splits.json").read_text()).items()}
+        path = self.path / "splits.json"
+        splits = read_json(path, WAY_OUT)
+        with intact(path, WAY_OUT):
+            pairs = [pairs for contexts in splits.values() for pairs in contexts.values()]
+            if not all(type(cells) is int for found in pairs for cells in found.values()):
+                raise ValueError("it counts cells in other than whole numbers")
+        return splits
 
     def write_text(self, name: str, text: str) -> None:
         """Write one small file of the run, whole."""

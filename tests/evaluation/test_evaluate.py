@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -416,5 +418,20 @@ def test_a_reordered_prediction_is_scored_against_baselines_of_the_same_genes(wo
 def test_a_damaged_evaluation_is_one_sentence(world, tmp_path, name):
     evaluate(world.predicted(), world.truth, output=tmp_path / "e")
     (tmp_path / "e" / name).write_text("{ damaged")
-    with pytest.raises(StateshiftError, match="holds a damaged or older evaluation"):
+    with pytest.raises(StateshiftError, match="is damaged|holds a damaged or older evaluation"):
+        Evaluation.load(tmp_path / "e")
+
+
+def test_scores_that_are_no_numbers_and_facts_of_another_kind_are_a_sentence(world, tmp_path):
+    evaluate(world.predicted(), world.truth, output=tmp_path / "e")
+    about = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    for key in ("notes", "columns", "intervals"):
+        (tmp_path / "e" / "evaluation.json").write_text(json.dumps(about | {key: 1}))
+        with pytest.raises(StateshiftError, match=f"`{key}` of evaluation.json is of another kind"):
+            Evaluation.load(tmp_path / "e")
+    (tmp_path / "e" / "evaluation.json").write_text(json.dumps(about))
+    scores = pd.read_csv(tmp_path / "e" / "scores.csv", dtype={"mae": object})
+    scores.loc[0, "mae"] = "=cmd()"
+    scores.to_csv(tmp_path / "e" / "scores.csv", index=False)
+    with pytest.raises(StateshiftError, match="`mae` of scores.csv holds no numbers"):
         Evaluation.load(tmp_path / "e")

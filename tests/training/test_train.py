@@ -126,6 +126,16 @@ def test_a_damaged_part_of_a_run_is_named(run, screen, tmp_path):
         with pytest.raises(StateshiftError, match=name.split(".")[0]):
             predict(run, cells=screen.cells, split="test", output=tmp_path / "p.h5ad")
         (run / name).write_bytes(whole)
+    config = (run / "config.yaml").read_text()
+    for name, text in {
+        "splits.json": '{"train": {"K562": -1}}',
+        "config.yaml": config.replace("  encoder_layers:", "  no_encoder_layers:"),
+    }.items():
+        whole = (run / name).read_bytes()
+        (run / name).write_text(text)
+        with pytest.raises(StateshiftError, match=rf"{name} is damaged|model.no_encoder_layers is read by nothing"):
+            predict(run, cells=screen.cells, split="test", output=tmp_path / "p.h5ad")
+        (run / name).write_bytes(whole)
 
 
 def test_a_text_table_trains_too(screen):

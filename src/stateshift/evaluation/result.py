@@ -14,7 +14,7 @@ from stateshift.evaluation.ceilings import COLUMNS as CEILING_COLUMNS
 from stateshift.evaluation.ceilings import tiers
 from stateshift.evaluation.flags import COLUMNS as FLAG_COLUMNS
 from stateshift.evaluation.flags import flags_frame
-from stateshift.files import written_beside
+from stateshift.files import read_json, written_beside
 
 SCORE_COLUMNS = [
     "context",
@@ -131,11 +131,17 @@ class Evaluation:
         # a context may be called NA
         as_written = {"dtype": columns, "keep_default_na": False, "na_values": [""]}
         try:
-            about = json.loads((folder / "evaluation.json").read_text())
+            about = read_json(folder / "evaluation.json", "Evaluate again.")
+            kinds = {"notes": list, "columns": dict, "intervals": dict, "responses": dict}
+            if strange := [key for key, kind in kinds.items() if not isinstance(about.get(key, kind()), kind)]:
+                raise ValueError(f"`{strange[0]}` of evaluation.json is of another kind")
             scores = pd.read_csv(folder / "scores.csv", **as_written)
             scores = scores.assign(**{name: float("nan") for name in ADDED_COLUMNS if name not in scores})
             for name in ("regime", "tier"):
                 scores[name] = scores[name].astype(object).fillna("")
+            numbers = scores[[name for name in SCORE_COLUMNS if name not in columns]]
+            if strange := [name for name, kind in numbers.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]:
+                raise ValueError(f"`{strange[0]}` of scores.csv holds no numbers")
             return cls(
                 scores[SCORE_COLUMNS],
                 pd.read_csv(folder / "summary.csv", **as_written)[SUMMARY_COLUMNS],
@@ -147,6 +153,8 @@ class Evaluation:
                 _optional(folder / "ceilings.csv", CEILING_COLUMNS),
             )
         except (ValueError, KeyError, AttributeError) as error:
+            if isinstance(error, StateshiftError):
+                raise
             raise StateshiftError(f"{folder} holds a damaged or older evaluation ({error}): evaluate again.") from error
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, first_line, suggestion
-from stateshift.files import read_tensors, refuse_broken
-from stateshift.run import RunDirectory
+from stateshift.files import intact, read_tensors, refuse_broken
+from stateshift.run import WAY_OUT, RunDirectory
 from stateshift.transition.config import FROM_DATA, TransitionConfig
 from stateshift.transition.model import TransitionModel
 
@@ -37,9 +37,10 @@ def config_from(
 def config_of(run: RunDirectory, features: int) -> TransitionConfig:
     """The shape of a run's model, with F features."""
     config = run.config()
-    return config_from(
-        config["model"], len(run.genes()), features, config["scale"], len(run.batches()), len(run.every_gene())
-    )
+    with intact(run.config_file, WAY_OUT):
+        return config_from(
+            config["model"], len(run.genes()), features, config["scale"], len(run.batches()), len(run.every_gene())
+        )
 
 
 def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = None) -> TransitionModel:

@@ -15,8 +15,7 @@ from stateshift.evaluation.report import page
 from stateshift.evaluation.report.figures.canvas import inline_svg
 from stateshift.evaluation.report.figures.curves import learning_curves, loss_columns
 from stateshift.feature_table import FeatureTable, genes_of
-from stateshift.files import intact
-from stateshift.run import WAY_OUT, RunDirectory
+from stateshift.run import RunDirectory
 from stateshift.training.anchored import read_verdicts
 from stateshift.training.anchored.keeping import RECORD
 
@@ -25,7 +24,7 @@ PARTS = ("config.yaml", "experiment.toml", "genes.txt", "features.pt", "splits.j
 
 def run_section(run: Path, name: str, anchor: str) -> list[str]:
     """HTML of one run directory."""
-    splits = _json(run / "splits.json")
+    splits = RunDirectory(run).splits() if (run / "splits.json").is_file() else {}
     lines = [page.heading(f"Run {name}", anchor=anchor)]
     lines.append(page.paragraph(_trained_on(run, splits)))
     lines.append(page.facts({"genes": f"{len(RunDirectory(run).genes()):,}", **_cells_a_split(splits)}))
@@ -180,10 +179,3 @@ def _kept(run: Path) -> list[str]:
     ]  # fmt: skip
     text = "Pearson delta of validation pairs; the interval holds for all steps at once. Other regimes: the backbone."
     return [*lines, page.table(header, rows), page.paragraph(text, "soft")]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    with intact(path, WAY_OUT):
-        return dict(json.loads(path.read_text()))
