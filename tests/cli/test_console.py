@@ -9,6 +9,8 @@ from rich.table import Table
 
 import stateshift.cli
 from stateshift.cli.console import console_for_tables
+from stateshift.cli.main import call
+from stateshift.errors import StateshiftError
 from stateshift.progress import track
 
 NAMES = ["K562[rep1]", "K562[/rep1]", ":warning:"]
@@ -36,3 +38,13 @@ def test_a_progress_bar_takes_a_name_for_a_name(name, monkeypatch):
     monkeypatch.setattr(rich.console, "Console", lambda **options: console)
     assert list(track([1], f"cells of {name}")) == [1]
     assert f"cells of {name}" in screen.getvalue()
+
+
+def test_what_is_said_of_names_steers_no_terminal(capsys):
+    def refuse():
+        raise StateshiftError("there is no `T98G\x1b[2J\u200b` in\nx.h5ad.")
+
+    with pytest.raises(SystemExit) as ended:
+        call(refuse)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "stateshift: there is no `T98G\\x1b[2J\\u200b` in\nx.h5ad.\n"
