@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ NEW = ("ZNF706", "VIRMA")
 CELL_TYPES = ("K562", "HEPG2", "RPE1")
 GENES = [*(t for t in TARGETS if "+" not in t), *(f"GENE{i}" for i in range(231))]
 ASSETS = Path(__file__).resolve().parents[1] / "assets" / "transition"
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
 SMALL = [
     *("model.hidden=8", "model.layers=1", "model.heads=2", "model.ffn=16", "model.set_size=8"),
     *("model.encoder_layers=1", "model.decoder_layers=1", "data.batch_size=2"),
@@ -156,3 +159,24 @@ def world(tmp_path_factory) -> Path:
     predict(run, cells=folder / "real.h5ad", split="test", output=folder / "predicted.h5ad")
     shutil.copy(folder / "predicted.h5ad", folder / "predicted_test.h5ad")
     return folder
+
+
+@pytest.fixture(scope="module")
+def executed(request, tmp_path_factory):
+    """The notebook that a test's module names, run from the first cell to the last in an empty folder, which stays empty."""
+    notebook = nbformat.read(NOTEBOOKS / request.module.NOTEBOOK, as_version=4)
+    folder = tmp_path_factory.mktemp("notebook")
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    assert list(folder.iterdir()) == []
+    return notebook
+
+
+@pytest.fixture
+def said(executed):
+    """All text that the cell printed or showed whose code holds some words."""
+
+    def of(words):
+        cell = next(c for c in executed.cells if c.cell_type == "code" and words in c.source)
+        return "".join(output.get("text", "") or output["data"].get("text/plain", "") for output in cell.outputs)
+
+    return of

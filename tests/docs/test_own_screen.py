@@ -6,26 +6,17 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
+NOTEBOOK = "own_screen.ipynb"
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
 
 
-def shown(notebook, part):
-    """All text that the cell printed or showed whose code holds this."""
-    cell = next(c for c in notebook.cells if c.cell_type == "code" and part in c.source)
-    return "".join(output.get("text", "") or output["data"].get("text/plain", "") for output in cell.outputs)
-
-
-def test_the_notebook_goes_from_cells_to_scores_in_which_the_network_is_behind_ridge(tmp_path):
-    notebook = nbformat.read(NOTEBOOKS / "own_screen.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    assert list(tmp_path.iterdir()) == []
-    assert "24 perturbed genes, without a vector: []" in shown(notebook, "check_experiment(experiment)")
-    means = dict(line.split()[1:] for line in shown(notebook, "evaluate(predicted").splitlines()[1:])
+def test_the_notebook_goes_from_cells_to_scores_in_which_the_network_is_behind_ridge(said):
+    assert "24 perturbed genes, without a vector: []" in said("check_experiment(experiment)")
+    means = dict(line.split()[1:] for line in said("evaluate(predicted").splitlines()[1:])
     assert float(means["state_tiny"]) < float(means["ridge"])
     assert float(means["state_tiny"]) > float(means["mean"]) > 0.3
-    assert 0.85 < float(shown(notebook, "print(*interval").split("hold ")[1].split("%")[0]) / 100 < 1
+    assert 0.85 < float(said("print(*interval").split("hold ")[1].split("%")[0]) / 100 < 1
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
