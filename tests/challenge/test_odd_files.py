@@ -236,7 +236,9 @@ def test_every_bad_line_of_the_targets_is_named_and_the_lists_number_counts(tmp_
 def test_a_template_asks_for_each_target_as_often_as_it_has_rows_of_it(tmp_path):
     obs = pd.DataFrame({"target_gene": pd.Categorical(["G02", "G01", "non-targeting", "G02"])})
     ad.AnnData(np.zeros((4, 1), np.float32), obs.set_axis(list("abcd"))).write_h5ad(tmp_path / "template.h5ad")
-    assert read_targets(tmp_path / "template.h5ad", read_season("2026")).cells == {None: {"G01": 1, "G02": 2}}
+    targets = read_targets(tmp_path / "template.h5ad", read_season("2026"))
+    assert targets.cells == {None: {"G01": 1, "G02": 2}}
+    assert targets.names == {"G01", "G02", "non-targeting"}
 
 
 def test_the_output_is_none_of_the_inputs(written, gene_file):
