@@ -153,7 +153,7 @@ def test_values_off_the_declared_scale_are_refused(make, genes, check):
     assert check(predicted) == {}, "fractions that declare nothing are taken for what the season wants"
 
 
-def test_the_list_of_perturbations_is_compared_both_ways(make, genes, check, tmp_path):
+def test_the_list_of_perturbations_is_compared_both_ways(make, genes, check, gene_file, tmp_path):
     counts = tmp_path / "pert_counts.csv"
     counts.write_text("target_gene,n_cells,median_umi_per_cell\nG01,4,100\nG02,9,100\nG20,4,100\n")
     failed = check(make(genes), pert_counts=counts)
