@@ -141,8 +141,9 @@ class FeatureTable:
         if path.suffix.lower() in TEXT:
             raise StateshiftError(f"{path}: a feature table is written as .pt, name {path.with_suffix('.pt').name}.")
         vectors = torch.from_numpy(self.vectors.copy())
-        with written_beside(path, overwrite) as part:
-            torch.save({gene: vectors[i].clone() for i, gene in enumerate(self.genes)}, part)
+        # into a handle: by a name, torch keeps that in the file, and equal tables would have other checksums
+        with written_beside(path, overwrite) as part, part.open("wb") as handle:
+            torch.save({gene: vectors[i].clone() for i, gene in enumerate(self.genes)}, handle)
         described = {"genes": len(self.genes), "width": self.width, **self.provenance}
         with written_beside(path.with_name(path.name + ".json"), overwrite=True) as part:
             part.write_text(json.dumps(described, indent=2, default=str) + "\n")

@@ -164,10 +164,11 @@ def test_a_moved_run_resumes_and_predicts(run, screen, tmp_path):
         ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}, 4, False),
         ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}, 1, True),
         ({"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_JOB_NAME": "bash"}, 2, False),
+        ({"SLURM_NTASKS": "1", "TORCHELASTIC_RUN_ID": "1"}, 4, False),
     ],
 )
 def test_processes_that_slurm_did_not_start_are_not_waited_for(screen, monkeypatch, environment, asked, refused):
-    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_NAME"):
+    for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_NAME", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -48,7 +48,7 @@ def assemble(
         control = output.X.csr(request.controls)
         # a sparse cell that an effect scales may pass what a cell can hold of one gene
         genes = np.minimum(made.genes, MOST) if output.scale == "log1p_1e4" else made.genes
-        if not np.isfinite(genes).all() or not (made.embedding is None or np.isfinite(made.embedding).all()):
+        if not np.isfinite(made.genes).all() or not (made.embedding is None or np.isfinite(made.embedding).all()):
             raise StateshiftError(
                 f"The prediction for {request.perturbation} in {request.context} holds NaN or infinity, so it is refused: the "
                 "model diverged, or its weights are damaged; take another --checkpoint, or train again."

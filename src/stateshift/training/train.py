@@ -203,6 +203,8 @@ def refuse_other_processes(asked: int) -> None:
     """
     if "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun starts them, in a job of Slurm's too
+        return
     started = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if started != asked:
         raise StateshiftError(

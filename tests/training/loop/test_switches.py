@@ -93,6 +93,8 @@ def test_the_average_is_what_is_validated_and_kept_as_best(start):
 
 def test_an_average_of_half_precision_weights_goes_where_they_stay():
     average, module, trainer = WeightAverage(0.99), torch.nn.Linear(2, 2).bfloat16(), SimpleNamespace(global_step=0)
+    # as a checkpoint of a training in another precision has it
+    average.load_state_dict({"averages": {n: p.detach().clone() for n, p in module.named_parameters()}, "steps": 0})
     average.on_train_start(trainer, module)
     torch.nn.init.constant_(module.weight, 1.0)
     for trainer.global_step in range(1, 1001):

@@ -53,6 +53,15 @@ def test_an_imported_run_is_a_run_of_ours(arc, tmp_path):
     assert not any("embed_tokens" in name or "gene_decoder" in name for name in names)
 
 
+def test_an_imported_run_has_the_same_checksums_each_time(arc, tmp_path, monkeypatch):
+    sums = []
+    for process in (11, 12):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        sums.append(open_run(import_arc_run(arc, tmp_path / str(process))).checksums())
+    assert sums[0] == sums[1]
+    assert set(sums[0]) == {"config.yaml", "features.pt", "best.ckpt"}
+
+
 def test_an_imported_run_is_moved_and_holds_no_path(arc, tmp_path):
     run = import_arc_run(arc, tmp_path / "ours")
     moved = Path(shutil.move(run, tmp_path / "elsewhere"))

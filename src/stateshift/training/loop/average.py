@@ -41,7 +41,8 @@ class WeightAverage(lightning.Callback):
         trained = _trained(module)
         # in half precision the small steps of an average would be rounded to none
         kept = self.averages or {name: _precise(weight.detach().clone()) for name, weight in trained.items()}
-        self.averages = {name: value.to(trained[name].device) for name, value in kept.items()}
+        # a checkpoint's may be of another precision than a resumed training's
+        self.averages = {name: value.to(_precise(trained[name])) for name, value in kept.items()}
         self._steps = max(self._steps, trainer.global_step)
 
     def on_train_batch_end(

@@ -93,8 +93,9 @@ def import_arc_run(source: str | Path, output: str | Path) -> Path:
         run.write_splits({})
         run.write_versions()
         weights = {f"model.{name}": value.clone() for name, value in arc.model.state_dict().items()}
-        with written_beside(run.best) as part:
-            torch.save({"state_dict": weights}, part)
+        # into a handle: by a name, torch keeps that in the file, and the same run would have another checksum each time
+        with written_beside(run.best) as part, part.open("wb") as handle:
+            torch.save({"state_dict": weights}, handle)
     except BaseException:
         shutil.rmtree(run.path, ignore_errors=True)
         raise
