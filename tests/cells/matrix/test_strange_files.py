@@ -60,6 +60,11 @@ def dense(file, values):
         ),
         (lambda file: written(file, "uns/log1p/base", "e"), r'uns\["log1p"\]\["base"\] is not what'),
         (lambda file: written(file, "uns/stateshift/scale", 3), r'uns\["stateshift"\]\["scale"\] is not what'),
+        (lambda file: written(file, "uns/stateshift/columns", "x"), r'uns\["stateshift"\]\["columns"\] is not what'),
+        (
+            instead("var/_index", np.array(["", *map(str, range(19))], dtype=object)),
+            "var_names are blank or hold letters that don't show: ''",
+        ),
         (instead("var/_index", np.array([f"G\x1b[2J{i}" for i in range(20)], dtype=object)), "letters that don't show"),
     ],
 )

@@ -25,7 +25,7 @@ KINDS = {"data": "fiub", "indices": "iu", "indptr": "iu"}
 """Kinds of numbers of a matrix's parts."""
 SAID = {
     "base": int | float | np.number, "scale": str, "control": str, "simulated": bool | int | np.number | np.bool_,
-    "embedding_genes": dict, "prepared": dict,
+    "columns": dict, "embedding_genes": dict, "prepared": dict,
 }  # fmt: skip
 """Kinds of entries of ``uns["log1p"]`` and ``uns["stateshift"]``."""
 
@@ -319,9 +319,11 @@ def whole_matrix(element: Any, where: str) -> Any:
 
 
 def refuse_repeats(genes: list[str], where: str) -> None:
-    """A gene named twice can't be told from itself, and one with letters that don't show from its neighbour."""
+    """A gene named twice can't be told from itself, and one that is blank or holds letters that don't show from its neighbour."""
     if hidden := with_hidden_letters(genes):
-        raise StateshiftError(f"{where}: var_names hold letters that don't show: {some(hidden, 3)}. Rename them.")
+        raise StateshiftError(
+            f"{where}: var_names are blank or hold letters that don't show: {some(hidden, 3)}. Rename them."
+        )
     if len(set(genes)) != len(genes):
         twice = pd.Index(genes)[pd.Index(genes).duplicated()].unique()
         raise StateshiftError(
