@@ -104,6 +104,8 @@ def test_genes_that_read_like_others_and_a_table_without_a_header_are_refused(tm
     (tmp_path / "n.csv").write_text("A,0.25,-1.5e-3\nB,0.5,2.0\n")
     with pytest.raises(StateshiftError, match="numbers in its first line, where names of columns belong"):
         FeatureTable.load(tmp_path / "n.csv")
+    (tmp_path / "n.csv").write_text(",0.0,1.0\nA,0.25,-1.5e-3\n")
+    assert FeatureTable.load(tmp_path / "n.csv").genes == ["A"], "columns may be called by numbers"
 
 
 @pytest.mark.parametrize(

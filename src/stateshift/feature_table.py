@@ -231,7 +231,9 @@ def _read_text_table(path: Path) -> FeatureTable:
         raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
     if frame.empty:
         raise StateshiftError(f"{path} holds no vectors: a gene in the first column, numbers in the others.")
-    if all(re.fullmatch(r"-?\d*\.\d+(e-?\d+)?", str(column)) for column in frame.columns):
+    # a header may number its columns, over a corner left empty; a gene's own line has its name there
+    named = frame.index.name is not None
+    if named and all(re.fullmatch(r"-?\d*\.\d+(e-?\d+)?", str(column)) for column in frame.columns):
         raise StateshiftError(
             f"{path} has numbers in its first line, where names of columns belong: put a header there."
         )
