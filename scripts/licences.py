@@ -26,10 +26,13 @@ BINDING = (
     "CC-BY-NC",
     "Proprietary",
 )
+CUDA = ("nvidia-", "cuda-")
+"""What torch's builds for NVIDIA's GPUs bring: NVIDIA's own, under its terms; the builds for CPUs do without."""
 TEXT = """# Licences
 stateshift itself is under the MIT licence. These are the licences of what it installs, as each package states it; the table is
 made by `python scripts/licences.py` from the installed packages, so a package that only another system or Python needs is not
-in it. {verdict}
+in it. {verdict} On Linux, torch from PyPI is the build for NVIDIA's GPUs and brings NVIDIA's CUDA libraries, which NVIDIA
+licenses by terms of its own; torch's build for CPUs (https://download.pytorch.org/whl/cpu) does without them.
 
 The weights of published ESM2 models are under the MIT licence; data of the catalogue (`stateshift data list`) have licences of
 their own, which it shows.
@@ -37,7 +40,7 @@ their own, which it shows.
 
 
 def needed_by(requirements: list[str]) -> dict[str, Distribution]:
-    """Name → distribution of all that requirements lead to, in this environment; what no marker asks for is left out."""
+    """Name → distribution of all that requirements lead to, in this environment; what no marker asks for is left out, and CUDA."""
     found: dict[str, Distribution] = {}
     ahead, seen = [(Requirement(text), "") for text in requirements], set()
     while ahead:
@@ -50,7 +53,7 @@ def needed_by(requirements: list[str]) -> dict[str, Distribution]:
             if (name, asked) not in seen:
                 seen.add((name, asked))
                 ahead += [(Requirement(text), asked) for text in found[name].requires or []]
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in sorted(found) if not name.startswith(CUDA)}
 
 
 def licence(package: Distribution) -> str:

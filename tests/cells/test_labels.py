@@ -2,6 +2,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from anndata.io import read_elem
 
 from stateshift.cells.columns import Columns
 from stateshift.cells.labels import standard_obs
@@ -54,7 +55,7 @@ def test_labels_that_read_like_others_are_refused_spelt_out():
 def test_categories_and_names_of_bytes_are_read_as_text(screen):
     with h5py.File(screen.cells, "r+") as handle:
         for name, item in (("categories", handle["obs/target_gene"]), ("_index", handle["obs"])):
-            texts = np.char.encode(item[name].asstr()[:].astype(str), "utf-8")
+            texts = np.char.encode(np.array(read_elem(item[name]), str), "utf-8")
             del item[name]
             item.create_dataset(name, data=texts).attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
     with opened(screen.cells) as group:

