@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stateshift.errors import StateshiftError, first_line, some
+from stateshift.errors import StateshiftError, first_line, is_out_of_memory, some
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,8 +173,11 @@ def plain_strings() -> Iterator[None]:
 def is_disk_full(error: BaseException) -> bool:
     """Whether an error, or what caused it, says that a file could not grow.
 
-    HDF5 and torch hide the errno in their own message, so the text is looked at too.
+    HDF5 and torch hide the errno in their own message, so the text is looked at too; torch says the same of a write that
+    lacked memory.
     """
+    if is_out_of_memory(error):
+        return False
     seen: BaseException | None = error
     while seen is not None:
         said = str(seen)
@@ -255,6 +258,8 @@ def read_csv(path: str | Path, **options: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if not Path(path).is_file():
+        raise StateshiftError(f"{path}: there is no such file.")
     try:
         frame = pd.read_csv(path, encoding="utf-8-sig", **options)
     except (ValueError, OSError) as error:

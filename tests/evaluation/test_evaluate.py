@@ -196,6 +196,7 @@ def test_any_tools_cells_are_scored_and_its_missing_baselines_are_said(world):
     predicted = world.predicted()
     plain = ad.AnnData(X=predicted.X, obs=predicted.obs[["target_gene", "context"]], var=predicted.var)
     plain.obs["target_gene"] = plain.obs["target_gene"].astype(str)
+    plain.uns["stateshift"] = "somebody else's mark"
     with pytest.raises(StateshiftError, match="the prediction: its scale can't be told"):
         evaluate(plain, world.truth)
     found = evaluate(plain, world.truth, scale="log1p")

@@ -86,7 +86,8 @@ def stored_cells(source: Path | str | AnnData, name: str) -> CellFile:
     if len(set(genes)) != len(genes):
         twice = source.var_names[source.var_names.duplicated()].unique()
         raise StateshiftError(f"{name}: var_names hold {some(twice, 4)} more than once.")
-    return CellFile(Path(name), source.obs, genes, dict(source.uns), source.X)
+    uns = {key: held for key, held in source.uns.items() if key != "stateshift" or isinstance(held, Mapping)}
+    return CellFile(Path(name), source.obs, genes, uns, source.X)
 
 
 def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | None], truth: Cells) -> Prediction:
