@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -170,7 +172,13 @@ def test_a_known_map_counts_as_far_as_it_fits_and_the_rest_is_fitted():
     own = ridge_map(few, features)
     error = np.abs(features.vectors @ down @ up + intercept - truth).mean()
     assert error < 0.5 * np.abs(features.vectors @ own[0] @ own[1] + own[2] - truth).mean()
-    assert ridge_map_beyond((known[0], known[1] / 2, known[2] / 2), few, features)[3] == 1  # what shrank stays so
+    half = (known[0], known[1] / 2, known[2] / 2)
+    found = ridge_map_beyond(half, few, features)
+    assert found[3] == 1  # what shrank stays so
+    said = features.matrix(few.perturbations) @ half[0] @ half[1] + half[2]
+    rest = ridge_map(replace(few, effects=few.effects - said), features)
+    np.testing.assert_allclose(found[0] @ found[1], half[0] @ half[1] + rest[0] @ rest[1], atol=1e-5)
+    np.testing.assert_allclose(found[2], half[2] + rest[2], atol=1e-5)
     # factors without an effect keep their places: other maps of a model share them
     silent = ridge_map_beyond((known[0], known[1] * 0, known[2] * 0), few, features)
     assert silent[0].shape == (6, known[0].shape[1] + own[0].shape[1])

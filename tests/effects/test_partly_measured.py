@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from stateshift.cells import EffectTable
 from stateshift.effects import fit_effect_models
@@ -96,3 +97,22 @@ def test_what_all_targets_do_is_no_reason_to_trust_features_where_genes_are_part
     deviations[rng.random(deviations.shape) < 0.2] = np.nan
     folds = [(np.flatnonzero(np.arange(40) % 4 != k), np.flatnonzero(np.arange(40) % 4 == k)) for k in range(4)]
     assert _choose_alpha_partly(points @ points.T, deviations, folds) == max(ALPHAS)
+
+
+def test_the_penalty_of_partly_measured_genes_is_the_best_of_scikit_learns_ridges_over_the_folds():
+    rng = np.random.default_rng(3)
+    points = rng.normal(size=(40, 5))
+    deviations = points @ rng.normal(size=(5, 8)) + 6 * rng.normal(size=(40, 8)) + 1
+    deviations[rng.random(deviations.shape) < 0.2] = np.nan
+    folds = [(np.flatnonzero(np.arange(40) % 4 != k), np.flatnonzero(np.arange(40) % 4 == k)) for k in range(4)]
+    errors = dict.fromkeys(ALPHAS, 0.0)
+    for alpha in ALPHAS:
+        for fit, held in folds:
+            for y in deviations.T:
+                of, asked = fit[~np.isnan(y[fit])], held[~np.isnan(y[held])]
+                mean = y[of].mean()
+                ridge = Ridge(alpha=alpha, fit_intercept=False).fit(points[of], y[of] - mean)
+                errors[alpha] += ((ridge.predict(points[asked]) + mean - y[asked]) ** 2).sum()
+    best = min(errors, key=errors.get)
+    assert min(ALPHAS) < best < max(ALPHAS)
+    assert _choose_alpha_partly(points @ points.T, deviations, folds) == best

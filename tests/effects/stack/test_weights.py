@@ -7,11 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.optimize import lsq_linear
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects import fit_stack
 from stateshift.effects.stack.folds import regime_folds
-from stateshift.effects.stack.weights import MOST, Products, member_weights
+from stateshift.effects.stack.weights import MOST, Products, bounded, member_weights
 from stateshift.feature_table import FeatureTable
 
 
@@ -23,6 +24,17 @@ def test_of_genes_that_one_input_lacks_no_input_is_weighed():
     products = Products.of(inputs, truth)
     assert products.of_inputs == pytest.approx(np.array([[a[known] @ b[known] for a in inputs] for b in inputs]))
     assert products.with_truth == pytest.approx([a[known] @ truth[known] for a in inputs])
+
+
+def test_weights_of_inputs_of_any_size_are_scipys_bounded_least_squares():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(4, 30, 6)) * np.array([1, 0.3, 5, 1])[:, None, None]
+    truth = 0.5 * inputs[0] + 6 * inputs[1] + 0.02 * inputs[2] - 0.4 * inputs[3] + 0.1 * rng.normal(size=(30, 6))
+    expected = lsq_linear(inputs.reshape(4, -1).T, truth.ravel(), (0, MOST)).x
+    assert expected == pytest.approx([0.5, MOST, 0.02, 0.0], abs=0.2)
+    assert bounded(Products.of(inputs, truth), range(4)) == pytest.approx(expected, abs=1e-4)
+    first = lsq_linear(inputs[:1].reshape(1, -1).T, truth.ravel(), (0, MOST)).x
+    assert bounded(Products.of(inputs, truth), [0]) == pytest.approx([*first, 0, 0, 0], abs=1e-4)
 
 
 def test_a_regime_that_nothing_foretells_is_left_to_the_main_effect(caplog):
