@@ -28,8 +28,19 @@ def test_a_good_prediction_passes_every_check(make, genes, gene_file):
     details = {c.name: c.detail for c in outcome.checks}
     assert details["control"] == "4 cells of `ctrl` become `non-targeting`"
     assert details["predictions"] == "3 perturbations"
+    assert details["genes"] == "all 30 are predicted; they are brought to the list's order"
     assert {c.status for c in outcome.checks} == {"pass", "open"}
     assert [c.name for c in outcome.checks if c.status == "open"] == ["perturbations", "total of a cell"]
+
+
+def test_genes_in_the_lists_order_and_control_cells_alike_need_no_word(make, genes, gene_file):
+    predicted = make([*genes[::-1], "MORE"])
+    X = predicted.X.toarray()
+    X[1] = X[0]  # of the control
+    predicted.X = X
+    outcome = validate(predicted, "2025", gene_file, expected_gene_dim=30)
+    assert {c.name: c.detail for c in outcome.checks}["genes"] == "all 30 are predicted"
+    assert outcome.warnings == ["other genes: 1 are not in the list, and an export leaves them out: MORE."]
 
 
 def test_cells_on_another_total_than_the_seasons_control_cells_are_a_warning(make, genes, gene_file, tmp_path):
