@@ -13,9 +13,17 @@ from stateshift.evaluation.ceilings import add_reliability, ceilings_and_floors,
 from stateshift.evaluation.coverage import interval_coverage
 from stateshift.evaluation.flags import find_flags
 from stateshift.evaluation.further import read_second, with_training
-from stateshift.evaluation.inputs import outline, read_prediction, read_truth
-from stateshift.evaluation.names import match_doubles, refuse_spellings
-from stateshift.evaluation.pairing import ORACLE, Controls, Pairing, pair_up
+from stateshift.evaluation.pairing import (
+    ORACLE,
+    Controls,
+    Pairing,
+    match_doubles,
+    outline,
+    pair_up,
+    read_prediction,
+    read_truth,
+    refuse_spellings,
+)
 from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.scores import score_models, summarise
 

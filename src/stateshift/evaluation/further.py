@@ -13,8 +13,7 @@ from stateshift.cells import Cells, EffectTable, read_effects
 from stateshift.cells.matrix.expression import Expression
 from stateshift.effects import fit_effect_models
 from stateshift.errors import StateshiftError, some
-from stateshift.evaluation.inputs import Prediction, read_prediction
-from stateshift.evaluation.names import named_as
+from stateshift.evaluation.pairing import Prediction, named_as, read_prediction
 from stateshift.genes.doubles import as_spelt
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ from stateshift.cells import Cells
 from stateshift.evaluation.flags import cells as of_cells
 from stateshift.evaluation.flags.effects import Effects, above_noise, effect_flags, two_halves
 from stateshift.evaluation.flags.named import Flag, flags_frame
-from stateshift.evaluation.inputs import Prediction
-from stateshift.evaluation.pairing import Pairing, own_targets
+from stateshift.evaluation.pairing import Pairing, Prediction, own_targets
 from stateshift.progress import track
 
 CONTROLS_MOVED = 0.1

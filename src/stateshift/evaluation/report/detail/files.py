@@ -11,9 +11,15 @@ import pandas as pd
 from stateshift.cells import Cells
 from stateshift.cells.loading import read_file
 from stateshift.errors import StateshiftError
-from stateshift.evaluation.inputs import Prediction, outline, read_prediction, read_truth
-from stateshift.evaluation.names import match_doubles
-from stateshift.evaluation.pairing import Pairing, pair_up
+from stateshift.evaluation.pairing import (
+    Pairing,
+    Prediction,
+    match_doubles,
+    outline,
+    pair_up,
+    read_prediction,
+    read_truth,
+)
 from stateshift.evaluation.report.detail.detail import Detail
 from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.significance import rank_sum_test, sorted_controls

@@ -11,8 +11,8 @@ import pandas as pd
 
 from stateshift.cells import Cells
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
-from stateshift.evaluation.halves import Groups, group_cells
-from stateshift.evaluation.inputs import Prediction
+from stateshift.evaluation.pairing.groups import Groups, group_cells
+from stateshift.evaluation.pairing.inputs import Prediction
 from stateshift.feature_table import genes_of
 
 ORACLE = "mean of the truth (oracle)"
@@ -84,7 +84,7 @@ def pair_up(
     Parameters
     ----------
     prediction, truth
-        Both sides on the same G genes, doubles under one name (`stateshift.evaluation.names.match_doubles`).
+        Both sides on the same G genes, doubles under one name (`stateshift.evaluation.pairing.match_doubles`).
     where
         What the truth goes by in errors.
     controls

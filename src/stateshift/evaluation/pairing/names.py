@@ -8,7 +8,7 @@ import numpy as np
 
 from stateshift.cells import Cells
 from stateshift.errors import InputProblems, some
-from stateshift.evaluation.inputs import Prediction
+from stateshift.evaluation.pairing.inputs import Prediction
 from stateshift.genes.doubles import any_order, as_spelt, misspelt_doubles
 from stateshift.genes.spelling import alike
 
