@@ -42,6 +42,12 @@ def dense(file, values):
     file["X"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
 
 
+def absent(file):
+    """X as anndata 0.12.0 writes None."""
+    written(file, "X", h5py.Empty("f"))
+    file["X"].attrs.update({"encoding-type": "null", "encoding-version": "0.1.0"})
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -51,6 +57,7 @@ def dense(file, values):
         (instead("X/indptr", h5py.SoftLink("/obs")), "X is damaged: "),
         (told("X", "shape", [-1, 20]), "X is damaged: its shape is that of no sparse matrix"),
         (told("X", "shape", -1), "X is damaged: "),
+        (absent, "is no AnnData file: it has no X"),
         (lambda file: dense(file, b"x"), "a dense, CSR or CSC matrix of numbers is needed"),
         (lambda file: dense(file, 1e300), "8,640 NaN or infinite values in 432 cells"),
         (instead("obs", np.arange(3)), "obs is no table"),

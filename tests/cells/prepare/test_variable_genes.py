@@ -2,6 +2,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import scanpy as sc
+from packaging.version import Version
 from scipy.sparse import csr_matrix
 
 from stateshift.cells.prepare import variable_genes as module
@@ -23,6 +24,8 @@ def log1p_cells(seed: int, n: int = 400, n_genes: int = 800) -> csr_matrix:
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n_top_genes", [50, 200, 10_000])
 def test_the_genes_are_scanpys(seed, n_top_genes, monkeypatch):
+    if n_top_genes > 800 and Version(sc.__version__) < Version("1.11"):
+        pytest.skip("scanpy before 1.11 takes genes below average dispersion for constant ones when all are asked for")
     monkeypatch.setattr(module, "CELLS_AT_ONCE", 90)
     X = log1p_cells(seed)
     rows = np.sort(np.random.default_rng(seed).choice(400, 250, replace=False))

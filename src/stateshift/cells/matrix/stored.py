@@ -55,7 +55,7 @@ def opened(path: str | Path) -> Iterator[Any]:
     except Exception as error:
         raise _unreadable(path, error) from error
     try:
-        missing = [part for part in ("obs", "var", "X") if part not in group]
+        missing = [part for part in ("obs", "var", "X") if part not in group or _is_null(group[part])]
         if missing:
             raise StateshiftError(f"{path} is no AnnData file: it has no {', '.join(missing)}.")
         yield group
@@ -68,6 +68,11 @@ def opened(path: str | Path) -> Iterator[Any]:
     finally:
         if not path.is_dir():
             group.close()
+
+
+def _is_null(element: Any) -> bool:
+    """Whether an element holds None, as anndata 0.12.0 writes an absent ``X``."""
+    return element.attrs.get("encoding-type") == "null"
 
 
 def is_zarr(path: Path) -> bool:
