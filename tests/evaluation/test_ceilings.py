@@ -206,6 +206,7 @@ def test_means_of_training_effects_stand_beside_a_prediction_without_baselines(w
     del plain.uns["stateshift"]["baselines"]
     pairs = [(c, "T1") for c in ("K562", "K562b")] + [("K562", "G00")]
     effects = np.arange(60, dtype=np.float32).reshape(3, 20)
+    effects[[0, 2], 19] = -40.0
     table = EffectTable(
         world.genes, [p for _, p in pairs], [c for c, _ in pairs], effects, np.array([5] * 3), {}, scale="log1p"
     )
@@ -217,12 +218,28 @@ def test_means_of_training_effects_stand_beside_a_prediction_without_baselines(w
     k562 = k562.set_index("model")["mae"]
     truth = world.truth.to_df().groupby([world.truth.obs["cell_line"], world.truth.obs["gene"]], observed=True).mean()
     true = truth.loc[("K562", "G01")] - truth.loc[("K562", "ctrl")]
-    assert k562["context_mean"] == pytest.approx(np.abs(effects[[0, 2]].mean(axis=0) - true).mean(), abs=1e-4)
-    of_each = (effects[:2].mean(axis=0) + effects[2]) / 2
+    no_expression = -truth.loc[("K562", "ctrl")].to_numpy()
+    in_context = np.maximum(effects[[0, 2]].mean(axis=0), no_expression)
+    assert k562["context_mean"] == pytest.approx(np.abs(in_context - true).mean(), abs=1e-4)
+    of_each = np.maximum((effects[:2].mean(axis=0) + effects[2]) / 2, no_expression)
     assert k562["mean"] == pytest.approx(np.abs(of_each - true).mean(), abs=1e-4)
     assert set(found.ceilings["floor_name"]) == {"context_mean"}
     with pytest.raises(StateshiftError, match="holds the baselines of its own training: leave --training out"):
         evaluate(world.predicted(), world.truth, training=tmp_path / "effects.h5ad")
+
+
+def test_a_prediction_without_baselines_stands_beside_those_of_the_second(world):
+    plain, second = world.predicted(noise=0.2, seed=3), world.predicted()
+    del plain.uns["stateshift"]["baselines"]
+    plain.uns["stateshift"]["model"] = "mine"
+    second.uns["stateshift"]["baselines"]["genes"] = np.array(world.genes)
+    expected = evaluate(second, world.truth).scores.query("model == 'mean'")
+    # cutting and reordering an AnnData leaves the stored effects in the old order of genes
+    found = evaluate(plain, world.truth, against=second[:, world.genes[::-1]].copy())
+    assert found.baselines == ["control", "mean"]
+    same = found.scores.query("model == 'mean'")
+    np.testing.assert_allclose(same[["pearson_delta", "mae"]], expected[["pearson_delta", "mae"]], rtol=1e-5)
+    assert "The baselines are those that state_tiny holds of its own training; mine holds none." in found.notes
 
 
 def test_the_command_prints_floor_ceiling_tiers_and_flags(world, tmp_path):

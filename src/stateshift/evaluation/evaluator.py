@@ -12,7 +12,7 @@ from stateshift.errors import StateshiftError
 from stateshift.evaluation.ceilings import add_reliability, ceilings_and_floors, replicate_scores
 from stateshift.evaluation.coverage import interval_coverage
 from stateshift.evaluation.flags import find_flags
-from stateshift.evaluation.further import read_second, with_training
+from stateshift.evaluation.further import read_second, with_baselines_of, with_training
 from stateshift.evaluation.pairing import (
     ORACLE,
     Controls,
@@ -77,7 +77,7 @@ def evaluate(
         scores have it: what is wrong with those is part of no score then.
     against
         A second prediction on the same genes, scored as one more model: pairs that both hold are scored, with the paired
-        difference of the two.
+        difference of the two. Where the first holds no baselines, those of the second stand beside both.
     training
         Measured effects of the training cells (``stateshift effects estimate --split train``), for the means that a prediction
         without baselines is to be held against.
@@ -113,6 +113,8 @@ def evaluate(
     on_training: list[str] = []
     if training is not None:
         prediction, on_training = with_training(prediction, training, true_cells)
+    elif second is not None:
+        prediction, on_training = with_baselines_of(second, prediction)
     true_name, predicted_name = _name(truth, "the truth"), _name(predicted, "the prediction")
     for side in filter(None, (prediction, second)):
         refuse_spellings(side.cells, true_cells, Path(true_name).name)
@@ -137,7 +139,8 @@ def evaluate(
         about["intervals"] = {"level": prediction.level, "by": covered.to_dict("records")}
     table = _official(prediction, true_cells, pairing, controls, notes) if official else None
     found = _responses(prediction, true_cells, pairing, controls, about, notes) if responses else None
-    flags = pd.concat([find_flags(side, true_cells, pairing) for side in (prediction, second) if side is not None])
+    flagged = [find_flags(side, true_cells, pairing) for side in (prediction, second) if side is not None]
+    flags = pd.concat([table for table in flagged if len(table)] or flagged[:1])
     ceilings = ceilings_and_floors(scores, replicate_scores(pairing))
     evaluation = Evaluation(
         scores, summarise(scores), about, notes, table, found, flags.reset_index(drop=True), ceilings

@@ -15,6 +15,7 @@ from stateshift.effects import fit_effect_models
 from stateshift.errors import StateshiftError, some
 from stateshift.evaluation.pairing import Prediction, named_as, read_prediction
 from stateshift.genes.doubles import as_spelt
+from stateshift.prediction.effect_models import lowest_effects
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,8 +44,10 @@ def read_second(
         )
     if own != genes:
         place = {gene: i for i, gene in enumerate(own)}
-        X = second.cells.X.csr()[:, [place[gene] for gene in genes]]
-        second = replace(second, cells=replace(second.cells, X=Expression([X]), genes=list(genes)))
+        order = [place[gene] for gene in genes]
+        X = second.cells.X.csr()[:, order]
+        baselines = {model: {pair: e[order] for pair, e in of.items()} for model, of in second.baselines.items()}
+        second = replace(second, cells=replace(second.cells, X=Expression([X]), genes=list(genes)), baselines=baselines)
     name = second.model
     if name == first.model:
         stem = Path(source).stem if isinstance(source, str | Path) else ""
@@ -52,8 +55,18 @@ def read_second(
     return named_as(replace(second, model=name), truth)
 
 
+def with_baselines_of(second: Prediction, prediction: Prediction) -> tuple[Prediction, list[str]]:
+    """A prediction that has no baselines with those of the second one's training, and what is to be said of them."""
+    if prediction.baselines or not second.baselines:
+        return prediction, []
+    told = f"The baselines are those that {second.model} holds of its own training; {prediction.model} holds none."
+    return replace(prediction, baselines=second.baselines), [told]
+
+
 def with_training(prediction: Prediction, path: Path | str, truth: Cells) -> tuple[Prediction, list[str]]:
     """A prediction with the baselines that measured training effects give, and what is to be said of them.
+
+    As cells can show them: never below no expression, as the baselines of a run are.
 
     Parameters
     ----------
@@ -73,10 +86,12 @@ def with_training(prediction: Prediction, path: Path | str, truth: Cells) -> tup
     truths = truth.obs["perturbation"].unique()
     known = set(zip(train.contexts, as_spelt(train.perturbations, truths)))
     obs = prediction.cells.obs[~prediction.cells.is_control]
-    pairs = sorted(set(zip(obs["context"], obs["perturbation"])))
+    with_controls = set(truth.obs["context"][truth.is_control])
+    pairs = sorted({(c, p) for c, p in zip(obs["context"], obs["perturbation"]) if c in with_controls})
     perturbations, contexts = [p for _, p in pairs], [c for c, _ in pairs]
     models = fit_effect_models(train, None, OF_TRAINING)
-    effects = {name: model.predict(perturbations, contexts).astype(np.float64) for name, model in models.items()}
+    least = lowest_effects(pairs, truth) if pairs else 0.0
+    effects = {name: np.maximum(model.predict(perturbations, contexts), least) for name, model in models.items()}
     baselines = {name: dict(zip(pairs, of)) for name, of in effects.items()}
     leaked = [f"{p} in {c}" for c, p in pairs if (c, p) in known]
     notes = []
