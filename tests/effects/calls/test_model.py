@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from stateshift.effects.calls import fit_effects, load_effects, predict_effects, read_calls, score_effects
-from stateshift.effects.calls.score import Pairs, difference, resampled
+from stateshift.effects.calls import fit_effects, load_effects, predict_effects, score_effects
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.files import sha256
@@ -200,24 +198,6 @@ def test_a_damaged_model_is_told(fitted, tmp_path):
             load_effects(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("pert,gene,label\nA,g,1\nB,g,2\n", r"`label` holds 2 \(as for B on g\)"),
-        ("pert,gene,label\nA,g,1\nB,g,1\n", "1 in every row"),
-        ("pert,gene,label,spilt\nA,g,1,train\nB,g,0,train\n", "did you mean `split`"),
-        ("pert,gene,label,contxt\nA,g,1,x\nB,g,0,x\n", r"`contxt` has no meaning here \(did you mean `context`"),
-        ("pert,gene,label,split\nA,g,1,train\nA,h,0,test\n", "in two splits at once: A"),
-        ("pert,gene,label,split\nA,g,1,trian\nB,h,0,test\n", "holds trian"),
-        ("pert,gene\nA,g\n", "value"),
-    ],
-)
-def test_what_is_wrong_with_a_table_is_told(tmp_path, text, told):
-    (tmp_path / "c.csv").write_text(text)
-    with pytest.raises(StateshiftError, match=told):
-        read_calls(tmp_path / "c.csv")
-
-
 def test_pairs_that_were_not_predicted_are_counted(fitted, made, tmp_path):
     scores = pd.read_csv(fitted / "scores.csv")
     scores[scores["gene"] != "G3"].to_csv(tmp_path / "s.csv", index=False)
@@ -230,26 +210,3 @@ def test_pairs_that_were_not_predicted_are_counted(fitted, made, tmp_path):
         (tmp_path / "s.csv").write_text("perturbation,context,gene,score\n" + text)
         with pytest.raises(StateshiftError, match=said):
             score_effects(tmp_path / "s.csv", made.calls)
-
-
-def test_a_truth_without_contexts_is_of_the_one_that_was_predicted(tmp_path):
-    table = pd.DataFrame({"perturbation": ["A", "B", "C"], "gene": "g", "label": [0, 1, 1], "split": "test"})
-    table.to_csv(tmp_path / "truth.csv", index=False)
-    table.assign(context="K562", score=[0.1, 0.9, 0.4]).to_csv(tmp_path / "scores.csv", index=False)
-    scored = score_effects(tmp_path / "scores.csv", tmp_path / "truth.csv")
-    assert scored[["context", "score", "pairs"]].to_numpy().tolist() == [["K562", 1.0, 3]]
-
-
-def test_the_paired_difference_of_a_prediction_and_itself_is_nothing():
-    rng = np.random.default_rng(0)
-    pairs = Pairs(
-        rng.random(200), rng.integers(0, 2, 200), np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20), True
-    )
-    assert difference(pairs, pairs.predicted) == (0.0, 0.0, 0.0)
-    gain, low, high = difference(pairs, -pairs.predicted)
-    assert low <= gain <= high
-    assert gain == pytest.approx(2 * pairs.mean() - 1)
-    of_one, of_other = resampled(pairs, replace(pairs, predicted=-pairs.predicted))
-    differences = of_one - of_other
-    assert np.nanmean(differences < low) == pytest.approx(0.025, abs=0.002)
-    assert np.nanmean(differences > high) == pytest.approx(0.025, abs=0.002)

@@ -150,6 +150,8 @@ def _no_labels(effects: EffectTable) -> list[str]:
             f"`label` holds {some([f'{v:g}' for v in other], 4)} (as for {effects.perturbations[row]} on "
             f"{effects.genes[gene]}): 0, 1 or nothing; a column of numbers is called `value`."
         ]
+    if not len(values):
+        return ["`label` is empty in every row: there is nothing to learn from."]
     if len(np.unique(values)) < 2:
         return [f"`label` is {values[0]:g} in every row: there is nothing to tell apart."]
     return []

@@ -106,9 +106,9 @@ def score_effects(scores: str | Path, truth: str | Path, *, split: str = "test",
     Raises
     ------
     StateshiftError
-        A file can't be read, or no gene has both labels.
+        A file can't be read, no gene has both labels, or no perturbation values and scores that vary.
     InputProblems
-        Columns that are missing, or pairs of the truth that were not predicted.
+        Columns that are missing, pairs that are predicted twice, or pairs of the truth that were not predicted.
     """
     predicted = _read_scores(Path(scores))
     contexts = predicted["context"].unique()
@@ -120,7 +120,9 @@ def score_effects(scores: str | Path, truth: str | Path, *, split: str = "test",
         pairs = paired_with(asked, predicted[predicted["context"] == context], calls.labels, str(scores))
         n = int(np.isfinite(pairs.each()).sum())
         if not n:
-            raise StateshiftError(f"{truth}: nothing can be scored in {context}: no gene is called both 0 and 1.")
+            values = "of no perturbation both values and scores vary over its genes"
+            why = "no gene is called both 0 and 1" if calls.labels else values
+            raise StateshiftError(f"{truth}: nothing can be scored in {context}: {why}.")
         low, high = np.nanpercentile(resampled(pairs, pairs, seed)[0], [2.5, 97.5])
         metric = "AUC per gene" if calls.labels else "Pearson per perturbation"
         rows.append((context, metric, pairs.mean(), low, high, n, len(pairs.truth)))
@@ -172,9 +174,13 @@ def _read_scores(path: Path) -> pd.DataFrame:
     absent = [f"there is no column `{c}`{suggestion(c, frame.columns)}." for c in COLUMNS if c not in frame]
     if absent:
         raise InputProblems(str(path), absent)
-    strange = pd.to_numeric(frame["score"], errors="coerce").isna()
+    strange = ~np.isfinite(pd.to_numeric(frame["score"], errors="coerce"))
     if strange.any():
         raise StateshiftError(
             f"{path}: `score` is no number in {strange.sum():,} lines (first: line {strange.argmax() + 2})."
         )
-    return frame
+    twice = frame[frame.duplicated(list(COLUMNS[:3]))]
+    if len(twice):
+        told = [f"{p} on {g} in {c}" for p, c, g in twice[list(COLUMNS[:3])].drop_duplicates().to_numpy()]
+        raise InputProblems(str(path), [f"pairs are predicted twice: {some(told)}."])
+    return frame.astype({"score": float})
