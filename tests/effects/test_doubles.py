@@ -157,6 +157,14 @@ def test_one_trained_double_teaches_nothing(singles, features):
     assert fit_doubles(table(ALL[:1], sums(singles, ALL[:1]) * 0.5), features, Known(singles)).interaction is None
 
 
+def test_two_trained_doubles_teach_what_they_have_in_common_and_one_spelt_twice_does_not(singles):
+    pairs = [("T00+T01", "x"), ("T02+T03", "x")]
+    model = fit_doubles(table(pairs, 0.7 * sums(singles, pairs)), None, Known(singles))
+    assert model.interaction.slopes == pytest.approx([-0.3, 0.0], abs=1e-3)
+    pairs = [("T00+T01", "x"), ("T01+T00", "x")]
+    assert fit_doubles(table(pairs, 0.7 * sums(singles, pairs)), None, Known(singles)).interaction is None
+
+
 def test_slopes_are_those_of_least_squares(rng):
     explained, rest = rng.standard_normal((6, 2, 5)), rng.standard_normal((6, 5))
     A = explained.transpose(0, 2, 1).reshape(-1, 2)
@@ -178,8 +186,15 @@ def test_the_kernel_is_the_product_of_symmetric_features(features):
     assert pair_kernel(space, pairs, pairs) == pytest.approx(mapped @ mapped.T)
 
 
-def test_three_effects_have_the_terms_of_their_pairs(rng):
-    a, b, c = rng.standard_normal((3, 7))
-    found = terms(np.stack([a, b, c]))
-    assert found[0] == pytest.approx(a + b + c)
-    assert found[1] == pytest.approx(sum(terms(np.stack(pair))[1] for pair in ((a, b), (a, c), (b, c))))
+def test_terms_are_the_sum_and_the_smaller_of_what_goes_the_same_way():
+    assert terms(np.array([[1.0, -2.0, 3.0, 0.0], [2.0, -1.0, -1.0, 5.0]])).tolist() == [[3, -3, 2, 5], [1, -1, 0, 0]]
+    # of three effects each pair has its own: (1, 2), (1, 4) and (2, 4); (3, 2) alone
+    three = np.array([[1.0, 3.0], [2.0, 2.0], [4.0, -1.0]])
+    assert terms(three).tolist() == [[7, 4], [1 + 1 + 2, 2]]
+
+
+def test_doubles_of_three_genes_are_as_alike_as_their_pairs_in_the_mean(features):
+    space = FeatureSpace.of(features, TARGETS, "doubles")
+    pairs = [list(pair) for pair in combinations(TARGETS[:3], 2)]
+    other = [TARGETS[5:7], TARGETS[2:4]]
+    assert pair_kernel(space, [TARGETS[:3]], other)[0] == pytest.approx(pair_kernel(space, pairs, other).mean(axis=0))

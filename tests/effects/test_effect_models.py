@@ -55,15 +55,17 @@ def test_control_predicts_no_change():
 
 
 def test_the_mean_counts_each_perturbation_once():
-    # A: (1 + 3) / 2 = 2, B: 5; the mean of the two is 3.5, and not (1 + 3 + 5) / 3
-    model = fit_effect_models(UNBALANCED, None, ["mean"])["mean"]
-    assert model.predict(["A", "Z"], ["x", "w"]).tolist() == [[3.5], [3.5]]
+    # A: (1 + 3) / 2 = 2, B: 5, C: 8; the mean of the three is 5, and not (1 + 3 + 5 + 8) / 4
+    train = table([("A", "x", [1.0]), ("A", "y", [3.0]), ("B", "x", [5.0]), ("C", "x", [8.0])])
+    model = fit_effect_models(train, None, ["mean"])["mean"]
+    assert model.predict(["A", "Z"], ["x", "w"]).tolist() == [[5.0], [5.0]]
 
 
 def test_the_context_mean_of_an_unseen_context_is_the_overall_mean():
-    model = fit_effect_models(UNBALANCED, None, ["context_mean"])["context_mean"]
-    # x: (1 + 5) / 2 = 3; y: 3; never seen: 3.5
-    assert model.predict(["Z", "Z", "Z"], ["x", "y", "w"]).tolist() == [[3.0], [3.0], [3.5]]
+    train = table([("A", "x", [1.0]), ("A", "y", [4.0]), ("B", "x", [5.0])])
+    model = fit_effect_models(train, None, ["context_mean"])["context_mean"]
+    # x: (1 + 5) / 2 = 3; y: 4; never seen: (2.5 + 5) / 2
+    assert model.predict(["Z", "Z", "Z"], ["x", "y", "w"]).tolist() == [[3.0], [4.0], [3.75]]
 
 
 def test_additive_solves_an_unbalanced_table_as_by_hand():
@@ -87,6 +89,13 @@ def test_additive_gives_an_unseen_double_the_sum_of_its_targets_where_both_were_
     assert model.predict([double], ["y"])[0] == pytest.approx(one + other)
     assert model.predict([f"{known[0]}+never"], ["y"])[0] == pytest.approx(model.predict(["never"], ["y"])[0])
     assert model.routes([double, f"{known[0]}+never"], ["y", "y"]) == ["transfer", "fallback"]
+
+
+def test_additive_gives_a_trained_double_its_own_effect_in_any_order_of_its_genes():
+    train = table([("A", "x", [1.0]), ("B", "x", [2.0]), ("A+B", "x", [9.0])])
+    model = fit_effect_models(train, None, ["additive"])["additive"]
+    assert model.predict(["A+B", "B+A", "A"], ["x"] * 3)[:, 0] == pytest.approx([9, 9, 1])
+    assert model.routes(["B+A"], ["x"]) == ["transfer"]
 
 
 def test_additive_equals_least_squares_on_indicator_columns():
@@ -184,6 +193,13 @@ def test_a_known_map_counts_as_far_as_it_fits_and_the_rest_is_fitted():
     assert silent[0].shape == (6, known[0].shape[1] + own[0].shape[1])
     np.testing.assert_array_equal(silent[0] @ silent[1], own[0] @ own[1])
     assert silent[3] == 0
+    # a map may be an intercept alone, or have none
+    alone = ridge_map_beyond((known[0], known[1] * 0, known[2]), few, features)
+    assert alone[3] == pytest.approx(np.clip((known[2] * few.effects).sum() / (12 * (known[2] ** 2).sum()), 0, 1))
+    without = ridge_map_beyond((known[0], 2 * known[1], known[2] * 0), few, features)
+    said = 2 * features.matrix(few.perturbations) @ known[0] @ known[1]
+    assert without[3] == pytest.approx((said * few.effects).sum() / (said**2).sum(), rel=1e-5)
+    assert 0.1 < without[3] < 0.9
     # a map of nothing to do with these effects counts for next to nothing
     noise = np.random.default_rng(3).choice([-1.0, 1.0], (6, 9)).astype(np.float32)
     assert abs(ridge_map_beyond((np.eye(6, dtype=np.float32), noise, intercept * 0), train, features)[3]) < 0.05

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.mapped_transfer import FEWEST_ROWS, PENALTIES, _ridge, fit_mapped_transfer
+from stateshift.effects.mapped_transfer import PENALTIES, _ridge, fit_mapped_transfer
 
 G, PROGRAMS = 40, 3
 
@@ -52,8 +52,9 @@ def test_a_context_without_rows_and_a_new_target_have_what_the_transfer_says():
 
 def test_few_rows_and_partly_measured_ones_give_no_map():
     table = screen({"x": [1, 1, 1], "y": [0.3, 2, 0.6]})
-    few = np.array([c == "x" or p < f"T{FEWEST_ROWS - 1:02d}" for p, c in zip(table.perturbations, table.contexts)])
-    assert not fit_mapped_transfer(table.rows(few)).maps
+    for rows, mapped in ((9, set()), (10, {"x", "y"})):  # of y, and so of x that another context tells of
+        few = np.array([c == "x" or p < f"T{rows:02d}" for p, c in zip(table.perturbations, table.contexts)])
+        assert set(fit_mapped_transfer(table.rows(few)).maps) == mapped
     table.effects[0, 3] = np.nan
     assert not fit_mapped_transfer(table).maps
 
@@ -80,3 +81,8 @@ def test_the_map_is_ridge_regression_of_the_penalty_that_leaving_rows_out_asks_f
 
 def test_where_nothing_is_left_to_learn_there_is_no_map():
     assert _ridge(np.zeros((12, 3)), np.ones((12, 4))) is None
+
+
+def test_what_rows_do_not_tell_of_each_other_gives_no_map():
+    rng = np.random.default_rng(2)
+    assert _ridge(rng.normal(size=(12, 3)), rng.normal(size=(12, 500))) is None

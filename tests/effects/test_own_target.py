@@ -107,3 +107,64 @@ def test_one_target_alone_is_taken_as_not_moving_itself():
     train = knock_downs()
     apart = set_apart(train.rows(np.array(train.perturbations) == "A"))
     assert apart.effects[:, 0].tolist() == [0, 0]
+
+
+def test_a_context_in_which_knock_downs_leave_more_leaves_more_of_a_new_target():
+    train = knock_downs(contexts="xyz")
+    share = {"x": 0.2, "y": 0.6, "z": 0.3}
+    for i, (p, c) in enumerate(zip(train.perturbations, train.contexts)):
+        train.effects[i, train.genes.index(p)] = (share[c] - 1) * train.control_means[c][train.genes.index(p)]
+    own = fit_own_target(train)
+    effects = np.zeros((3, 5), dtype=np.float32)
+    own.put(effects, ["other"] * 3, ["x", "y", "never seen"])
+    # the control mean of a context never seen is that of the others: 1, 2 and 3
+    assert effects[:, 4] == pytest.approx([-0.8 * 1, -0.4 * 2, -0.7 * 2])
+
+
+def test_one_knock_down_alone_is_told_as_the_share_that_it_leaves():
+    train = knock_downs(contexts="x")
+    own = fit_own_target(train.rows(np.array(train.perturbations) == "B"))
+    effects = np.zeros((1, 5), dtype=np.float32)
+    own.put(effects, ["D"], ["x"])
+    assert own.share
+    assert effects[0, 3] == pytest.approx(-0.8 * 3)
+
+
+@pytest.mark.parametrize(("control", "left"), [(0.04, 0.2), (0.2, 0.2), (0.3, 1.5)])
+def test_a_gene_has_a_share_of_its_own_from_a_quarter_of_expression_on(control, left):
+    train = knock_downs(contexts="x")
+    train.control_means["x"][1] = control
+    train.effects[train.perturbations.index("B"), 1] = 0.5 * control  # half more, in place of a fifth of it
+    own = fit_own_target(train)
+    train.control_means["x"][1] = 2.0
+    effects = np.zeros((1, 5), dtype=np.float32)
+    own.put(effects, ["B"], ["x"])
+    assert effects[0, 1] == pytest.approx((left - 1) * 2.0)
+
+
+@pytest.mark.parametrize(("control", "overall"), [(0.04, 0.35), (0.06, 0.7)])
+def test_genes_that_are_not_expressed_say_nothing_of_the_share(control, overall):
+    train = knock_downs(contexts="x")
+    train.control_means["x"][[1, 2]] = control
+    own = {"A": -0.8, "B": -0.1 * control, "C": -0.1 * control, "D": -1.5}  # left: 0.2, 0.9, 0.9 and 0.5
+    for gene, effect in own.items():
+        train.effects[train.perturbations.index(gene), train.genes.index(gene)] = effect
+    assert fit_own_target(train).overall == pytest.approx(overall)
+
+
+def test_a_target_that_was_not_measured_says_nothing_of_itself():
+    train = knock_downs()
+    train.effects[train.perturbations.index("A"), 0] = np.nan
+    own = fit_own_target(train)
+    assert own.share
+    assert own.overall == pytest.approx(0.2)
+    assert np.isnan(set_apart(train).effects[train.perturbations.index("A"), 0])
+
+
+def test_a_target_that_is_alone_in_its_context_stands_at_what_other_contexts_do():
+    train = knock_downs(contexts="xyz")
+    kept = [p == "A" or c != "z" for p, c in zip(train.perturbations, train.contexts)]
+    train = train.rows(np.array(kept))
+    train.effects[[train.perturbations.index(p) for p in "BC"], 0] = [0.3, 0.5]  # in x
+    row = next(i for i, pair in enumerate(zip(train.perturbations, train.contexts)) if pair == ("A", "z"))
+    assert set_apart(train).effects[row, 0] == pytest.approx((0.3 + 0.5 + 4 * 0.1) / 6)

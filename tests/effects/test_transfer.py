@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.alike import _within
-from stateshift.effects.main_effects import fit_main_effects
-from stateshift.effects.transfer import fit_transfer, row_noise
+from stateshift.effects.alike import Alike
+from stateshift.effects.main_effects import MainEffects, fit_main_effects
+from stateshift.effects.transfer import Transfer, fit_transfer, row_noise, weighted
 
 
 def table(rows: list[tuple[str, str, list[float]]], **others) -> EffectTable:
@@ -108,6 +109,11 @@ def test_low_rank_effects_transfer_by_programs_and_others_whole():
         rows = [(f"T{i}", c, effects[i] + rng.normal(size=80)) for i in range(60) for c in "xyz"]
         model = fit_transfer(table(rows, standard_error=np.ones((180, 80), dtype=np.float32)))
         assert model.programs == {"low": 2, "high": None}[name]
+        # two programs keep two of the noise's 80 directions
+        assert model.noise == pytest.approx(np.full(180, {"low": 2 / 80, "high": 1.0}[name]))
+    whole = fit_transfer(table(rows), programs=3)
+    assert whole.programs == 3
+    assert np.linalg.matrix_rank(whole.deviations, tol=1e-3) == 3
 
 
 def test_noise_is_read_from_errors_else_from_reliability_else_from_cells():
@@ -118,6 +124,9 @@ def test_noise_is_read_from_errors_else_from_reliability_else_from_cells():
     assert row_noise(plain) == pytest.approx([12.5 * 0.5, 1.0 * 0.25])
     plain.reliability = np.array([0.5, np.nan])  # halves at 0.5 make a whole of 2/3
     assert row_noise(plain) == pytest.approx([12.5 / 3, 0.25])
+    plain.reliability = np.array([0.0, -0.5])  # halves that have nothing in common: all of it is noise
+    assert row_noise(plain) == pytest.approx([12.5, 1.0])
+    plain.reliability = np.array([0.5, np.nan])
     plain.standard_error = np.array([[1.0, 3.0], [2.0, np.nan]], dtype=np.float32)
     assert row_noise(plain) == pytest.approx([5.0, 4.0])
     plain.standard_error[0] = np.nan
@@ -175,16 +184,6 @@ def test_controls_that_differ_more_than_the_effects_do_blow_no_weight_up():
     assert np.abs(told - truth).mean() < 0.1 * np.abs(truth).mean()
 
 
-def test_correlations_that_contexts_can_have_with_a_new_one_are_taken_as_they_are():
-    correlation = np.array([[1, 0.5, 0.4], [0.5, 1, 0.6], [0.4, 0.6, 1]])
-    asked = np.array([0.8, 0.5, 0.2])
-    assert asked @ np.linalg.solve(correlation, asked) < 1
-    assert _within(correlation, asked, 0.5) == pytest.approx(asked)
-    drawn = _within(correlation, np.array([1.0, 0.5, 0.0]), 0.5)
-    assert drawn @ np.linalg.solve(correlation, drawn) == pytest.approx(1, abs=1e-4)
-    assert drawn[0] > drawn[1] > drawn[2]
-
-
 def test_a_gene_is_transferred_from_the_contexts_that_measure_it():
     train = screen(contexts="xyz")
     train.effects[train.perturbations.index("T05"), 4] = np.nan
@@ -203,3 +202,65 @@ def test_a_new_context_is_as_the_one_whose_control_cells_are_like_its_own():
     alike = fit_transfer(train, controls=controls | {"new": controls["y"]}).alike
     x, y, z = alike.to("new") / np.sqrt(np.diag(alike.covariance))
     assert y > 1.5 * max(x, z)
+
+
+def test_a_prediction_is_the_main_effect_and_the_scaled_best_linear_prediction_of_the_rows():
+    main = MainEffects(np.array([1.0, 1.0]), {"x": np.array([0.5, 0.5]), "y": np.array([-0.5, -0.5])}, {})
+    alike = Alike(["x", "y"], np.array([[2.0, 1.0], [1.0, 2.0]]), None, {})
+    deviations, noise = np.array([[5.0, 0.0], [0.0, 10.0]]), np.array([1.0, 0.0])
+    model = Transfer(main, {"A": np.array([0, 1])}, np.array([0, 1]), deviations, alike, noise, None, 0.5)
+    # weights in x: [[2 + 1, 1], [1, 2 + 0]]⁻¹ [2, 1] = [0.6, 0.2]
+    assert model.predict(["A", "Z"], ["x", "y"]) == pytest.approx(
+        np.array([[1.5 + 0.5 * 0.6 * 5, 1.5 + 0.5 * 0.2 * 10], [0.5, 0.5]])
+    )
+
+
+def test_rows_without_a_gene_leave_their_weight_to_those_that_have_it():
+    weights = csr_matrix([[0.25, 0.5, 0.0], [0.0, 0.0, 0.5]])
+    found = weighted(weights, np.array([[1.0, np.nan, 4.0], [3.0, 4.0, np.nan], [8.0, np.nan, 2.0]]))
+    # 0.75 in all: of the second gene 4 · 0.75, and no row of the second query has it
+    assert found == pytest.approx(np.array([[1.75, 3.0, 3.0], [4.0, 0.0, 1.0]]))
+
+
+def test_every_row_is_foretold_by_the_others_of_its_target_alone():
+    rng = np.random.default_rng(0)
+    pairs = [("A", "x"), ("B", "x"), ("C", "x"), ("A", "y"), ("C", "y"), ("D", "y"), ("C", "z")]
+    model = fit_transfer(table([(p, c, rng.normal(size=6) + "ABCD".index(p)) for p, c in pairs]))
+    asked, weights = model.by_others()
+    assert asked.tolist() == [0, 2, 3, 4, 6]
+    told_by = [set(weights[i].indices.tolist()) for i in range(5)]
+    assert told_by == [{3}, {4, 6}, {0}, {2, 6}, {2, 4}]
+
+
+def test_predictions_are_scaled_as_least_squares_of_rows_on_their_others_has_it():
+    rng = np.random.default_rng(2)
+    effect = rng.normal(size=(30, 20))
+    rows = [(f"T{i:02d}", c, e + rng.normal(size=20)) for i, e in enumerate(effect) for c in "xy"]
+    # targets of one context alone move less, so that contexts look more alike than the others say
+    model = fit_transfer(
+        train := table([*rows, *((f"{c}{i}", c, 0.3 * e) for c in "xy" for i, e in enumerate(effect))])
+    )
+    asked, weights = model.by_others()
+    true = (train.effects - model.main.of_contexts(train.contexts))[asked]
+    slope = np.linalg.lstsq((weights @ model.deviations).reshape(-1, 1), true.ravel(), rcond=None)[0]
+    assert model.scale == pytest.approx(slope[0], rel=1e-5)
+    assert 0.3 < model.scale < 0.99
+
+
+def test_noise_that_was_declared_too_large_is_not_undone():
+    train = screen(contexts="xy")
+    train.standard_error = np.full_like(train.effects, 0.5)
+    assert fit_transfer(train).scale == 1
+
+
+def test_contexts_that_contradict_each_other_tell_nothing():
+    effect = np.random.default_rng(0).normal(size=(20, 10))
+    train = table([(f"T{i:02d}", c, sign * e) for i, e in enumerate(effect) for c, sign in (("x", 1), ("y", -1))])
+    model = fit_transfer(train.rows(np.arange(40) < 39))
+    told = model.predict(["T19", "T19"], ["y", "new"])
+    assert told == pytest.approx(model.main.of_contexts(["y", "new"]), abs=1e-6)
+
+
+def test_one_gene_is_transferred_too():
+    train = table([(p, c, [value]) for p, value in zip("ABCD", (1.0, -2.0, 4.0, -3.0)) for c in "xy"])
+    assert fit_transfer(train).predict(["A", "D"], ["new", "new"]) == pytest.approx(np.array([[1.0], [-3.0]]), abs=0.01)

@@ -37,12 +37,12 @@ class Alike:
         if context in self.names:
             return self.covariance[self.names.index(context)]
         C, spread = len(self.names), np.sqrt(np.diag(self.covariance))
-        correlation = self.covariance / np.maximum(np.outer(spread, spread), 1e-300)
+        correlation = self.covariance / np.outer(spread, spread)
         between = correlation[~np.eye(C, dtype=bool)].mean() if C > 1 else 1.0
         nearness = np.ones(C)
-        if context in self.others and self.controls is not None and C > 1:
+        if context in self.others:
             nearness = 1 + np.array([_cosine(self.others[context], known) for known in self.controls])
-            nearness /= max(nearness.mean(), 1e-12)
+            nearness /= nearness.mean()
         return _within(correlation, np.clip(between * nearness, 0, 1), between) * spread * spread.mean()
 
 
@@ -62,13 +62,13 @@ def shared_covariance(
         genes = np.float64(deviations.shape[1]) if share is None else share[rows] @ share[rows].T
         total[places] += known[rows] @ known[rows].T / np.maximum(genes, 1) - np.diag(noise[rows])
         counted[places] += genes > 0
-    mean = np.divide(total, counted, out=np.zeros_like(total), where=counted > 0)
+    mean = total / np.maximum(counted, 1)
     variance = np.maximum(np.diag(mean), 1e-12)
     bound = np.sqrt(np.outer(variance, variance))
     correlation = np.clip(mean / bound, 0, 1)
-    shared = (counted > 0) & ~np.eye(C, dtype=bool)
-    weight = counted[shared].sum()
-    correlation[counted == 0] = (correlation[shared] @ counted[shared]) / weight if weight else 1.0
+    apart = ~np.eye(C, dtype=bool)
+    weight = counted[apart].sum()
+    correlation[counted == 0] = (correlation[apart] @ counted[apart]) / weight if weight else 1.0
     np.fill_diagonal(correlation, 1.0)
     return _possible(correlation) * bound
 
@@ -85,8 +85,6 @@ def centred(controls: dict[str, np.ndarray], names: Sequence[str]) -> tuple[np.n
 def _possible(correlation: np.ndarray) -> np.ndarray:
     """Correlations (C, C) without directions of negative variance, which each of them by itself may leave."""
     values, vectors = np.linalg.eigh(correlation)
-    if values[0] >= 0:
-        return correlation
     clipped = (vectors * np.maximum(values, 0)) @ vectors.T
     spread = np.sqrt(np.diag(clipped))
     return clipped / np.outer(spread, spread)
@@ -101,11 +99,11 @@ def _within(correlation: np.ndarray, asked: np.ndarray, between: float) -> np.nd
     C = len(asked)
     among = correlation + 1e-6 * np.eye(C)
     of_sum = among.mean(axis=0)
-    of_sum *= max(between, 0) / of_sum.mean()
+    of_sum *= between / of_sum.mean()
     step = asked - of_sum
     told = np.linalg.solve(among, np.column_stack([step, of_sum]))
     (size, half), left = step @ told, 1 - of_sum @ told[:, 1]
-    reached = np.sqrt(max(half**2 + size * left, 0)) - half
+    reached = np.sqrt(half**2 + size * left) - half
     return of_sum + step * min(1.0, reached / max(size, 1e-300))
 
 

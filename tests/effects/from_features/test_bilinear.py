@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from stateshift.cells.pseudobulk import EffectTable
-from stateshift.effects.from_features.bilinear import STRENGTHS, fit_bilinear, programs_of, shrinkage
+from stateshift.effects.from_features.bilinear import PROGRAMS, STRENGTHS, fit_bilinear, programs_of
 from stateshift.effects.from_features.feature_space import gene_folds
 from stateshift.effects.from_features.forest import fit_forest
+from stateshift.effects.from_features.ridge import ALPHAS
 from stateshift.feature_table import FeatureTable
 
 
@@ -44,30 +48,29 @@ def test_coefficients_are_those_of_the_formula():
     assert model.coefficients @ model.programs == pytest.approx(W @ B, abs=1e-8)
 
 
-def test_the_chosen_penalties_are_best_over_the_folds_as_refitting_has_it():
-    train, features = screen(noise=2.0, P=40)
+def test_the_chosen_penalties_are_best_over_the_folds_as_refitting_has_it(monkeypatch):
+    alphas, strengths, ks = (10.0, 1.0, 0.1, 0.01), (3.0, 1.0, 0.1, 0.0), (1, 2, 4, 8)
+    for name, choices in (("ALPHAS", alphas), ("STRENGTHS", strengths), ("PROGRAMS", ks)):
+        monkeypatch.setattr(f"stateshift.effects.from_features.bilinear.{name}", choices)
+    train, features = screen(noise=5.0, P=40, K=4)
     model = fit_bilinear(train, features)
     names, X = list(model.main.targets), model.space(list(model.main.targets))
     Y = np.stack(list(model.main.targets.values()))
 
     def error(alpha: float, strength: float, k: int) -> float:
-        from sklearn.linear_model import Ridge
-
         total = 0.0
         for fit, held in gene_folds(names):
             scores, programs, squares = programs_of(Y[fit] - Y[fit].mean(axis=0), k)
-            ridge = Ridge(alpha=alpha).fit(X[fit], scores)
-            predicted = (
-                Y[fit].mean(axis=0)
-                + (ridge.predict(X[held]).reshape(len(held), -1) * shrinkage(squares, strength)) @ programs
-            )
-            total += ((predicted - Y[held]) ** 2).sum()
+            kept = squares / (squares + strength * squares.mean())
+            predicted = Ridge(alpha=alpha).fit(X[fit], scores).predict(X[held]).reshape(len(held), -1)
+            total += ((Y[fit].mean(axis=0) + (predicted * kept) @ programs - Y[held]) ** 2).sum()
         return total
 
-    best = error(model.alpha, model.strength, model.k)
-    others = [(model.alpha * 10, model.strength, model.k), (model.alpha / 10, model.strength, model.k)]
-    others += [(model.alpha, s, model.k) for s in (0.0, 10.0)] + [(model.alpha, model.strength, k) for k in (1, 32)]
-    assert all(best <= error(*other) * (1 + 1e-9) for other in others)
+    chosen = (model.alpha, model.strength, model.k)
+    assert chosen == min(product(alphas, strengths, ks), key=lambda choice: error(*choice))
+    assert 0.01 < model.alpha < 10
+    assert 0 < model.strength < 3
+    assert 1 < model.k < 8
 
 
 def test_programs_are_the_leading_singular_directions():
@@ -116,11 +119,31 @@ def test_a_forest_is_scikit_learns_on_the_same_directions():
     assert model.predict(["T004"], ["x"]) == pytest.approx(expected, abs=1e-5)
 
 
-def test_penalties_that_are_given_stand_beside_one_that_is_chosen():
-    train, features = screen(noise=1.0)
-    model = fit_bilinear(train, features, alpha=123.0, k=2)
-    assert (model.alpha, model.k) == (123.0, 2)
-    assert model.strength in STRENGTHS
+@pytest.mark.parametrize("left_open", ["alpha", "strength", "k"])
+def test_penalties_that_are_given_stand_beside_one_that_is_chosen(left_open):
+    train, features = screen(noise=1.0, P=30)
+    given = {"alpha": 123.0, "strength": 0.7, "k": 3}
+    del given[left_open]
+    model = fit_bilinear(train, features, **given)
+    assert {name: getattr(model, name) for name in given} == given
+    assert getattr(model, left_open) in {"alpha": ALPHAS, "strength": STRENGTHS, "k": PROGRAMS}[left_open]
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_effects_of_any_size_have_as_many_programs_as_their_rank(size):
+    rng = np.random.default_rng(0)
+    Y = size * rng.normal(size=(20, 3)) @ rng.normal(size=(3, 30))
+    scores, programs, squares = programs_of(Y, 8)
+    assert len(squares) == len(programs) == 3
+    assert scores @ programs == pytest.approx(Y, abs=1e-7 * size)
+    assert len(programs_of(np.zeros((4, 5)), 2)[1]) == 0
+
+
+def test_one_target_leaves_the_strongest_penalties():
+    train, features = screen(P=1)
+    model = fit_bilinear(train, features)
+    assert (model.alpha, model.strength, model.k) == (max(ALPHAS), max(STRENGTHS), 1)
+    assert model.predict(train.perturbations, ["x"]) == pytest.approx(train.effects)
 
 
 @pytest.mark.filterwarnings("error")

@@ -49,10 +49,10 @@ class Calibration:
     quantile: float
     units: int
     rows: int
-    largest: float = float("inf")
-    pair_part: str | None = None
-    slope: float = 0.0
-    typical: float = 1.0
+    largest: float
+    pair_part: str | None
+    slope: float
+    typical: float
 
     def half_widths(self, pairs: Mapping[str, np.ndarray], n: int) -> np.ndarray:
         """Half-widths (R, G) float32.
@@ -193,7 +193,7 @@ def _spreads(errors: np.ndarray, unit: np.ndarray) -> tuple[np.ndarray, np.ndarr
     overall = np.divide(total, n, out=np.zeros_like(total), where=n > 0)[n > 0]
     prior = _geometric_mean(overall)
     whole = np.sqrt((total + PRIOR_UNITS * prior) / (n + PRIOR_UNITS))
-    others = np.sqrt(np.maximum(total - by_unit, 0) + PRIOR_UNITS * prior) / np.sqrt(n - measured + PRIOR_UNITS)
+    others = np.sqrt(total - by_unit + PRIOR_UNITS * prior) / np.sqrt(n - measured + PRIOR_UNITS)
     return whole, others.astype(np.float32)
 
 
@@ -216,8 +216,9 @@ def _choose_pair_part(
     lost = dict.fromkeys([None, *told], 0.0)
     for out in (part == k for k in range(5)):
         for name in lost:
-            slope, typical = _slope(thinned[~out], unit[~out], told[name][~out]) if name else (0.0, 1.0)
-            scale = _pair_scale(told[name], slope, typical) if name else np.ones(len(errors))
+            scale = np.ones(len(errors))
+            if name is not None:
+                scale = _pair_scale(told[name], *_slope(thinned[~out], unit[~out], told[name][~out]))
             flat = thinned / scale[:, None]
             codes = np.unique(unit[~out], return_inverse=True)[1]
             whole, others = _spreads(flat[~out], codes)
@@ -247,4 +248,4 @@ def _slope(errors: np.ndarray, unit: np.ndarray, values: np.ndarray) -> tuple[fl
     scores = errors / _spreads(errors, codes)[1][codes]
     size = np.log(np.maximum(np.sqrt(np.nanmean(scores**2, axis=1)), 1e-6))
     x = np.log(values)
-    return float(np.polyfit(x - x.mean(), size, 1)[0]), float(np.exp(x.mean()))
+    return float(np.polyfit(x, size, 1)[0]), float(np.exp(x.mean()))

@@ -122,7 +122,7 @@ def programs_of(deviations: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray,
     P = len(deviations)
     k = min(k, *deviations.shape)
     squares, vectors = eigh(deviations @ deviations.T, subset_by_index=[P - k, P - 1])
-    kept = np.flatnonzero(squares > 1e-10 * max(squares[-1], 1e-300))[::-1]
+    kept = np.flatnonzero(squares > 1e-10 * squares[-1])[::-1]
     scores = vectors[:, kept] * np.sqrt(squares[kept])
     return scores, (vectors[:, kept] / np.sqrt(squares[kept])).T @ deviations, squares[kept]
 
@@ -158,8 +158,6 @@ def _choose(
                 for i, strength in enumerate(strengths):
                     kept = shrinkage(squares[:k], strength)
                     errors[a, j, i] += kept**2 @ size[:k] - 2 * kept @ agreement[:k]
-    if not len(folds):
-        return alphas[0], strengths[0], ks[0]
     # the error of the mean is the same for all of them, and makes a tie a matter of shares
     total = sum(((deviations[held] - deviations[fit].mean(axis=0)) ** 2).sum() for fit, held in folds)
     a, j, i = np.unravel_index(first_least((errors + total).ravel()), errors.shape)

@@ -76,8 +76,6 @@ def fit_ridge(
     StateshiftError
         Features are missing for a training perturbation; genes are named.
     """
-    from sklearn.linear_model import Ridge as RidgeRegression
-
     main = main or fit_main_effects(train)
     names, deviations = target_deviations(main)
     space = FeatureSpace.of(features, names, "ridge")
@@ -92,8 +90,8 @@ def fit_ridge(
         return Ridge(main, space, axes.T, _coefficients_partly(coordinates, deviations, alpha), alpha)
     if alpha is None:
         alpha = _choose_alpha(coordinates, in_row_space(deviations), gene_folds(names, seed))
-    fitted = RidgeRegression(alpha=alpha, fit_intercept=False).fit(coordinates, deviations)
-    return Ridge(main, space, axes.T, np.reshape(fitted.coef_, (deviations.shape[1], -1)).T, alpha)
+    coefficients = (singular / (singular**2 + alpha))[:, None] * (left.T @ deviations)
+    return Ridge(main, space, axes.T, coefficients, alpha)
 
 
 def ridge_map(train: EffectTable, features: FeatureTable, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -169,7 +167,7 @@ def _choose_alpha_partly(products: np.ndarray, deviations: np.ndarray, folds: li
             eigenvalues, vectors = np.linalg.eigh(products[np.ix_(of, of)])
             turned, asked = vectors.T @ (values - mean), products[np.ix_(held, of)] @ vectors
             for i, alpha in enumerate(ALPHAS):
-                predicted = asked @ (turned / (np.maximum(eigenvalues, 0) + alpha)[:, None]) + mean
+                predicted = asked @ (turned / (eigenvalues + alpha)[:, None]) + mean
                 errors[i] += np.nansum((predicted - deviations[np.ix_(held, genes)]) ** 2)
     return ALPHAS[first_least(errors)]
 

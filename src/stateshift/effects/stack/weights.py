@@ -95,7 +95,7 @@ def bounded(products: Products, kept: Sequence[int]) -> np.ndarray:
     from scipy.optimize import lsq_linear
 
     size = np.sqrt(np.maximum(np.diag(products.of_inputs), 0))
-    used = [m for m in kept if size[m] > ROUNDING * max(size.max(initial=0.0), 1e-300)]
+    used = [m for m in kept if size[m] > ROUNDING * size.max()]
     weights = np.zeros(len(size))
     if used:
         scale = size[used]
