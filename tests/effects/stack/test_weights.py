@@ -98,3 +98,45 @@ def test_what_weights_explain_is_by_how_much_they_lessen_the_squared_error():
     weights = np.array([0.5, 0.25])
     left = truth - np.tensordot(weights, inputs, 1)
     assert Products.of(inputs, truth).explained(weights) == pytest.approx((truth**2).sum() - (left**2).sum())
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_weights_are_the_same_in_any_unit_of_effects(unit):
+    rng = np.random.default_rng(0)
+    inputs, truth = rng.normal(size=(3, 20, 6)), rng.normal(size=(20, 6)) + 2
+    inputs[1] += 0.5 * truth
+    expected = bounded(Products.of(inputs, truth), range(3))
+    assert expected[1] > 0.1
+    assert bounded(Products.of(unit * inputs, unit * truth), range(3)) == pytest.approx(expected, abs=1e-6)
+
+
+def made(with_truth: list[list[float]]) -> list[Products]:
+    """Folds of inputs at right angles, each of unit length, by what each has in common with the truth."""
+    return [Products(np.eye(len(fold)), np.array(fold)) for fold in with_truth]
+
+
+@pytest.mark.parametrize(("share", "stays"), [(0.009, False), (0.011, True)])
+def test_a_member_that_adds_a_hundredth_of_what_is_explained_stays(share, stays):
+    # of both folds the main effect and the member explain 1 together, the member this share
+    fold = [np.sqrt(1 - share), np.sqrt(share)]
+    assert member_weights(made([fold, fold])) == pytest.approx([fold[0], fold[1] * stays], abs=1e-6)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [0, 3, 2, 1], [0, 2, 1, 3]])
+def test_members_that_folds_disagree_about_leave_and_others_stay(order):
+    folds = np.array([[1.0, 0.5, 0.3, 0.0], [1.0, 0.4, -0.2, 0.1]])
+    expected = np.array([1.0, 0.45, 0.0, 0.0])
+    assert member_weights(made(folds[:, order].tolist())) == pytest.approx(expected[order], abs=1e-6)
+
+
+def test_a_single_fold_weighs_all_of_its_members():
+    assert member_weights(made([[1.0, 0.05, 0.02]])) == pytest.approx([1.0, 0.05, 0.02], abs=1e-6)
+
+
+def test_members_that_say_the_same_share_their_weight_and_one_that_says_nothing_has_none():
+    x, truth = np.random.default_rng(0).normal(size=(2, 30, 5))
+    truth += x
+    weights = bounded(Products.of([x, x, 0 * x, 1e-9 * truth], truth), range(4))
+    alone = bounded(Products.of([x], truth), [0])[0]
+    assert weights == pytest.approx([alone / 2, alone / 2, 0, 0], rel=1e-3)
+    assert bounded(Products.of([0 * x], truth), [0]).tolist() == [0]

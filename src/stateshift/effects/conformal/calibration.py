@@ -223,12 +223,16 @@ def _choose_pair_part(
             codes = np.unique(unit[~out], return_inverse=True)[1]
             whole, others = _spreads(flat[~out], codes)
             half = scale[out, None] * whole * np.nanquantile(np.abs(flat[~out]) / others[codes], level)
-            missed = np.maximum(np.abs(thinned[out]) - half, 0)
-            lost[name] += float(np.nansum(2 * half + 2 / (1 - level) * missed))
+            lost[name] += _interval_score(thinned[out], half, level)
     best = min(lost, key=lost.__getitem__)
     if best is None or lost[best] > (1 - LEAST_GAIN) * lost[None]:
         return None, 0.0, 1.0
     return best, *_slope(thinned, unit, told[best])
+
+
+def _interval_score(errors: np.ndarray, half: np.ndarray, level: float) -> float:
+    """Width plus 2 / (1 − level) times what lies outside, summed over errors that are known."""
+    return float(np.nansum(2 * half + 2 / (1 - level) * np.maximum(np.abs(errors) - half, 0)))
 
 
 def _pair_scale(values: np.ndarray, slope: float, typical: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.main_effects import fit_main_effects
-from stateshift.effects.models import EFFECT_MODELS, EffectModel
+from stateshift.effects.models import EffectModel, effect_model
 from stateshift.effects.own_target import fit_own_target, set_apart
 from stateshift.effects.stack import HeldOut, Stack
 from stateshift.effects.stack.folds import regime_folds
@@ -37,7 +37,7 @@ def hold_out(
     Parameters
     ----------
     name
-        In `stateshift.effects.EFFECT_MODELS`.
+        As `stateshift.effects.effect_model` knows it.
     model
         That model, fitted on all rows; a stack brings its own held-out rows, unless it held pairs out for ``C`` where
         contexts are asked for: these it then predicts by the weights that it has.
@@ -64,7 +64,7 @@ def hold_out(
         # choosing anew in each fold costs the most, and moves little
         chosen = KINDS[name].chosen if name in KINDS else ()
         settled: dict[str, Any] = {key: getattr(model, key) for key in chosen}
-        fit = partial(EFFECT_MODELS[name], **settled)
+        fit = partial(effect_model(name), **settled)
     rows = np.concatenate([held for _, held in folds])
     predicted = np.full((len(rows), len(train.genes)), np.nan, dtype=np.float32)
     start = 0
