@@ -13,6 +13,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import zstandard
+from scipy.sparse import csr_matrix
 
 from stateshift.challenge import export_run
 from stateshift.challenge.export import submission
@@ -188,8 +189,26 @@ def test_a_damaged_part_is_named(export, tmp_path, monkeypatch):
     export()
     part = tmp_path / "s.vcc.parts" / "000001.npz.zst"
     part.write_bytes(part.read_bytes()[:-9])
-    with pytest.raises(StateshiftError, match=r"000001\.npz\.zst is damaged: remove it"):
+    with pytest.raises(StateshiftError, match=r"000001\.npz\.zst is damaged: .*\. Remove it and export again"):
         export(overwrite=True)
+
+
+def test_no_altered_byte_of_a_part_goes_unnoticed(tmp_path):
+    X = csr_matrix(np.random.default_rng(0).poisson(0.5, (9, 7)).astype(np.float32))
+    parts = Parts(tmp_path / "p", {"seed": 0})
+    parts.write(0, X)
+    whole, noticed = parts.path(0).read_bytes(), 0
+    for at in range(len(whole)):
+        parts.path(0).write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        try:
+            assert (parts.read(0) != X).nnz == 0
+        except StateshiftError as error:
+            noticed += "000000.npz.zst is damaged" in str(error)
+    assert noticed > 0.9 * len(whole)
+    for about in (b"{", b"[]", b"\xff"):
+        (tmp_path / "p" / "about.json").write_bytes(about)
+        with pytest.raises(StateshiftError, match=r"about\.json is damaged: .*\. Remove .*p and export again"):
+            Parts(tmp_path / "p", {"seed": 0})
 
 
 def test_a_season_with_controls_gets_the_very_control_cells(bundle, export, tmp_path):

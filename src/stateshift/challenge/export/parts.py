@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from stateshift.errors import InputProblems, StateshiftError
-from stateshift.files import written_beside
+from stateshift.files import intact, read_json, written_beside
 
 ABOUT = "about.json"
 LEVEL = 1
@@ -33,7 +33,7 @@ class Parts:
     Raises
     ------
     StateshiftError
-        The folder holds parts of another export, or can't be made.
+        The folder holds parts of another export, can't be made, or is damaged.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any]):
@@ -41,17 +41,17 @@ class Parts:
         text = json.dumps(about, sort_keys=True, indent=1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            known = (folder / ABOUT).read_text() if (folder / ABOUT).exists() else None
         except OSError as error:
             raise StateshiftError(f"{folder} can't be used: {error.strerror or error}.") from error
-        if known not in (None, text) and self.finished:
-            before, now = json.loads(known), json.loads(text)
+        if self.finished and (folder / ABOUT).exists():
+            before, now = read_json(folder / ABOUT, f"Remove {folder} and export again."), json.loads(text)
             other = [key for key in {*before, *now} if before.get(key) != now.get(key)]
-            raise StateshiftError(
-                f"{folder} holds parts of an export with another {', '.join(sorted(other))}: finish that one with its own "
-                "settings, or remove the folder."
-            )
-        if known != text:
+            if other:
+                raise StateshiftError(
+                    f"{folder} holds parts of an export with another {', '.join(sorted(other))}: finish that one with its "
+                    "own settings, or remove the folder."
+                )
+        else:
             with written_beside(folder / ABOUT, overwrite=True) as part:
                 part.write_text(text)
 
@@ -95,12 +95,10 @@ class Parts:
         """The population i."""
         import zstandard
 
-        try:
+        with intact(self.path(i), "Remove it and export again."):
             plain = zstandard.ZstdDecompressor().decompress(self.path(i).read_bytes())
             with np.load(io.BytesIO(plain), allow_pickle=False) as held:
                 return csr_matrix((held["data"], held["indices"], held["indptr"]), shape=tuple(held["shape"]))
-        except (OSError, ValueError, KeyError, zstandard.ZstdError) as error:
-            raise StateshiftError(f"{self.path(i)} is damaged: remove it and export again.") from error
 
     def all(self, count: int) -> Iterator[tuple[int, csr_matrix]]:
         """All populations in order, each with the number of cells before it."""
