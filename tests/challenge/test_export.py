@@ -16,6 +16,7 @@ import pytest
 import zstandard
 
 from stateshift.challenge import export_submission
+from stateshift.challenge.export import submission
 from stateshift.errors import InputProblems, StateshiftError
 
 
@@ -107,6 +108,55 @@ def test_counts_become_what_cell_eval_makes_of_them_in_one_block_or_many(
     official._convert_to_normlog(theirs)
     assert inside.X.toarray() == pytest.approx(theirs.X.toarray(), abs=1e-6)
     assert inside.X.max() < 15
+
+
+@pytest.mark.parametrize("more", [[], ["MORE"]])
+def test_an_empty_cell_and_left_out_genes_change_no_other_cells_total(make, genes, export, tmp_path, more):
+    official = pytest.importorskip("cell_eval._evaluator", reason="the official extra is not installed")
+    counts = make([*genes, *more], scale="counts")
+    X = counts.X.toarray()
+    X[9] = 0  # of G02
+    X[::2, 30:] = 500
+    counts.X = X
+    inside, _, _ = unpacked(export(counts).path, tmp_path)
+    theirs = counts[:, genes[::-1]].copy()
+    official._convert_to_normlog(theirs)
+    assert inside.X.toarray() == pytest.approx(theirs.X, abs=1e-6)
+
+
+def test_the_disk_has_to_have_room_for_the_matrix_and_half_of_it_again(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=3_000_000_000))
+    submission.announce(tmp_path, 2_000_000_000)
+    said = r"has 3\.0 GB free, and the file needs 2\.2 GB uncompressed and up to 1\.1 GB compressed: make room"
+    with pytest.raises(StateshiftError, match=said):
+        submission.announce(tmp_path, 2_200_000_000)
+
+
+def test_the_room_that_is_asked_for_holds_the_matrix(make, export, monkeypatch, tmp_path):
+    names = [f"GENE{i}" for i in range(2000)]
+    (tmp_path / "many.csv").write_text("\n".join(names))
+    sizes, pack = [], submission.write_package
+    monkeypatch.setattr(submission, "announce", lambda folder, size: sizes.append(size))
+    monkeypatch.setattr(
+        submission,
+        "write_package",
+        lambda path, matrix, *a: (sizes.append(matrix.stat().st_size), pack(path, matrix, *a)),
+    )
+    export(make(names, cells=60), genes=tmp_path / "many.csv", expected_gene_dim=2000)
+    asked, taken = sizes
+    assert taken <= asked < taken + 2**22
+
+
+def test_what_a_killed_export_left_is_named_and_kept(export, tmp_path, caplog):
+    left = tmp_path / ".submission.99.part.vcc.h5ad"
+    left.write_bytes(bytes(20_000_000))
+    (tmp_path / ".submission2.99.part.vcc.h5ad").write_bytes(b"another's")
+    export()
+    assert [r.getMessage() for r in caplog.records if "killed" in r.getMessage()] == [
+        f"{left} (0.02 GB) was left by an export that was killed: delete it, unless another runs"
+    ]
+    assert left.exists()
 
 
 def test_cell_evals_own_evaluator_reads_the_file(export, tmp_path):

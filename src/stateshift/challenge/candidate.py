@@ -154,8 +154,7 @@ def _clean(X: csr_matrix, copy: bool = True) -> csr_matrix:
     """Float32 without stored zeros and with sorted indices; a copy where the matrix is somebody else's."""
     X = X.astype(np.float32, copy=copy)
     X.sum_duplicates()
-    if np.count_nonzero(X.data) < len(X.data):
-        X.eliminate_zeros()
+    X.eliminate_zeros()
     return X
 
 

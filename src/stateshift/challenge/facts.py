@@ -13,9 +13,6 @@ from stateshift.challenge.candidate import Candidate
 from stateshift.challenge.looking import look
 from stateshift.progress import track
 
-UNIT = "\x1f"
-"""Between the two names of a group: ASCII's separator, which no name holds."""
-
 
 @dataclass
 class CellFacts:
@@ -30,11 +27,13 @@ class CellFacts:
     of_group
         The group of each cell (n,).
     values
-        Range, whole numbers, NaN, and each cell's total.
+        Range, whole numbers, NaN, and each cell's total over the listed genes.
     n_negative
         Values below 0.
+    listed
+        Mask of the file's genes (G',) that are handed in; None: all.
     stored
-        Values that are not 0, of each cell (n,).
+        Values of those genes that are not 0, of each cell (n,).
     fractions
         Whether a cell holds any fraction larger than ``whole`` (n,).
     digests
@@ -48,6 +47,7 @@ class CellFacts:
     of_group: np.ndarray
     values: ValueFacts
     whole: float = 0.0
+    listed: np.ndarray | None = None
     n_negative: int = 0
     stored: np.ndarray = field(init=False)
     fractions: np.ndarray = field(init=False)
@@ -85,6 +85,7 @@ def gather(
     what: str = "checking cells",
     columns: np.ndarray | None = None,
     whole: float = 0.0,
+    listed: np.ndarray | None = None,
 ) -> CellFacts:
     """Look at every value of the cells of a mask (n,) once.
 
@@ -96,13 +97,15 @@ def gather(
         The genes to look at by their places, in another order than the file's.
     whole
         A fraction no larger than this counts as none.
+    listed
+        Mask of the file's genes (G',), where totals and numbers of values are to be of some of them alone.
     """
     rows = np.flatnonzero(wanted)
     labels = np.full(len(rows), "", object) if found.labels is None else found.labels[rows]
     contexts = np.full(len(rows), "", object) if found.contexts is None else found.contexts[rows]
-    codes, names = pd.factorize(contexts + UNIT + labels, sort=True)
-    groups = [tuple(name.split(UNIT, 1)) for name in names]
-    facts = CellFacts(rows, groups, codes, ValueFacts(len(rows)), whole)
+    by = pd.DataFrame({"context": contexts, "label": labels}).groupby(["context", "label"])
+    groups, of_group = by.size().index.tolist(), by.ngroup().to_numpy()
+    facts = CellFacts(rows, groups, of_group, ValueFacts(len(rows)), whole, listed)
     facts.sums, facts.squares = np.zeros((2, len(groups), len(found.genes) if columns is None else len(columns)))
     done = 0
     for _, X in track(found.blocks(wanted), what):
@@ -117,13 +120,13 @@ def gather(
 
 def _look(facts: CellFacts, X: csr_matrix, here: slice) -> None:
     row_sums, data = csr_row_sums(X.indptr), X.data
-    facts.values.add(data, here, row_sums)
-    facts.stored[here] = np.diff(X.indptr)
+    listed = None if facts.listed is None else facts.listed[X.indices]
+    facts.values.add(data, here, row_sums, listed)
+    facts.stored[here] = np.diff(X.indptr) if listed is None else row_sums(listed)
     if facts.values.n_bad:
         facts.n_negative += int((data < 0).sum())
         return  # nothing else is asked of such cells
     pairs = np.zeros((X.shape[0], 2), np.uint64)
-    given = (X.data, X.indices.astype(np.int32, copy=False), X.indptr.astype(np.int64, copy=False))
-    of_group, fractions = facts.of_group[here].astype(np.int64, copy=False), facts.fractions[here]
-    facts.n_negative += look(*given, of_group, facts.whole, facts.sums, facts.squares, fractions, pairs)
+    given = (X.data, np.asarray(X.indices, np.int32), np.asarray(X.indptr, np.int64), facts.of_group[here])
+    facts.n_negative += look(*given, facts.whole, facts.sums, facts.squares, facts.fractions[here], pairs)
     facts.digests[here] = pairs.view("V16").ravel()

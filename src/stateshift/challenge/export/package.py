@@ -44,7 +44,7 @@ def write_package(
         size = matrix.stat().st_size
         compressor = zstandard.ZstdCompressor(level=level, threads=_threads()).chunker(size=size)
         blocks = iter(lambda: source.read(COPY_AT_ONCE), b"")
-        for block in track(blocks, "compressing", max(1, -(-size // COPY_AT_ONCE))):
+        for block in track(blocks, "compressing", size // COPY_AT_ONCE + 1):
             for packed in compressor.compress(block):
                 target.write(packed)
         for packed in compressor.finish():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def write_submission(part: Path, output: Path, done: Examined) -> Submission:
     for warning in done.outcome.warnings:
         logger.warning("%s", warning)
     obs = _season_obs(done)
-    _write(part, done, obs, _count_values(done))
+    _write(part, output, done, obs, int(done.facts.stored.sum()))
     rules, found = done.outcome.season.cells, done.found
     is_control = found.is_control[done.facts.rows]
     return Submission(
@@ -140,11 +141,13 @@ def write_submission(part: Path, output: Path, done: Examined) -> Submission:
     )
 
 
-def _write(part: Path, done: Examined, obs: pd.DataFrame, n_values: int) -> None:
+def _write(part: Path, output: Path, done: Examined, obs: pd.DataFrame, n_values: int) -> None:
     """The h5ad beside the output, then the tar with it."""
     rules, genes = done.outcome.season.file, done.genes.genes
     plain = part.with_name(f"{part.name}.h5ad")
-    size = 8 * n_values + 100 * (len(obs) + len(genes)) + 2**20
+    # with room for two chunks that are not filled, and for the file's tables
+    size = 8 * n_values + 100 * (len(obs) + len(genes)) + 2**22
+    name_leftovers(part.parent, output)
     announce(part.parent, size)
     try:
         reserve_room(plain, size)
@@ -156,6 +159,16 @@ def _write(part: Path, done: Examined, obs: pd.DataFrame, n_values: int) -> None
         write_package(part, plain, f"{rules.matrix}.zst", rules.zstd_level, first, last)
     finally:
         plain.unlink(missing_ok=True)
+
+
+def name_leftovers(folder: Path, output: Path) -> None:
+    """Say what an export to the same name, killed outright, left half written in a folder: it may fill the disk."""
+    for left in sorted(folder.glob(f".{escape(output.stem)}.*.part{escape(output.suffix)}*")):
+        logger.warning(
+            "%s (%.2f GB) was left by an export that was killed: delete it, unless another runs",
+            left,
+            left.stat().st_size / 1e9,
+        )
 
 
 def announce(folder: Path, size: int) -> None:
@@ -188,7 +201,7 @@ def _season_cells(done: Examined) -> Iterator[csr_matrix]:
     normalises = done.scale == "counts" and done.outcome.season.values.scale != "counts"
     if normalises:
         logger.info("%s: counts, brought to the median total and log1p", found.where)
-        totals = _totals(done)
+        totals = facts.values.totals
         factors = np.where(totals > 0, totals / np.median(totals[totals > 0]), 1).astype(np.float32)
     at = 0
     for _, X in found.blocks(wanted):
@@ -196,31 +209,9 @@ def _season_cells(done: Examined) -> Iterator[csr_matrix]:
             X = X[:, places]
             X.sort_indices()
         if normalises:
-            log1p_of(X.data, X.indptr.astype(np.int64, copy=False), factors[at : at + X.shape[0]])
+            log1p_of(X.data, np.asarray(X.indptr, np.int64), factors[at : at + X.shape[0]])
         at += X.shape[0]
         yield X
-
-
-def _totals(done: Examined) -> np.ndarray:
-    """Each cell's counts over the season's genes (n,)."""
-    if set(done.genes.genes) == set(done.found.genes):
-        return done.facts.values.totals
-    return _over_season_genes(done, lambda X: np.asarray(X.sum(axis=1)).ravel())
-
-
-def _count_values(done: Examined) -> int:
-    """The values that are not 0 on the season's genes."""
-    if set(done.genes.genes) == set(done.found.genes):
-        return int(done.facts.stored.sum())
-    return int(_over_season_genes(done, lambda X: np.diff(X.indptr)).sum())
-
-
-def _over_season_genes(done: Examined, figure: Callable[[csr_matrix], np.ndarray]) -> np.ndarray:
-    """A figure of each cell (n,) over the season's genes, by one more pass: some predicted genes are left out."""
-    places = pd.Index(done.found.genes).get_indexer(done.genes.genes)
-    wanted = np.zeros(done.found.n, bool)
-    wanted[done.facts.rows] = True
-    return np.concatenate([figure(X[:, places]) for _, X in done.found.blocks(wanted)])
 
 
 def _meta(done: Examined, n_cells: int, n_values: int) -> bytes:

@@ -6,6 +6,7 @@ from stateshift.challenge.candidate import Candidate
 from stateshift.challenge.lists import GeneList
 from stateshift.challenge.validation.outcome import Validation
 from stateshift.errors import some, suggestion
+from stateshift.genes.names import ENSEMBL
 
 
 def check_genes(outcome: Validation, found: Candidate, wanted: GeneList, expected: int) -> None:
@@ -42,4 +43,4 @@ def check_genes(outcome: Validation, found: Candidate, wanted: GeneList, expecte
 
 def _ensembl(genes: list[str]) -> bool:
     """Whether most names are Ensembl's."""
-    return bool(genes) and sum(g.startswith("ENS") and g[-4:].isdigit() for g in genes) > len(genes) / 2
+    return sum(bool(ENSEMBL.match(g)) for g in genes) > len(genes) / 2

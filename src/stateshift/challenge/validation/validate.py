@@ -130,7 +130,9 @@ def examine(
     check_genes(outcome, found, wanted, rules.cells.genes if expected_gene_dim is None else expected_gene_dim)
     if found.labels is not None:
         check_targets(outcome, found, rows, targets)
-    facts = gather(found, rows, whole=rules.values.whole)
+    have, want = set(found.genes), set(wanted.genes)
+    listed = np.array([g in want for g in found.genes]) if want < have else None
+    facts = gather(found, rows, whole=rules.values.whole, listed=listed)
     scale = check_values(outcome, found, facts) if len(facts.rows) else None
     real = None if controls is None else _real_controls(controls, found, rules)
     if scale in ("log1p", "log1p_1e4") and rules.values.scale == "log1p":
@@ -151,6 +153,10 @@ def _real_controls(path: Path | str, found: Candidate, rules: Season) -> CellFac
         if (places < 0).any():
             absent = [g for g, place in zip(found.genes, places) if place < 0]
             raise StateshiftError(f"{path} lacks {len(absent):,} of the prediction's genes: {some(absent)}.")
+        if not real.n:
+            raise StateshiftError(f"{path} has no cells: name the season's control cells.")
         wanted = real.is_control if real.is_control.any() else np.ones(real.n, bool)
         real.labels = None
-        return gather(real, wanted, "reading controls", None if real.genes == found.genes else places)
+        facts = gather(real, wanted, "reading controls", None if real.genes == found.genes else places)
+        facts.values.refuse_bad_values(str(path))
+        return facts
