@@ -144,7 +144,13 @@ def test_no_rule_of_a_season_is_without_its_fault(season):
         ('scale = "log1p"', 'scale = "log"', "[values] scale = `log` (did you mean `log1p`?)."),
         ('title = "', 'titel = "', "titel is no key of the rules (did you mean `title`?)."),
         ('season = "2025"', "season = 2025", "season = 2025 is no text."),
-        ("zstd_level = 1", "zstd_level = 40", "[file] zstd_level = 40 has to be 1 to 22."),
+        ("zstd_level = 1", "zstd_level = 23", "[file] zstd_level = 23 has to be 1 to 22."),
+        ("zstd_level = 1", "zstd_level = 0", "[file] zstd_level = 0 has to be 1 to 22."),
+        ("genes = 18_080", "genes = {}", "[cells] genes = {} is no whole number."),
+        ('like = "2025"', 'like = "2024"', "[score] like = `2024` (did you mean `2026`?)."),
+        ('matrix = "pred.h5ad"', 'matrix = "a/pred.h5ad"', "[file] `a/pred.h5ad` is no plain file name."),
+        ('mark = "watermark.txt"', "", "[file] mark and mark_text go together."),
+        ('mark_text = "vcc-prep"', "", "[file] mark and mark_text go together."),
     ],
 )  # fmt: skip
 def test_a_wrong_rule_is_one_sentence_that_names_it(old, new, said, tmp_path):
@@ -154,3 +160,25 @@ def test_a_wrong_rule_is_one_sentence_that_names_it(old, new, said, tmp_path):
     with pytest.raises(InputProblems) as error:
         read_season(tmp_path / "rules.toml")
     assert any(problem.startswith(said) for problem in error.value.problems), error.value.problems
+
+
+def test_rules_may_lie_at_their_limits_and_leave_out_what_a_season_does_not_have(tmp_path):
+    text = (competition_folder() / "2025" / "rules.toml").read_text()
+    text = re.sub(r"zstd_level = 1", "zstd_level = 22", re.sub(r"(most|advised|genes) = [\d_]+", r"\1 = 1", text))
+    left_out = r"(?m)^(whole|mark|mark_text|mae|des|pds) = .*$|^\[score.baseline\].*$"
+    (tmp_path / "rules.toml").write_text(re.sub(left_out, "", text))
+    season = read_season(tmp_path / "rules.toml")
+    assert (season.cells.most, season.cells.advised, season.cells.genes, season.file.zstd_level) == (1, 1, 1, 22)
+    assert (season.cells.each, season.cells.context, season.cells.gene_header) == (None, None, False)
+    assert (season.values.whole, season.values.most_counts, season.values.most_stored) == (1e-6, None, None)
+    assert (season.file.meta, season.file.mark, season.score.baseline) == (None, None, None)
+
+
+def test_a_rules_file_that_holds_no_tables_lacks_all_of_them(tmp_path):
+    (tmp_path / "rules.toml").write_text("cells = 3\n")
+    with pytest.raises(InputProblems) as error:
+        read_season(tmp_path / "rules.toml")
+    assert error.value.problems == [
+        "season is missing.", "title is missing.",
+        "[cells] is missing.", "[values] is missing.", "[file] is missing.", "[score] is missing.",
+    ]  # fmt: skip

@@ -14,6 +14,7 @@ def test_the_rules_of_2025_are_the_published_ones():
     assert (season.cells.genes, season.cells.most, season.cells.advised) == (18_080, 200_000, 100_000)
     assert (season.values.below, season.values.whole) == (15.0, 1e-3)
     assert (season.cells.perturbation, season.cells.control) == ("target_gene", "non-targeting")
+    assert (season.cells.controls, season.cells.gene_header, season.score.like) == (True, False, "2025")
     assert known_seasons() == ["2025", "2026"]
 
 

@@ -131,14 +131,20 @@ def _of_template(path: Path, season: Season) -> Targets:
     """The targets of a template's obs column, and how many rows each has."""
     from stateshift.cells.loading import read_file
 
-    column, obs = season.cells.perturbation, read_file(path, with_matrix=False).obs
+    column, context, obs = season.cells.perturbation, season.cells.context, read_file(path, with_matrix=False).obs
     if column not in obs.columns:
         raise StateshiftError(f"{path}: obs has no column `{column}`{suggestion(column, obs.columns)}.")
-    rows = obs[column].astype(str).value_counts()
-    cells = {name: int(rows[name]) for name in sorted(rows.index) if name != season.cells.control and rows[name]}
+    columns = [column, context] if context in obs.columns else [column]
+    nameless = int(obs[columns].isna().any(axis=1).sum())
+    if nameless:
+        raise StateshiftError(f"{path}: {nameless:,} rows lack a name in {' or '.join(columns)}.")
+    cells: dict[str | None, dict[str, int | None]] = {}
+    for (name, *of), rows in obs[columns].astype(str).value_counts().sort_index().items():
+        if name != season.cells.control:
+            cells.setdefault(of[0] if of else None, {})[name] = int(rows)
     if not cells:
         raise StateshiftError(f"{path} names no perturbation.")
-    return Targets(path, {None: cells}, frozenset(rows.index[rows > 0]))
+    return Targets(path, cells, frozenset(obs[column].astype(str)))
 
 
 def find_panel(contexts: list[str] | None, targets: Targets | None, genes: Path) -> Panel | None:
@@ -184,11 +190,15 @@ def _manifest(folder: Path) -> Panel | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         contexts, panel_id = content["contexts"], content.get("panel_id")
-        if not contexts or not all(isinstance(c, str) and c.strip() for c in contexts):
+        if (
+            not isinstance(contexts, list)
+            or not contexts
+            or not all(isinstance(c, str) and c.strip() for c in contexts)
+        ):
             raise ValueError("its contexts are no list of names")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateshiftError(
             f"{path} can't be read as the bundle's manifest ({type(error).__name__}: {error}): mend it, or move it away "
             "and name the --contexts."
         ) from error
-    return Panel([c.strip() for c in contexts], str(path), panel_id if isinstance(panel_id, str) else None)
+    return Panel([c.strip() for c in contexts], str(path), panel_id if panel_id and isinstance(panel_id, str) else None)
