@@ -1,9 +1,11 @@
-"""Effect models by name."""
+"""Effect models by name, ours and those of other packages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,7 +33,11 @@ class EffectModel(Protocol):
         ...
 
 
-EFFECT_MODELS: dict[str, Callable[[EffectTable, FeatureTable | None, int], EffectModel]] = {
+Fit = Callable[..., EffectModel]
+"""How an effect model is fitted: training effects, features or None, and a seed."""
+
+GROUP = "stateshift.effects"
+EFFECT_MODELS: dict[str, Fit] = {
     "control": fit_control,
     "mean": fit_mean,
     "context_mean": fit_context_mean,
@@ -52,6 +58,73 @@ NEED_FEATURES = ("ridge", "knn", "bilinear", "forest")
 """Those that refuse a perturbation without a vector."""
 
 
+@dataclass(frozen=True)
+class OfAnotherPackage:
+    """An effect model of an entry point, whose answers are held to what `EffectModel` promises.
+
+    Parameters
+    ----------
+    name
+        Of the entry point.
+    model
+        As that fitted it.
+    n_genes
+        G, of the training effects.
+    """
+
+    name: str
+    model: Any
+    n_genes: int
+
+    def predict(self, perturbations: Sequence[str], contexts: Sequence[str]) -> np.ndarray:
+        """Effects (R, G) float32.
+
+        Raises
+        ------
+        StateshiftError
+            They are of another shape, NaN or infinite.
+        """
+        effects = np.asarray(self.model.predict(list(perturbations), list(contexts)), dtype=np.float32)
+        shape = (len(perturbations), self.n_genes)
+        if effects.shape != shape or not np.isfinite(effects).all():
+            held = "NaN or infinite values" if effects.shape == shape else f"an array {effects.shape}"
+            raise StateshiftError(f"The effect model `{self.name}` predicts {held}: finite effects {shape} are needed.")
+        return effects
+
+    def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
+        """The model's own routes; ``features`` where it tells none."""
+        told = getattr(self.model, "routes", None)
+        return list(told(list(perturbations), list(contexts))) if told else ["features"] * len(perturbations)
+
+
+def effect_model(name: str) -> Fit:
+    """How the effect model of a name is fitted: one of ours, or an entry point of the group ``stateshift.effects``.
+
+    Such an entry point is a function ``fit(train, features, seed)`` of an `EffectTable`, a `FeatureTable` or None, and
+    a number; what it returns has ``predict(perturbations, contexts)``, effects (R, G) on the scale of ``train``.
+
+    Raises
+    ------
+    StateshiftError
+        No model has the name, or the package that offers it can't be imported.
+    """
+    if name in EFFECT_MODELS:
+        return EFFECT_MODELS[name]
+    offered = {point.name: point for point in metadata.entry_points(group=GROUP)}
+    if name not in offered:
+        raise StateshiftError(f"`{name}` is no effect model{suggestion(name, [*EFFECT_MODELS, *offered])}.")
+    try:
+        fit = offered[name].load()
+    except (ImportError, AttributeError) as error:
+        raise StateshiftError(f"The effect model `{name}` ({offered[name].value}) can't be loaded: {error}") from error
+    return lambda train, features, seed: OfAnotherPackage(name, fit(train, features, seed), len(train.genes))
+
+
+def effect_model_names() -> list[str]:
+    """Names that `effect_model` knows, ours first."""
+    return list(dict.fromkeys([*EFFECT_MODELS, *(point.name for point in metadata.entry_points(group=GROUP))]))
+
+
 def fit_effect_models(
     train: EffectTable,
     features: FeatureTable | None,
@@ -67,7 +140,7 @@ def fit_effect_models(
     features
         Vectors of the training perturbations' genes; those of `NEED_FEATURES` need them.
     names
-        Names in `EFFECT_MODELS`.
+        Names that `effect_model` knows.
     seed
         Draws the inner folds.
 
@@ -89,7 +162,5 @@ def fit_effect_models(
     >>> models["mean"].predict(["Z"], ["c"]), models["additive"].predict(["A"], ["c"])
     (array([[2., 0.]], dtype=float32), array([[1., 0.]], dtype=float32))
     """
-    unknown = [name for name in names if name not in EFFECT_MODELS]
-    if unknown:
-        raise StateshiftError(f"`{unknown[0]}` is no effect model{suggestion(unknown[0], EFFECT_MODELS)}.")
-    return {name: EFFECT_MODELS[name](train, features, seed) for name in names}
+    fits = {name: effect_model(name) for name in names}
+    return {name: fit(train, features, seed) for name, fit in fits.items()}

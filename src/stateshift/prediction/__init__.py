@@ -3,6 +3,5 @@
 from stateshift.prediction.asked.requests import read_perturbations
 from stateshift.prediction.joined import join_predictions
 from stateshift.prediction.predict import predict
-from stateshift.prediction.prepared import MODELS
 
-__all__ = ["MODELS", "join_predictions", "predict", "read_perturbations"]
+__all__ = ["join_predictions", "predict", "read_perturbations"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from stateshift.cells import Cells, EffectTable
 from stateshift.cells.loading import IN_MEMORY, Storage
-from stateshift.effects import BASELINES, EFFECT_MODELS, EffectModel, fit_effect_models
+from stateshift.effects import BASELINES, EffectModel, effect_model_names, fit_effect_models
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.prediction.anchored import Backbone, find_backbone
@@ -34,8 +34,6 @@ from stateshift.progress import track
 from stateshift.run import RunDirectory
 
 logger = logging.getLogger(__name__)
-
-MODELS = ("transition", *(name for name in EFFECT_MODELS if name != "control"))
 
 
 @dataclass
@@ -210,9 +208,10 @@ def refuse_contradictions(asked: Asked) -> None:
     model, missing = asked.model, asked.missing
     if asked.seed < 0:
         raise StateshiftError(f"--seed {asked.seed} has to be at least 0.")
-    if model not in MODELS:
+    models = ["transition", *(name for name in effect_model_names() if name != "control")]
+    if model not in models:
         hint = "it is what every prediction is compared with" if model == "control" else "see --help"
-        raise StateshiftError(f"There is no model `{model}` to predict with ({hint}){suggestion(model, MODELS)}.")
+        raise StateshiftError(f"There is no model `{model}` to predict with ({hint}){suggestion(model, models)}.")
     if missing not in ("error", "drop", "fallback"):
         raise StateshiftError(f"--missing {missing}{suggestion(missing, ('error', 'drop', 'fallback'))}.")
     if (asked.perturb is None) == (asked.split is None):

@@ -6,10 +6,9 @@ import multiprocessing
 import pandas as pd
 import pytest
 
-from stateshift.effects.models import BASELINES
+from stateshift.effects.models import BASELINES, EFFECT_MODELS
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import compare
-from stateshift.evaluation.comparison.experiment import predicting
 from stateshift.evaluation.comparison.experiment.candidates import Candidate
 from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
 
@@ -49,7 +48,7 @@ def test_what_fails_in_a_job_is_named_and_tried_again(start, monkeypatch):
         raise ZeroDivisionError("nothing to divide by")
 
     with monkeypatch.context() as patch:
-        patch.setitem(predicting.EFFECT_MODELS, "knn", failing)
+        patch.setitem(EFFECT_MODELS, "knn", failing)
         found = start("hydra/launcher=basic", into="compared")
     assert "knn" not in set(found.rows["model"])
     assert found.notes == [

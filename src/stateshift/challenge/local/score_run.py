@@ -16,7 +16,7 @@ from stateshift.cells.survey import FoundFile, survey_files
 from stateshift.challenge.export.from_run import STARTS_FROM
 from stateshift.challenge.local.context import held_out_context
 from stateshift.challenge.local.resampled import Scores, difference
-from stateshift.effects import BASELINES, EFFECT_MODELS
+from stateshift.effects import BASELINES, effect_model
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.evaluation.seasons.score_2025 import Score2025
 from stateshift.evaluation.seasons.score_2026 import Score2026
@@ -111,8 +111,8 @@ def score_run(
     """
     if season not in SEASONS:
         raise StateshiftError(f"There is no score of the season `{season}`{suggestion(season, SEASONS)}.")
-    if unknown := [name for name in models if name not in EFFECT_MODELS]:
-        raise StateshiftError(f"`{unknown[0]}` is no effect model{suggestion(unknown[0], EFFECT_MODELS)}.")
+    for name in models:
+        effect_model(name)
     if not amplitudes or not all(np.isfinite(a) and a > 0 for a in amplitudes):
         raise StateshiftError(
             f"Amplitudes {some([f'{a:g}' for a in amplitudes]) or 'of none'}: numbers above 0 are needed."

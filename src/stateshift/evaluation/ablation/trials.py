@@ -16,7 +16,7 @@ from stateshift.effects.calls.residuals import GeneMeans
 from stateshift.effects.calls.score import Pairs, resampled
 from stateshift.effects.calls.stack import MEMBERS
 from stateshift.effects.from_features.feature_space import gene_folds
-from stateshift.effects.models import EFFECT_MODELS
+from stateshift.effects.models import effect_model
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.genes import GeneNames
@@ -57,8 +57,7 @@ class OnEffects:
 
     @classmethod
     def of(cls, experiment: Path, features: FeatureTable, model: str) -> OnEffects:
-        if model not in EFFECT_MODELS:
-            raise StateshiftError(f"`{model}` is no effect model{suggestion(model, EFFECT_MODELS)}.")
+        effect_model(model)
         _, cells, split = read_all(experiment)
         train = estimate_effects(cells.every_gene or cells, split == "train")
         return cls(with_features(train, features), model)
@@ -67,7 +66,7 @@ class OnEffects:
         name = self.model if features is not None else "additive"
         predicted = np.zeros_like(self.train.effects)
         for inner, outer, rows in _folds(self.train):
-            fitted = EFFECT_MODELS[name](inner, features, 0)
+            fitted = effect_model(name)(inner, features, 0)
             predicted[rows] = fitted.predict(outer.perturbations, outer.contexts)
         return np.nan_to_num(pearson_delta(predicted, self.train.effects))
 

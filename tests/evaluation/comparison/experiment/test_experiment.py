@@ -12,7 +12,7 @@ from stateshift.cells import assign_splits, estimate_effects, load_cells, read_e
 from stateshift.cells.pseudobulk import second_experiment
 from stateshift.cli.main import app
 from stateshift.effects import fit_effect_models
-from stateshift.effects.models import BASELINES
+from stateshift.effects.models import BASELINES, EFFECT_MODELS
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import compare, comparison_table
 from stateshift.evaluation.comparison.experiment import predicting
@@ -184,8 +184,8 @@ def test_what_fails_is_named_and_stops_nothing(start, monkeypatch):
 
         return fit
 
-    monkeypatch.setitem(predicting.EFFECT_MODELS, "knn", failing(StateshiftError("it can't be fitted.")))
-    monkeypatch.setitem(predicting.EFFECT_MODELS, "transfer", failing(MemoryError("no more\nof it")))
+    monkeypatch.setitem(EFFECT_MODELS, "knn", failing(StateshiftError("it can't be fitted.")))
+    monkeypatch.setitem(EFFECT_MODELS, "transfer", failing(MemoryError("no more\nof it")))
     found = start(models="ridge")
     assert not {"knn", "transfer"} & set(found.rows["model"])
     assert sorted(found.notes) == [
@@ -217,9 +217,9 @@ def test_scaled_predictions_are_flagged_and_honest_ones_are_not(start, monkeypat
         def routes(self, perturbations, contexts):
             return self.model.routes(perturbations, contexts)
 
-    additive = predicting.EFFECT_MODELS["additive"]
+    additive = EFFECT_MODELS["additive"]
     for name, times in (("forest", 1), ("bilinear", 8)):
-        monkeypatch.setitem(predicting.EFFECT_MODELS, name, lambda *of, times=times: Loud(additive(*of), times))
+        monkeypatch.setitem(EFFECT_MODELS, name, lambda *of, times=times: Loud(additive(*of), times))
     found = start(models="forest,bilinear")
     assert set(found.flags["name"]) == {"scaled up"}
     assert set(found.flags["model"]) == {"bilinear,features,seed=0"}

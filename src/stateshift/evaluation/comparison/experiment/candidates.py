@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stateshift.cells import Experiment, perturbed_genes
-from stateshift.effects.models import BASELINES, EFFECT_MODELS, NEED_FEATURES
+from stateshift.effects.models import BASELINES, NEED_FEATURES, effect_model, effect_model_names
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.training.config import configs_dir
@@ -80,11 +80,13 @@ def candidates(models: Sequence[str], features: Sequence[str], seeds: Sequence[i
 def _model(word: str) -> tuple[str, bool]:
     name = word.removeprefix(NETWORK)
     configs = sorted(file.stem for file in (configs_dir() / "model").glob("*.yaml"))
-    if name == word and name in EFFECT_MODELS:
+    effect_models = effect_model_names()
+    if name == word and name in effect_models:
+        effect_model(name)
         return name, False
     if name in configs:
         return name, True
-    raise StateshiftError(f"`{word}` is no model{suggestion(name, [*EFFECT_MODELS, *configs])}.")
+    raise StateshiftError(f"`{word}` is no model{suggestion(name, [*effect_models, *configs])}.")
 
 
 def feature_tables(experiment: Experiment, choices: Sequence[str] | None, folder: Path) -> dict[str, Path]:

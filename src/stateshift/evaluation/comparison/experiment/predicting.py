@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stateshift.effects.models import EFFECT_MODELS
+from stateshift.effects.models import effect_model
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.comparison.experiment.candidates import NO_FEATURES, Candidate
 from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
@@ -73,7 +73,7 @@ class Predictor:
             table = FeatureTable.load(self.tables[candidate.features])
             known = np.array([not table.missing([p]) for p in names])
             rows = fold.train.rows(np.array([not table.missing([p]) for p in fold.train.perturbations], bool))
-        model = EFFECT_MODELS[candidate.model](rows, table, candidate.seed)
+        model = effect_model(candidate.model)(rows, table, candidate.seed)
         effects, routes = self._fallback(fold)
         at = np.flatnonzero(known)
         if len(at):
@@ -84,7 +84,7 @@ class Predictor:
         return effects, routes
 
     def _fallback(self, fold: FoldEffects) -> tuple[np.ndarray, list[str]]:
-        mean = EFFECT_MODELS[FALLBACK](fold.train, None, 0)
+        mean = effect_model(FALLBACK)(fold.train, None, 0)
         effects = np.array(mean.predict(fold.truth.perturbations, fold.truth.contexts), dtype=np.float32)
         return effects, ["fallback"] * len(fold.truth)
 
