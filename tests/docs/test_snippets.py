@@ -48,6 +48,7 @@ NOT_RUN = {
     "--scan": "684 mutants; tests/proteins/explore scans a short protein",
     "--seeds": "a training for each; tests/evaluation/comparison has them",
     "--folds": "a minute; tests/evaluation/comparison has them",
+    "--model mine": "by a package that isn't there; tests/effects/test_other_packages.py invents one",
     "--season": "on whole seasons' files; tests/evaluation/seasons and tests/challenge",
     "model=anchored": "a stack of effect models is fitted; tests/training/anchored trains with one",
     "stack.h5ad": "the same stack once more",
@@ -93,6 +94,7 @@ COMMANDS = [(block, words) for block in BLOCKS if block.language == "bash" for w
 LAUNCHERS = ("joblib", "submitit_slurm", "submitit_local")
 RUNS = {
     "anchored.md": ["starter_anchored"],
+    "compare.md": ["starter_state_tiny"],
     "doubles.md": ["starter_anchored"],
     "faq.md": ["starter_state_tiny"],
     "fine-tuning.md": ["first_state_sm"],
