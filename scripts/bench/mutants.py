@@ -3,9 +3,9 @@
     python scripts/bench/mutants.py [cells effects challenge] [--number 60] [--seed 0]
 
 A mutation turns one comparison, arithmetic or boolean operator, condition, number, truth value or loop exit into another. Each
-runs in a fork of a process that has imported the libraries, the mutant in the module's place, until its first test fails: it is
-killed by a failing test or by taking far longer than the tests took before. Prints a line a survivor and, last, the share
-killed. On Linux; some 3 core-seconds a mutant.
+runs in a fork of a process that has imported the libraries, the mutant in the module's place, until its first test or doctest
+fails: it is killed by a failing one or by taking far longer than they took before. Prints a line a survivor and, last, the
+share killed. On Linux; some 3 core-seconds a mutant.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import doctest
 import importlib
 import importlib.abc
 import importlib.util
@@ -40,13 +41,17 @@ TESTS = {
     "effects": {
         "effects/simple.py": ["effects/test_effect_models.py", "effects/test_partly_measured.py"],
         "effects/main_effects.py": ["effects/test_effect_models.py", "effects/test_partly_measured.py"],
-        "effects/alike.py": ["effects/test_transfer.py"],
+        "effects/alike.py": ["effects/test_alike.py", "effects/test_transfer.py"],
         "effects/transfer.py": ["effects/test_transfer.py", "effects/test_effect_models.py"],
         "effects/mapped_transfer.py": ["effects/test_mapped_transfer.py"],
         "effects/own_target.py": ["effects/test_own_target.py"],
         "effects/doubles.py": ["effects/test_doubles.py"],
         "effects/from_features/ridge.py": ["effects/test_effect_models.py", "effects/test_partly_measured.py"],
-        "effects/from_features/knn.py": ["effects/test_effect_models.py", "effects/test_partly_measured.py"],
+        "effects/from_features/knn.py": [
+            "effects/from_features/test_knn.py",
+            "effects/test_effect_models.py",
+            "effects/test_partly_measured.py",
+        ],
         "effects/from_features/bilinear.py": [
             "effects/from_features/test_bilinear.py",
             "effects/test_effect_models.py",
@@ -54,8 +59,8 @@ TESTS = {
         "effects/conformal/calibration.py": ["effects/conformal/test_calibration.py"],
         "effects/conformal/nearest.py": ["effects/conformal/test_nearest.py"],
         "effects/stack/weights.py": ["effects/stack/test_weights.py"],
-        "effects/calls/read.py": ["effects/calls/test_model.py"],
-        "effects/calls/score.py": ["effects/calls/test_model.py"],
+        "effects/calls/read.py": ["effects/calls/test_read.py", "effects/calls/test_model.py"],
+        "effects/calls/score.py": ["effects/calls/test_score.py", "effects/calls/test_model.py"],
     },
     "challenge": {
         "challenge/seasons.py": ["challenge/test_seasons.py", "challenge/test_rules.py"],
@@ -129,7 +134,11 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Imports one module from a tree in place of its file."""
 
     def __init__(self, file: Path, tree: ast.Module):
-        self.name, self.file, self.tree = ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts), file, tree
+        self.name, self.file, self.tree = self.name_of(file), file, tree
+
+    @staticmethod
+    def name_of(file: Path) -> str:
+        return ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts)
 
     def find_spec(self, name, path, target=None):
         return importlib.util.spec_from_file_location(name, self.file, loader=self) if name == self.name else None
@@ -153,6 +162,8 @@ def outcome(file: Path, tree: ast.Module, tests: list[str], limit: float) -> tup
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         sys.meta_path.insert(0, Replaced(file, tree))
+        if doctest.testmod(importlib.import_module(Replaced.name_of(file))).failed:
+            os._exit(1)
         paths = [str(REPOSITORY / "tests" / test) for test in tests]
         os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(REPOSITORY), *paths])))
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
