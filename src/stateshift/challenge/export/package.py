@@ -43,9 +43,8 @@ def write_package(
         target.write(bytes(BLOCK))
         size = matrix.stat().st_size
         compressor = zstandard.ZstdCompressor(level=level, threads=_threads()).chunker(size=size)
-        blocks = iter(lambda: source.read(COPY_AT_ONCE), b"")
-        for block in track(blocks, "compressing", size // COPY_AT_ONCE + 1):
-            for packed in compressor.compress(block):
+        for _ in track(range(0, size, COPY_AT_ONCE), "compressing"):
+            for packed in compressor.compress(source.read(COPY_AT_ONCE)):
                 target.write(packed)
         for packed in compressor.finish():
             target.write(packed)

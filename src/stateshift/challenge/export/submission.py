@@ -164,11 +164,7 @@ def _write(part: Path, output: Path, done: Examined, obs: pd.DataFrame, n_values
 def name_leftovers(folder: Path, output: Path) -> None:
     """Say what an export to the same name, killed outright, left half written in a folder: it may fill the disk."""
     for left in sorted(folder.glob(f".{escape(output.stem)}.*.part{escape(output.suffix)}*")):
-        logger.warning(
-            "%s (%.2f GB) was left by an export that was killed: delete it, unless another runs",
-            left,
-            left.stat().st_size / 1e9,
-        )
+        logger.warning("%s was left by an export that was killed: delete it, unless another runs", left)
 
 
 def announce(folder: Path, size: int) -> None:
