@@ -26,7 +26,13 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src" / "stateshift"
-VALIDATION = ("challenge/test_validate.py", "challenge/test_season_2026.py", "challenge/test_odd_files.py")
+VALIDATION = (
+    "challenge/test_validate.py",
+    "challenge/test_season_2026.py",
+    "challenge/test_odd_files.py",
+    "challenge/test_rules.py",
+    "challenge/test_official_checks.py",
+)
 # module → tests, below src/stateshift and tests: those that are about it and take seconds
 TESTS = {
     "cells": {
@@ -64,15 +70,19 @@ TESTS = {
     },
     "challenge": {
         "challenge/seasons.py": ["challenge/test_seasons.py", "challenge/test_rules.py"],
-        "challenge/lists.py": ["challenge/test_seasons.py", *VALIDATION],
-        "challenge/facts.py": [*VALIDATION],
-        "challenge/candidate.py": [*VALIDATION],
-        "challenge/validation/genes.py": [*VALIDATION],
-        "challenge/validation/labels.py": [*VALIDATION],
-        "challenge/validation/values.py": [*VALIDATION],
-        "challenge/validation/cells.py": [*VALIDATION],
-        "challenge/export/package.py": ["challenge/test_export.py"],
-        "challenge/export/submission.py": ["challenge/test_export.py", "challenge/test_season_2026.py"],
+        "challenge/lists.py": ["challenge/test_lists.py", *VALIDATION],
+        "challenge/facts.py": ["challenge/test_facts.py", *VALIDATION],
+        "challenge/candidate.py": ["challenge/test_facts.py", *VALIDATION],
+        "challenge/validation/genes.py": ["challenge/validation/test_genes.py", *VALIDATION],
+        "challenge/validation/labels.py": ["challenge/validation/test_labels.py", *VALIDATION],
+        "challenge/validation/values.py": ["challenge/validation/test_values.py", *VALIDATION],
+        "challenge/validation/cells.py": ["challenge/validation/test_cells.py", *VALIDATION],
+        "challenge/export/package.py": ["challenge/export/test_package.py", "challenge/test_export.py"],
+        "challenge/export/submission.py": [
+            "challenge/test_export.py",
+            "challenge/test_season_2026.py",
+            "challenge/test_odd_files.py",
+        ],
     },
 }
 COMPARED = {
