@@ -73,9 +73,11 @@ def first_line(error: BaseException) -> str:
 
     Examples
     --------
-    >>> first_line(OSError("no room\\nat all")), first_line(EOFError())
-    ('no room', 'EOFError')
+    >>> first_line(OSError("no room\\nat all")), first_line(EOFError()), first_line(KeyError("step"))
+    ('no room', 'EOFError', "it lacks 'step'")
     """
+    if isinstance(error, KeyError) and " " not in str(error):  # a key alone
+        return f"it lacks {error}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import shutil
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -318,8 +319,13 @@ def read_tensors(path: str | Path, mmap: bool = False) -> Any:
     """
     import torch
 
+    if mmap and not zipfile.is_zipfile(path):
+        raise ValueError("it is cut short, or no file that torch wrote")
     refuse_altered(path)
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    with warnings.catch_warnings():
+        # of a file that isn't torch's, which is told by the error that follows
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     left, seen = [content], set()
     while left:
         part = left.pop()

@@ -86,7 +86,8 @@ class RunDirectory:
             missing = {"model", "training", "data", "seed", "scale"} - set(config)
             if missing:
                 raise ValueError(f"it lacks {some(sorted(missing))}")
-            strange = [key for key in ("model", "training", "data") if not isinstance(config[key], dict)]
+            kinds = {"model": dict, "training": dict, "data": dict, "seed": int, "scale": str}
+            strange = [key for key, kind in kinds.items() if not isinstance(config[key], kind)]
             if strange or not isinstance(config["model"].get("name", ""), str):
                 raise ValueError(f"its {strange[0] if strange else 'model.name'} is of another kind")
         return config

@@ -127,13 +127,19 @@ def test_a_damaged_part_of_a_run_is_named(run, screen, tmp_path):
             predict(run, cells=screen.cells, split="test", output=tmp_path / "p.h5ad")
         (run / name).write_bytes(whole)
     config = (run / "config.yaml").read_text()
-    for name, text in {
-        "splits.json": '{"train": {"K562": -1}}',
-        "config.yaml": config.replace("  encoder_layers:", "  no_encoder_layers:"),
-    }.items():
+    for name, text, said in (
+        ("splits.json", '{"train": {"K562": -1}}', "splits.json is damaged"),
+        ("config.yaml", config.replace("seed: 0", "seed: p"), "config.yaml is damaged: its seed is of another kind"),
+        (
+            "config.yaml",
+            config.replace("  encoder_layers:", "  no_encoder_layers:"),
+            "model.no_encoder_layers is read by",
+        ),
+        ("config.yaml", config.replace("  heads: 2", "  heads: 1"), "config.yaml: its heads is 2, not 1"),
+    ):
         whole = (run / name).read_bytes()
         (run / name).write_text(text)
-        with pytest.raises(StateshiftError, match=rf"{name} is damaged|model.no_encoder_layers is read by nothing"):
+        with pytest.raises(StateshiftError, match=said):
             predict(run, cells=screen.cells, split="test", output=tmp_path / "p.h5ad")
         (run / name).write_bytes(whole)
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from stateshift.cells import read_all
+from stateshift.cells import read_all, split_counts
+from stateshift.course import read_course
 from stateshift.errors import StateshiftError, first_line, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.features.on_the_fly import GeneEmbedder
 from stateshift.files import read_tensors
-from stateshift.run import RunDirectory, open_run
+from stateshift.run import WAY_OUT, RunDirectory, open_run
 from stateshift.training.config import check_config, training_settings
 from stateshift.training.data import batch_names, prepare, storage_of
 from stateshift.training.loop.loggers import refuse_absent
-from stateshift.training.settings import TrainingSettings
+from stateshift.training.settings import RESUMABLE, TrainingSettings
 from stateshift.training.start import find_source
 from stateshift.training.train import is_first_process, kept_back, make_module, refuse_other_processes, write_config
-
-RESUMABLE = (
-    "training.max_steps", "training.val_every", "training.patience", "training.accelerator", "training.precision",
-    "training.compile", "training.gradient_checkpointing", "training.loggers",
-    "data.num_workers", "data.memory_gb", "data.cache",
-)  # fmt: skip
-"""What may differ between a run and its continuation."""
 
 
 def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
@@ -74,6 +69,8 @@ def _go_on(run: RunDirectory, overrides: Sequence[str]) -> None:
         raise StateshiftError(
             f"{run.experiment_file}: the data's genes are no longer those of the run's genes.txt and every_gene.txt."
         )
+    if split_counts(data.cells, data.split) != run.splits():
+        raise StateshiftError(f"{run.experiment_file}: the data's cells are no longer those of splits.json. {WAY_OUT}")
     if batch_names(config, data) != run.batches():
         raise StateshiftError(f"{run.experiment_file}: the training cells' batches are no longer those of batches.txt.")
     # a run that was killed before its first checkpoint has nothing of its source yet
@@ -93,17 +90,27 @@ def progress_of(run: RunDirectory, settings: TrainingSettings) -> tuple[int | No
     tuple
         Steps done, None where it was killed before its first checkpoint; and why there is nothing to go on with,
         as a sentence, empty where there is.
+
+    Raises
+    ------
+    StateshiftError
+        A checkpoint was lost or is damaged.
     """
     if not run.last.is_file():
+        # the row of a step is written before the checkpoint that goes on from it
+        if any(int(row["step"]) for row in read_course(run.metrics_file, sys.maxsize)):
+            raise StateshiftError(f"{run.path} has lost its checkpoints/{run.last.name}. {WAY_OUT}")
         return None, ""
+    if not run.best.is_file():
+        raise StateshiftError(f"{run.path} has lost its checkpoints/{run.best.name}. {WAY_OUT}")
     try:
         stored = read_tensors(run.last, mmap=True)
-        done, recorder = int(stored["global_step"]), stored["callbacks"]["RunRecorder"]
+        done, best_step = int(stored["global_step"]), int(stored["callbacks"]["RunRecorder"]["best_step"])
     except Exception as error:
         raise StateshiftError(f"{run.last} can't be read: {first_line(error)}") from error
     if settings.max_steps <= done:
         return done, f"{run.path} is at step {done} already: go further with training.max_steps=…"
-    if settings.patience and (done - recorder["best_step"]) // settings.val_every >= settings.patience:
+    if settings.patience and (done - best_step) // settings.val_every >= settings.patience:
         return done, (
             f"{run.path} stopped at step {done}, {settings.patience} validations after its best: go further with a "
             "larger training.patience=…"

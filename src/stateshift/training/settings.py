@@ -18,6 +18,13 @@ PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+RESUMABLE = (
+    "training.max_steps", "training.val_every", "training.patience", "training.accelerator", "training.precision",
+    "training.compile", "training.gradient_checkpointing", "training.loggers",
+    "data.num_workers", "data.memory_gb", "data.cache",
+)  # fmt: skip
+"""What may differ between a run and its continuation."""
+
 
 @dataclass(frozen=True)
 class LoraSettings:

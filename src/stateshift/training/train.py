@@ -15,7 +15,8 @@ from stateshift.cells.checks.inspection import leaks_into
 from stateshift.cells.experiment import parse_experiment
 from stateshift.errors import StateshiftError
 from stateshift.features.on_the_fly import GeneEmbedder
-from stateshift.run import RunDirectory, new_run, refuse_taken
+from stateshift.files import intact
+from stateshift.run import WAY_OUT, RunDirectory, new_run, refuse_taken
 from stateshift.training.anchored import fit_starts
 from stateshift.training.config import ENERGY_ALONE, compose_config, training_settings
 from stateshift.training.data import TrainingData, batch_names, prepare, storage_of, with_features
@@ -172,8 +173,9 @@ def make_module(
         data.starts = fit_starts(data, genes, config["seed"])
     trained = read_weights(run.last) if run is not None and run.last.is_file() else None
     if trained is not None:
-        take_start(module.model, trained)
-        make_room(module.model, trained)
+        with intact(run.last, WAY_OUT):
+            take_start(module.model, trained)
+            make_room(module.model, trained)
     if shape.unfreeze_esm_layers and settings.precision == "bf16-true":
         raise StateshiftError(
             f"training.precision={settings.precision}: ESM2's layers are trained in 32-true, or mixed as in bf16-mixed."

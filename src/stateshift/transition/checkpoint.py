@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -65,15 +67,22 @@ def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = 
         raise StateshiftError(
             f"{run.path} has no checkpoints/{checkpoint.name}: the run stopped before its first validation."
         )
-    state = read_weights(checkpoint)
+    state, told = read_weights_and_shape(checkpoint)
     if any(".lora_" in name for name in state):
         raise StateshiftError(f"{checkpoint} holds LoRA's adapters apart from the weights: take {run.best}.")
-    model = TransitionModel(config_of(run, features))
+    shape = config_of(run, features)
+    for name, value in told.items():
+        # some shapes are those of another network's weights too
+        if json.dumps(getattr(shape, name, value)) != json.dumps(value):
+            raise StateshiftError(
+                f"{checkpoint} does not fit {run.config_file}: its {name} is {value}, not {getattr(shape, name)}. {WAY_OUT}"
+            )
+    model = TransitionModel(shape)
     try:
         take_start(model, state)
         make_room(model, state)
         model.load_state_dict(state)
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ValueError) as error:
         raise StateshiftError(
             f"{checkpoint} does not fit {run.config_file}: {str(error).splitlines()[-1].strip()}"
         ) from error
@@ -82,23 +91,48 @@ def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = 
 
 def read_weights(checkpoint: Path) -> dict[str, Tensor]:
     """A model's state dict from a checkpoint of ours."""
+    return read_weights_and_shape(checkpoint)[0]
+
+
+def read_weights_and_shape(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A model's state dict from a checkpoint of ours, and the `TransitionConfig` that it was trained with, as a dict.
+
+    The latter is empty in a checkpoint of an earlier version, or of another program.
+    """
     try:
-        stored = read_tensors(checkpoint)["state_dict"]
-        weights = {name.removeprefix("model."): value for name, value in stored.items()}
+        stored = read_tensors(checkpoint)
+        weights = {name.removeprefix("model."): value for name, value in stored["state_dict"].items()}
         refuse_broken(weights, checkpoint)
+        return weights, dict(stored.get("shape", {}))
     except StateshiftError:
         raise
     except Exception as error:
         raise StateshiftError(f"{checkpoint} can't be read: {first_line(error)}") from error
-    return weights
 
 
 def take_start(model: TransitionModel, state: Mapping[str, Tensor]) -> None:
-    """Give a model the linear start of a state dict, whose rank is stored nowhere else."""
-    if model.config.start == "effect":
-        model.set_start(state["effect_down"], state["effect_up"], state["effect_intercept"])
-        if model.config.gene_decoder:
-            model.set_gene_start(state["gene_effect_up"], state["gene_effect_intercept"])
+    """Give a model the linear start of a state dict, whose rank is stored nowhere else.
+
+    Raises
+    ------
+    KeyError, ValueError
+        A part is absent, or the parts don't fit each other.
+    """
+    c = model.config
+    if c.start != "effect":
+        return
+    rank = len(state["effect_up"])
+    due = {"effect_down": (c.features, rank), "effect_up": (rank, c.width), "effect_intercept": (c.width,)}
+    if c.gene_decoder:
+        due |= {"gene_effect_up": (rank, c.every_gene), "gene_effect_intercept": (c.every_gene,)}
+    for name, shape in due.items():
+        if tuple(state[name].shape) != shape:
+            raise ValueError(f"{name} is {tuple(state[name].shape)} where {shape} is due.")
+    # as the weights are, which a state dict is copied into
+    parts = {name: state[name].to(model.project_out[0].weight.dtype) for name in due}
+    model.set_start(parts["effect_down"], parts["effect_up"], parts["effect_intercept"])
+    if c.gene_decoder:
+        model.set_gene_start(parts["gene_effect_up"], parts["gene_effect_intercept"])
 
 
 def make_room(model: TransitionModel, state: Mapping[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import lightning
@@ -84,7 +85,8 @@ class TransitionModule(lightning.LightningModule):
         return with_heads(self.objective(of_cells), output, self.model, batch, mask)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Weights that nothing resumes from are a whole model: adapters are added to what they adapt."""
+        """Say the model's shape; weights that nothing resumes from are a whole model, adapters added to what they adapt."""
+        checkpoint["shape"] = asdict(self.model.config)
         if "optimizer_states" not in checkpoint:
             checkpoint["state_dict"] = merged_state(self, checkpoint["state_dict"])
 

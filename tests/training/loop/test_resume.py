@@ -152,3 +152,43 @@ def test_a_truncated_checkpoint_is_named(screen):
     run.last.write_bytes(run.last.read_bytes()[:-500])
     with pytest.raises(StateshiftError, match=r"last.ckpt can't be read"):
         resume(run.path, ["training.max_steps=20"])
+
+
+def test_a_checkpoint_of_another_run_or_without_its_parts_is_refused(screen):
+    run, words = open_run(start(screen, "plain")), ["training.max_steps=20"]
+    other = open_run(train(screen.toml, [*SETTINGS, "training.lr=2e-2"], pert_features=screen.table,
+                           output_dir=screen.folder / "runs", name="other"))  # fmt: skip
+    whole = contents(run.last)
+
+    def refused(content, reason):
+        torch.save(content, run.last)
+        with pytest.raises(StateshiftError, match=f"last.ckpt.*{reason}"):
+            resume(run.path, words)
+
+    refused(contents(other.last), "trained with training.lr=0.02, and config.yaml says 0.01")
+    refused(
+        {**whole, "callbacks": {k: v for k, v in whole["callbacks"].items() if k != "RandomState"}}, "lacks RandomState"
+    )
+    refused({**whole, "global_step": 11}, "counts of steps")
+    moments = whole["optimizer_states"][0]
+    of_other_shape = {i: {**held, "exp_avg": held["exp_avg"][:-1]} for i, held in moments["state"].items()}
+    refused({**whole, "optimizer_states": [{**moments, "state": of_other_shape}]}, "exp_avg doesn't fit")
+    torch.save(whole, run.last)
+    rows = run.metrics_file.read_text()
+    run.metrics_file.write_text(other.metrics_file.read_text())
+    with pytest.raises(StateshiftError, match=r"last row is not that of metrics.csv"):
+        resume(run.path, words)
+    run.metrics_file.write_text(rows)
+    run.write_splits({})
+    with pytest.raises(StateshiftError, match=r"no longer those of splits.json"):
+        resume(run.path, words)
+
+
+def test_a_run_that_lost_a_checkpoint_does_not_start_anew(screen):
+    run = open_run(start(screen, "plain"))
+    rows = run.metrics_file.read_text()
+    for path in (run.best, run.last):
+        path.unlink()
+        with pytest.raises(StateshiftError, match=f"has lost its checkpoints/{path.name}"):
+            resume(run.path, ["training.max_steps=20"])
+    assert run.metrics_file.read_text() == rows

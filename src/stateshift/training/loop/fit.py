@@ -24,6 +24,7 @@ from stateshift.training.loop.loaders import training_loader, validation_loaders
 from stateshift.training.loop.loggers import finish, make_loggers
 from stateshift.training.loop.random_state import RandomState
 from stateshift.training.loop.recorder import RunRecorder
+from stateshift.training.loop.restored import Restored
 from stateshift.training.loop.validation import Validator
 from stateshift.training.settings import TrainingSettings
 
@@ -48,7 +49,8 @@ def fit(
     """
     settings = training_settings(config)
     average = WeightAverage(settings.ema) if settings.ema is not None else None
-    with quiet_lightning(), kept_for_reuse():
+    restored = Restored(checkpoint, config)
+    with quiet_lightning(), kept_for_reuse(), restored.or_named():
         trainer = _trainer(settings, make_loggers(settings.loggers, run, config), run)
         measured = estimate_effects(data.cells.every_gene or data.cells, data.split == "val")
         validator = Validator(*validation_loaders(config, data), measured)
@@ -61,7 +63,7 @@ def fit(
             regimes = data.starts.regimes_of(measured)
             keep = KeepRule(run, measured.perturbations, regimes, config["seed"], backbone)
         recorder = RunRecorder(run, validator, settings, average, keep)
-        trainer.callbacks.extend([RandomState(), *([average] if average else []), recorder])
+        trainer.callbacks.extend([restored, RandomState(), *([average] if average else []), recorder])
         module.model.transformer_backbone.checkpointing = settings.gradient_checkpointing
         if settings.compile:
             module.model.compile()

@@ -53,22 +53,27 @@ class RunRecorder(lightning.Callback):
     ):
         self.run, self.validator, self.settings = run, validator, settings
         self.average, self.keep = average, keep
-        self.best, self.best_step, self._recorded = -math.inf, 0, -1
+        self.best, self.best_step, self._recorded, self._loss = -math.inf, 0, -1, math.nan
         self._rows: list[dict[str, Any]] = []
         self._bar: TrainingBar | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Lightning stores this with every checkpoint that can be resumed."""
-        state = {"best": self.best, "best_step": self.best_step, "recorded": self._recorded}
+        state = {"best": self.best, "best_step": self.best_step, "recorded": self._recorded, "val_loss": self._loss}
         return state if self.keep is None else {**state, "keep": self.keep.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint's state, and from the rows that it knows."""
-        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
-        self._recorded = state_dict["recorded"]
+        self.best, self.best_step = float(state_dict["best"]), int(state_dict["best_step"])
+        self._recorded = int(state_dict["recorded"])
         if self.keep is not None:
             self.keep.load_state_dict(state_dict["keep"])
         self._rows = read_course(self.run.metrics_file, self._recorded)
+        if self.run.metrics_file.is_file():  # a damaged one may have been taken away
+            *_, last = [{"step": -1, "val_loss": "nan"}, *self._rows]
+            loss = state_dict.get("val_loss", float(last["val_loss"]))  # earlier versions kept none
+            if int(last["step"]) != self._recorded or repr(loss) != repr(float(last["val_loss"])):
+                raise ValueError(f"its last row is not that of {self.run.metrics_file.name}")
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Record the untrained model."""
@@ -121,6 +126,7 @@ class RunRecorder(lightning.Callback):
         epoch = n_batches // trainer.train_dataloader.dataset.batches_an_epoch
         row = {"step": step, "epoch": epoch, "lr": trainer.optimizers[0].param_groups[0]["lr"], **trained, **measured}
         self._rows.append(row)
+        self._loss = float(row["val_loss"])
         if trainer.is_global_zero:
             write_course(self.run.metrics_file, self._rows)
         for tracker in trainer.loggers:

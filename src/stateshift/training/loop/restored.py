@@ -1,0 +1,121 @@
+"""A checkpoint that a training goes on from, held against the run before the first step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+from torch import Tensor
+
+from stateshift.errors import StateshiftError, first_line, is_out_of_memory
+from stateshift.files import is_disk_full
+from stateshift.run import WAY_OUT
+from stateshift.training.settings import RESUMABLE
+
+PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
+
+
+class Restored(lightning.Callback):
+    """Refuse a checkpoint whose parts don't fit each other or the model.
+
+    Lightning takes what it finds: without a random state, an optimiser's moments or the counts of steps it would go on, to
+    other weights than those of an unbroken training; moments of other shapes crash the process.
+
+    Parameters
+    ----------
+    checkpoint
+        Where there is one.
+    config
+        Of the run; what differs from the checkpoint's is refused, but for what may (`RESUMABLE`).
+    """
+
+    def __init__(self, checkpoint: Path | None, config: Mapping[str, Any]):
+        self.checkpoint = checkpoint
+        self._settings = {
+            f"{group}.{name}": value
+            for group in ("model", "loss", "training", "data")
+            for name, value in config.get(group, {}).items()
+            if f"{group}.{name}" not in RESUMABLE
+        } | {"seed": config["seed"]}
+        self._at_work = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning stores this with every checkpoint that can be resumed."""
+        return {"settings": self._settings}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare the settings, as JSON has them."""
+        for key, value in state_dict["settings"].items():
+            now = self._settings.get(key)
+            if key not in RESUMABLE and json.dumps(now) != json.dumps(value):
+                raise ValueError(f"it was trained with {key}={value}, and config.yaml says {now}")
+
+    @contextlib.contextmanager
+    def or_named(self) -> Iterator[None]:
+        """What fails from the reading of the checkpoint to the first step is laid to it; a StateshiftError says so."""
+        try:
+            yield
+        except StateshiftError:
+            raise
+        except Exception as error:
+            if not self._at_work or is_out_of_memory(error) or is_disk_full(error):
+                raise
+            raise StateshiftError(
+                f"{self.checkpoint} is no checkpoint that this run can go on from: {first_line(error)}. {WAY_OUT}"
+            ) from error
+
+    def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        """Lightning is about to read the checkpoint."""
+        self._at_work = self.checkpoint is not None
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """See that all parts are there, and note how far it was."""
+        lacking = [part for part in PARTS if not checkpoint.get(part)]
+        stateful = {c.state_key for c in trainer.callbacks if type(c).state_dict is not lightning.Callback.state_dict}
+        # earlier versions kept no settings
+        lacking += sorted(
+            stateful - {self.state_key} - {name for name, state in checkpoint["callbacks"].items() if state}
+        )
+        if lacking:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        self._step, self._counts = checkpoint["global_step"], list(_leaves(checkpoint["loops"]["fit_loop"]))
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Compare what was restored with what was stored, and moments with weights."""
+        if not self._at_work:
+            return
+        whole = all(type(count) in (int, bool) and count >= 0 for count in self._counts)
+        if not whole or trainer.global_step != self._step:
+            raise ValueError("its counts of steps don't fit each other")
+        for optimizer in trainer.optimizers:
+            _refuse_foreign_moments(optimizer.state, self._step)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The first step is done."""
+        self._at_work = self._at_work and trainer.global_step == self._step
+
+
+def _refuse_foreign_moments(state: Mapping[Tensor, Mapping[str, Any]], step: int) -> None:
+    if step and not state:
+        raise ValueError("its optimiser has no moments")
+    for weight, moments in state.items():
+        for name, moment in moments.items():
+            shape = () if name == "step" else weight.shape
+            if not isinstance(moment, Tensor) or moment.shape != shape or not moment.is_floating_point():
+                raise ValueError(f"its optimiser's {name} doesn't fit the weights")
+
+
+def _leaves(content: Any) -> Iterator[Any]:
+    if isinstance(content, Mapping):
+        for part in content.values():
+            yield from _leaves(part)
+    else:
+        yield content
