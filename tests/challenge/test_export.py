@@ -111,11 +111,13 @@ def test_counts_become_what_cell_eval_makes_of_them_in_one_block_or_many(
 
 
 @pytest.mark.parametrize("more", [[], ["MORE"]])
-def test_an_empty_cell_and_left_out_genes_change_no_other_cells_total(make, genes, export, tmp_path, more):
+def test_a_cell_of_one_count_or_none_and_left_out_genes_change_no_other_cells_total(
+    make, genes, export, tmp_path, more
+):
     official = pytest.importorskip("cell_eval._evaluator", reason="the official extra is not installed")
     counts = make([*genes, *more], scale="counts")
     X = counts.X.toarray()
-    X[9] = 0  # of G02
+    X[9], X[6] = 0, np.eye(X.shape[1])[3]
     X[::2, 30:] = 500
     counts.X = X
     inside, _, _ = unpacked(export(counts).path, tmp_path)

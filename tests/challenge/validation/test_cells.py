@@ -126,8 +126,8 @@ def test_without_controls_only_cells_all_alike_are_called_so():
 
 
 def test_controls_of_contexts_with_other_names_serve_by_their_mean_variance():
-    real = {f"{CONTROL} in X": CONTROLS, f"{CONTROL} in Y": (3 * np.array(CONTROLS)).tolist()}  # 1 and 9 times
-    found = of_cells({"G1 in A": (np.sqrt(10) * np.array(CONTROLS)).tolist()}, real)
+    by = {k: (np.sqrt(k) * np.array(CONTROLS)).tolist() for k in (2, 8, 10)}  # so many times their variance
+    found = of_cells({"G1 in A": by[10]}, {f"{CONTROL} in X": by[2], f"{CONTROL} in Y": by[8]})
     assert found["variance"] == ("pass", "2.00 times the controls', 2.00 at least")
 
 
@@ -187,5 +187,17 @@ def test_correlations_are_numpys_and_nothing_correlates_with_a_constant():
 
 def test_counts_are_compared_as_logarithms_of_shares_and_logarithms_as_they_are():
     means = np.array([[1.0, 3.0], [0.0, 0.0]])
-    np.testing.assert_allclose(_profile(means, "counts"), [np.log1p([2500, 7500]), [0, 0]])
-    assert _profile(means, "log1p") is means
+    np.testing.assert_allclose(_profile(means, True), [np.log1p([2500, 7500]), [0, 0]])
+    assert _profile(means, False) is means
+
+
+def test_control_cells_on_another_scale_show_swapped_contexts_and_no_copies():
+    counts = {f"{CONTROL} in A": spread(A, by=1), f"{CONTROL} in B": spread(B, by=1)}
+    logs = {name: np.log1p(rows).tolist() for name, rows in counts.items()}
+    swapped = {"G1 in A": spread(B, by=1), "G1 in B": spread(A, by=1)}
+    assert of_contexts(swapped, logs)[0] == of_contexts(swapped, counts)[0] == "fail"
+    found = of_cells(swapped, logs)
+    assert found["differ from controls"] == (
+        "open", "the control cells are on another scale: name others with --controls",
+    )  # fmt: skip
+    assert found["variance"] == ("pass", "cells differ")

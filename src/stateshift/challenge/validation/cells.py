@@ -31,9 +31,11 @@ def check_cells(outcome: Validation, facts: CellFacts, control: str, real: CellF
     is_control = np.array([label == control for _, label in facts.groups])
     perturbed = ~is_control[facts.of_group]
     _check_empty(outcome, facts, ~is_control)
-    controls = _controls(facts, is_control, real)
+    unlike = real is not None and real.fractions.any() != facts.fractions.any()
+    controls = _controls(facts, is_control, None if unlike else real)
     if controls is None:
-        outcome.leave_open("differ from controls", "no control cells to compare with: name them with --controls")
+        why = "the control cells are on another scale" if unlike else "no control cells to compare with"
+        outcome.leave_open("differ from controls", f"{why}: name {'others' if unlike else 'them'} with --controls")
     else:
         _check_copies(outcome, facts, ~is_control, *controls)
     _check_repeats(outcome, facts, perturbed)
@@ -143,7 +145,9 @@ def check_contexts(outcome: Validation, facts: CellFacts, real: CellFacts | None
     if alike is not None:
         outcome.leave_open(name, f"the control cells of {alike} are too alike to tell them apart")
         return
-    from_controls = _correlations(_profile(facts.means(), scale), _profile(real.means(), scale))
+    from_controls = _correlations(
+        _profile(facts.means(), scale == "counts"), _profile(real.means(), not real.fractions.any())
+    )
     nearest = np.array(contexts)[from_controls.argmax(axis=1)]
     said = []
     for context in dict.fromkeys(predicted):
@@ -173,9 +177,9 @@ def _alike(real: CellFacts, contexts: list[str]) -> str | None:
     return None
 
 
-def _profile(means: np.ndarray, scale: str | None) -> np.ndarray:
+def _profile(means: np.ndarray, are_counts: bool) -> np.ndarray:
     """Mean expression as log1p of 1e4 a cell (K, G)."""
-    if scale != "counts":
+    if not are_counts:
         return means
     return np.log1p(1e4 * means / np.maximum(means.sum(axis=1, keepdims=True), 1e-12))
 
