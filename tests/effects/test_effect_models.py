@@ -327,6 +327,16 @@ def test_the_order_of_the_training_rows_changes_nothing(random):
         assert np.allclose(straight[name].predict(*pairs), other[name].predict(*pairs), atol=1e-5), name
 
 
+@pytest.mark.parametrize("name", [name for name in EFFECT_MODELS if name not in ("forest", "stack")])
+def test_effects_in_a_thousandth_of_the_unit_are_predicted_in_it(name):
+    train, features = linear_screen(n=11, noise=0.3)
+    train = replace(train, n_cells=np.full(len(train), 2000))
+    small = replace(train, effects=train.effects / 1000)
+    pairs = (["T00", "T05+T06", "T03"], ["x", "y", "w"])
+    straight, other = (fit_effect_models(table, features, [name])[name].predict(*pairs) for table in (train, small))
+    np.testing.assert_allclose(1000 * other, straight, atol=1e-4)
+
+
 def test_held_out_genes_take_their_doubles_with_them():
     names = ["A", "B", "A+B", "C", "D", "E", "F", "C+F"]
     for fit, held in gene_folds(names, seed=4):

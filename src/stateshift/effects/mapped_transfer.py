@@ -92,7 +92,7 @@ def fit_mapped_transfer(
     transfer = fit_transfer(train, features, seed, controls, programs, main)
     deviations = train.effects - main.of_contexts(train.contexts)
     asked, weights = transfer.by_others()
-    if len(asked) < FEWEST_ROWS or np.isnan(deviations).any():
+    if not len(asked) or np.isnan(deviations).any():
         return MappedTransfer(transfer, np.zeros((0, deviations.shape[1])), {})
     told = transfer.scale * weighted(weights, transfer.deviations)
     axes = randomized_svd(told, min(PROGRAMS, *told.shape), n_iter=2, random_state=seed)[2]
