@@ -182,12 +182,13 @@ def test_correlations_are_numpys_and_nothing_correlates_with_a_constant():
     rng = np.random.default_rng(0)
     a, b = rng.normal(3, 2, (4, 9)), rng.gamma(2, 5, (3, 9))
     np.testing.assert_allclose(_correlations(a, b), np.corrcoef(a, b)[:4, 4:], atol=1e-12)
+    np.testing.assert_allclose(_correlations(1e-6 * a, b), _correlations(a, b), atol=1e-12)
     assert _correlations(np.full((1, 9), 0.1), b).tolist() == [[0, 0, 0]]
 
 
 def test_counts_are_compared_as_logarithms_of_shares_and_logarithms_as_they_are():
-    means = np.array([[1.0, 3.0], [0.0, 0.0]])
-    np.testing.assert_allclose(_profile(means, True), [np.log1p([2500, 7500]), [0, 0]])
+    means = np.array([[1.0, 3.0], [0.01, 0.03], [0.0, 0.0]])
+    np.testing.assert_allclose(_profile(means, True), [np.log1p([2500, 7500])] * 2 + [[0, 0]])
     assert _profile(means, False) is means
 
 
