@@ -82,8 +82,16 @@ def test_files_that_are_no_table_are_refused(tmp_path):
     with pytest.raises(StateshiftError, match="read safely"):
         FeatureTable.load(tmp_path / "text.pt")
     torch.save([torch.ones(2)], tmp_path / "list.pt")
-    with pytest.raises(StateshiftError, match="not a dict gene symbol"):
+    with pytest.raises(StateshiftError, match="not a dict gene symbol → tensor, it holds a list"):
         FeatureTable.load(tmp_path / "list.pt")
+    torch.save({"genes": ["A", "B"], "vectors": torch.ones(2, 3)}, tmp_path / "keys.pt")
+    with pytest.raises(
+        StateshiftError, match=r"`genes` \(list\), `vectors` \(Tensor \(2, 3\)\).*dict\(zip\(genes, vectors"
+    ):
+        FeatureTable.load(tmp_path / "keys.pt")
+    np.savez(tmp_path / "t.npz", genes=["A"], vectors=[[1.0]])
+    with pytest.raises(StateshiftError, match=r't\.npz is read by the source `table`: .* lookup = "t\.npz"'):
+        FeatureTable.load(tmp_path / "t.npz")
 
 
 def test_vectors_that_ask_for_gradients_are_read_as_numbers_and_a_damaged_record_is_named(tmp_path):

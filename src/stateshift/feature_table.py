@@ -14,9 +14,14 @@ import numpy as np
 
 from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion, with_hidden_letters
 from stateshift.files import read_json, read_tensors, written_beside
+from stateshift.genes.names import ENSEMBL
+from stateshift.genes.spelling import folded
 
 TEXT = {".csv": ",", ".tsv": "\t"}
 """Suffixes of text tables and what separates their columns."""
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+BY_SOURCE = (".npz", ".h5ad")
+"""Suffixes that the source `table` reads alone."""
 
 
 def genes_of(perturbation: str) -> list[str]:
@@ -201,6 +206,11 @@ class FeatureTable:
             raise StateshiftError(f"{path}: there is no such feature table.")
         if path.suffix.lower() in TEXT:
             return _read_text_table(path)
+        if path.suffix.lower() in BY_SOURCE:
+            raise StateshiftError(
+                f'{path} is read by the source `table`: in an experiment  source = "table"  and  lookup = "{path.name}"  in '
+                f"place of  table = …; else make a .pt of it (stateshift features create --source table --lookup {path.name})."
+            )
         import torch
 
         try:
@@ -208,12 +218,12 @@ class FeatureTable:
         except Exception as error:
             raise StateshiftError(
                 f"{path} is not a feature table that can be read safely: it is damaged, or holds Python objects other "
-                "than a dict gene symbol → tensor, which are not executed."
+                f"than a dict gene symbol → tensor, which are not executed. {_WAYS}"
             ) from error
         if not isinstance(content, dict) or not all(
             isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items()
         ):
-            raise StateshiftError(f"{path} is not a dict gene symbol → tensor.")
+            raise StateshiftError(f"{path} is not a dict gene symbol → tensor, it holds {_kinds(content)}. {_WAYS}")
         beside = path.with_name(path.name + ".json")
         way_out = "Take it away, or make the table again."
         provenance = read_json(beside, way_out) if beside.is_file() else {"source": "table", "file": path.name}
@@ -221,12 +231,50 @@ class FeatureTable:
         return cls.from_mapping({g: v.float().numpy() for g, v in content.items()}, provenance, str(path))
 
 
+_WAYS = (
+    "A table is a .csv or .tsv with the gene in its first column, or a .pt as torch.save(dict(zip(genes, vectors)), …) "
+    "writes it, vectors being a tensor (genes, width)."
+)
+
+
+def _kinds(content: object) -> str:
+    """What a file holds in place of a table: the first few of its keys and what stands under them."""
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    shapes = {key: f" {tuple(value.shape)}" for key, value in content.items() if hasattr(value, "shape")}
+    return some([f"`{key}` ({type(value).__name__}{shapes.get(key, '')})" for key, value in content.items()], 3)
+
+
+def named_otherwise(genes: Iterable[str], names: Iterable[str]) -> str:
+    """A half-sentence on genes that a table lacks and may name otherwise: in another spelling, or as Ensembl ids.
+
+    Examples
+    --------
+    >>> named_otherwise(["KLF1", "GATA1"], ["klf1", "TP53"])
+    '; the table spells KLF1 as `klf1`'
+    >>> named_otherwise(["KLF1"], ["TP53"])
+    ''
+    """
+    names = list(names)
+    by_spelling = {folded(name): name for name in reversed(names)}
+    slips = [f"{gene} as `{by_spelling[folded(gene)]}`" for gene in genes if folded(gene) in by_spelling]
+    if slips:
+        return f"; the table spells {some(slips, 4)}"
+    ids = [name for name in names if ENSEMBL.match(name)]
+    return f"; the table names {len(ids):,} genes by Ensembl ids, as {ids[0]}" if ids else ""
+
+
 def _read_text_table(path: Path) -> FeatureTable:
     """A ``.csv`` or ``.tsv`` with a header and the gene in the first column."""
     import pandas as pd
 
+    separator = TEXT[path.suffix.lower()]
     try:
-        frame = pd.read_csv(path, sep=TEXT[path.suffix.lower()], index_col=0, keep_default_na=False)
+        with path.open(encoding="utf-8-sig") as handle:
+            _refuse_another_separator(handle.readline(), separator, path)
+        frame = pd.read_csv(path, sep=separator, index_col=0, keep_default_na=False)
+    except StateshiftError:
+        raise
     except (ValueError, OSError) as error:
         raise StateshiftError(f"{path} can't be read as a table: {first_line(error)}") from error
     if frame.empty:
@@ -257,6 +305,15 @@ def _read_text_table(path: Path) -> FeatureTable:
     if problems:
         raise InputProblems(str(path), problems)
     return FeatureTable(list(frame.index), numbers.to_numpy(np.float32), {"source": "table", "file": path.name})
+
+
+def _refuse_another_separator(header: str, separator: str, path: Path) -> None:
+    other = next((mark for mark in SEPARATORS if mark in header), separator)
+    if separator not in header and other != separator:
+        raise StateshiftError(
+            f"{path}: {SEPARATORS[other]} part the columns of its header, where a {path.suffix.lower()} has "
+            f"{SEPARATORS[separator]}: write it with these, and numbers with a decimal point."
+        )
 
 
 def _held(value: object) -> str:

@@ -89,6 +89,10 @@ def test_broken_toml_is_one_sentence(screen, text):
         ('[columns]\nperturbation = ["a"]\n', "[columns] perturbation = ['a']: a text is needed"),
         ('[features]\nlayer = "2"\n', "[features] layer = '2': a whole number is needed"),
         ("[features]\nlayer = 99\n", "[features] layer = 99: The model has layers 0 to 4"),
+        (
+            '[features]\ntable = "t.pt"\nsource = "onehot"\n',
+            "[features] names a table and `source`, which makes one: leave",
+        ),
         ('[features]\npooling = "avg"\n', "[features] pooling = 'avg': `avg` is no pooling"),
         ('[features]\npooling = "weighted"\n', "[features] pooling = 'weighted': `weighted` is no pooling"),
         ('[run]\noverrides = "seed=1"\n', "[run] overrides needs a list of texts"),

@@ -241,6 +241,10 @@ def _unknown_keys(raw: dict[str, Any]) -> list[str]:
     features = raw.get("features", {})
     if features.get("source", "esm2") == "esm2":
         problems += _esm2_problems(features)
+    if "table" in features and (more := [key for key in ("source", "lookup") if key in features]):
+        problems.append(
+            f"[features] names a table and {' and '.join(f'`{key}`' for key in more)}, which makes one: leave either out."
+        )
     for name, value in raw.get("datasets", {}).items():
         if not isinstance(value, str):
             problems.append(f"[datasets] {name} = {value}: a file, a folder or a glob is needed, as a text.")

@@ -98,7 +98,7 @@ def create_features(
     if source not in ("structure", "rag_esm"):
         lookup_leaves_out |= {"--fasta": fasta, "--checkpoint": checkpoint}
     lookup_leaves_out |= {
-        "--aliases": None if source in ("gene_sets", "network", "structure", "rag_esm") else aliases,
+        "--aliases": None if source in ("table", "gene_sets", "network", "structure", "rag_esm") else aliases,
         "--layer": None if layer == -1 else layer,
         "--pooling": None if pooling == "mean" else pooling,
     }

@@ -11,7 +11,7 @@ import numpy as np
 
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects
 from stateshift.errors import StateshiftError, some, suggestion
-from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.feature_table import FeatureTable, genes_of, named_otherwise
 from stateshift.training.anchored import Starts
 from stateshift.training.held_back import Pair, some_cells, some_pairs
 
@@ -118,7 +118,8 @@ def prepare(
     absent = table.missing(used)
     if absent and policy != "drop":
         raise StateshiftError(
-            f"{len(absent)} perturbed genes have no feature vector: {some(absent, 20)}. Make a table that holds them, "
+            f"{len(absent)} perturbed genes have no feature vector: {some(absent, 20)}"
+            f"{named_otherwise(absent, table.genes)}. Make a table that holds them, "
             "or pass --missing drop to leave their perturbations out by name."
         )
     split = split.copy()

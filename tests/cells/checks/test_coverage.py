@@ -29,6 +29,18 @@ def test_perturbations_without_a_vector_are_refused_by_split(experiment, problem
     )
 
 
+def test_a_table_that_spells_genes_otherwise_is_told_with_the_way_to_read_it(tmp_path, experiment, problems):
+    FeatureTable(["g1", "g2", "G3"], np.eye(3)).save(tmp_path / "features.pt", overwrite=True)
+    said = problems(experiment(TABLES))
+    assert (
+        "no feature vector (G1, G2; the table spells G1 as `g1`, G2 as `g2`): find them by their other names" in said[0]
+    )
+    assert "lookup = the table, aliases = HGNC's table, or leave them out" in said[0]
+    FeatureTable(["g1", "G2", "G3"], np.eye(3)).save(tmp_path / "features.pt", overwrite=True)
+    notes = check_experiment(experiment(TABLES + 'missing = "drop"\n')).notes
+    assert "1 perturbed genes have no vector; the table spells G1 as `g1`: they are left out." in notes
+
+
 def test_perturbations_that_are_dropped_are_counted_by_split(experiment):
     found = check_experiment(experiment(TABLES + 'missing = "drop"\n'))
     assert [(c.split, c.covered, c.uncovered, c.missing_genes) for c in found.coverage] == [

@@ -50,6 +50,24 @@ def test_genes_the_table_lacks_are_listed_with_slips_of_case(job):
     np.testing.assert_array_equal(table.vectors, [[0, 1]] * 3)
 
 
+def test_with_aliases_genes_are_found_by_old_symbols_ensembl_ids_and_other_spellings(job, tmp_path):
+    hgnc = ["symbol\talias_symbol\tprev_symbol\tensembl_gene_id", "KMT2A\tHRX|ALL-1\tMLL\tENSG00000118058"]
+    hgnc += ["KLF1\t\t\tENSG00000105610", "TP53\tp53\t\tENSG00000141510"]
+    (tmp_path / "hgnc.txt").write_text("\n".join(hgnc) + "\n")
+    rows = {"MLL": [1, 2], "ENSG00000105610.18": [3, 4], "tp53": [5, 6]}
+    record = {"source": "esm2", "missing_policy": {"MLL": "mean"}}
+    FeatureTable(list(rows), np.array(list(rows.values())), record).save(tmp_path / "T.pt", overwrite=True)
+    job["gene_list"].write_text("TP53\nKLF1\nKMT2A\n")
+    table = create_features(**job, source="table", aliases=tmp_path / "hgnc.txt")
+    assert (table.genes, table.vectors.tolist()) == (["TP53", "KLF1", "KMT2A"], [[5, 6], [3, 4], [1, 2]])
+    assert table.provenance["matched_by"] == {"TP53": "tp53", "KLF1": "ENSG00000105610.18", "KMT2A": "MLL"}
+    assert table.provenance["filled_in_lookup"] == {"KMT2A": "mean"}
+    rows["HRX"] = [1, 3]
+    FeatureTable(list(rows), np.array(list(rows.values()))).save(tmp_path / "T.pt", overwrite=True)
+    with pytest.raises(StateshiftError, match=r"differ under several names of one gene: KMT2A \(`MLL`, `HRX`\)"):
+        create_features(**job | {"output": tmp_path / "g.pt"}, source="table", aliases=tmp_path / "hgnc.txt")
+
+
 @pytest.mark.parametrize(("name", "separator"), [("t.csv", ","), ("t.tsv", "\t")])
 def test_text_tables_have_the_gene_in_the_first_column(tmp_path, name, separator):
     rows = [["gene", "x", "y"], ["NA", "1.5", "-2"], ["TP53", "0", "1e-3"]]
@@ -73,6 +91,12 @@ def test_all_problems_of_a_text_table_are_told_at_once(tmp_path):
 def test_a_text_table_without_vectors_is_refused(tmp_path, text):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(StateshiftError, match=r"t\.csv"):
+        FeatureTable.load(tmp_path / "t.csv")
+
+
+def test_a_table_with_other_separators_is_told_which(tmp_path):
+    (tmp_path / "t.csv").write_text("gene;x;y\nA;1,5;2,5\n")
+    with pytest.raises(StateshiftError, match=r"t\.csv: semicolons part the columns .* \.csv has commas: write it"):
         FeatureTable.load(tmp_path / "t.csv")
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stateshift.cells.experiment import Experiment
 from stateshift.errors import StateshiftError, some
-from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.feature_table import FeatureTable, genes_of, named_otherwise
 from stateshift.genes import GeneNames, proteins_of_genes
 from stateshift.proteins.fasta import downloaded_proteome, read_fasta
 
@@ -102,11 +102,23 @@ def untold_by_onehot(counts: Mapping[str, Mapping[str, Iterable[str]]]) -> list[
     ]
 
 
-def coverage_problems(coverage: list[SplitCoverage], policy: str, fasta: Path | None = None) -> list[str]:
-    """What training would refuse: perturbations without a vector, or without a protein, unless a policy is named."""
+def coverage_problems(
+    coverage: list[SplitCoverage], policy: str, fasta: Path | None = None, table: FeatureTable | None = None
+) -> list[str]:
+    """What training would refuse: perturbations without a vector, or without a protein, unless a policy is named.
+
+    Parameters
+    ----------
+    fasta
+        The proteins that are to be embedded.
+    table
+        The feature table that is there in its place.
+    """
     if policy != "error":
         return []
     lack, way = "feature vector", "make a table that holds them (create_esm_pert_features)"
+    if table is not None and any(named_otherwise(c.missing_genes, table.genes) for c in coverage):
+        way = 'find them by their other names: [features] source = "table", lookup = the table, aliases = HGNC\'s table'
     if fasta is not None:
         lack = f"protein in {fasta.name}"
         way = (
@@ -115,7 +127,8 @@ def coverage_problems(coverage: list[SplitCoverage], policy: str, fasta: Path | 
         )
     return [
         f"{c.split}: {len(c.uncovered):,} of {len(c.covered) + len(c.uncovered):,} perturbations have no {lack} "
-        f'({some(c.missing_genes, 20)}): {way}, or leave them out by name with [features] missing = "drop".'
+        f"({some(c.missing_genes, 20)}{'' if table is None else named_otherwise(c.missing_genes, table.genes)}): {way}"
+        f', or leave them out by name with [features] missing = "drop".'
         for c in coverage
         if c.uncovered
     ]

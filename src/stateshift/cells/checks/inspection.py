@@ -28,7 +28,7 @@ from stateshift.cells.population import Cells
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK, find_splits, seen_elsewhere, split_counts, split_groups
 from stateshift.cells.survey import FoundFile, Survey, gene_index, survey_files
 from stateshift.errors import InputProblems, StateshiftError, suggestion
-from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.feature_table import FeatureTable, genes_of, named_otherwise
 from stateshift.progress import track
 
 
@@ -142,7 +142,7 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
     if known is not None:
         coverage = coverage_by_split(split_groups(cells, split), known)
         fasta = None if table is not None else fasta_of(experiment)
-        problems += coverage_problems(coverage, experiment.features.get("missing", "error"), fasta)
+        problems += coverage_problems(coverage, experiment.features.get("missing", "error"), fasta, table)
     if not problems:
         problems = _nothing_to_keep_back(split_groups(cells, split))
     if problems:
@@ -169,6 +169,7 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
             *notes,
             *chosen_on_all_cells(survey.files, experiment.path.name),
             *_of_features(table, experiment, split_counts(cells, split)),
+            *_named_otherwise(table, coverage),
         ],
         *((len(whole.genes), whole.loaded_bytes) if (whole := survey.every_gene) else ()),
     )
@@ -181,6 +182,13 @@ def _of_features(
     if table is not None:
         return leaks_into(table, experiment, counts)
     return untold_by_onehot(counts) if experiment.features.get("source") == "onehot" else []
+
+
+def _named_otherwise(table: FeatureTable | None, coverage: list[SplitCoverage]) -> list[str]:
+    """A sentence on genes that are to be left out, and that the table may hold under another name."""
+    lacking = sorted({gene for c in coverage for gene in c.missing_genes})
+    told = "" if table is None or not lacking else named_otherwise(lacking, table.genes)
+    return [f"{len(lacking):,} perturbed genes have no vector{told}: they are left out."] if told else []
 
 
 def leaks_into(

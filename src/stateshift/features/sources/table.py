@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import logging
 
-from stateshift.errors import some
+import numpy as np
+
+from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.registry import FeatureRequest
 from stateshift.features.table_files import read_vectors
 from stateshift.files import sha256
+from stateshift.genes import GeneNames
 
 logger = logging.getLogger(__name__)
 
 
 def table_features(request: FeatureRequest) -> FeatureTable:
-    """The requested genes' vectors as they stand in ``request.lookup``.
+    """The requested genes' vectors as they stand in ``request.lookup``, with aliases also under their other names.
 
     Raises
     ------
     StateshiftError
-        No lookup is named, it can't be read, or it lacks genes and the policy is ``error``.
+        No lookup is named, it can't be read, it has several vectors that could be one gene's, or it lacks genes and the
+        policy is ``error``.
     """
     path = request.file("a table of vectors (.pt, .csv, .tsv, .npz or .h5ad)")
     table = read_vectors(path)
@@ -31,13 +35,35 @@ def table_features(request: FeatureRequest) -> FeatureTable:
         "lookup_provenance": origin,
         **{key: origin[key] for key in ("comparable_rows", "measured_effects") if key in origin},
     }
-    # a vector that was filled in there is no measurement here either, and a demo stays a demo
-    wanted = set(request.genes)
-    filled = {g: p for g, p in origin.get("missing_policy", {}).items() if g in wanted}
-    if filled:
-        logger.info("%d of them were filled in when %s was made: %s.", len(filled), path.name, some(filled))
-        provenance["filled_in_lookup"] = filled
     if origin.get("demo"):
         provenance["demo"] = True
         logger.info("%s was made with the embedded demo model: for trying out, not for research.", path.name)
-    return request.picked(table.genes, table.vectors, provenance, "not in the table")
+    names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
+    if names:
+        _refuse_several(request.genes, table, names, path.name)
+    made = request.picked(table.genes, table.vectors, provenance, "not in the table", names)
+    # a vector that was filled in there is no measurement here either, whatever its gene is called there
+    called, policy = made.provenance.get("matched_by", {}), origin.get("missing_policy", {})
+    filled = {gene: policy[there] for gene in made.genes if (there := called.get(gene, gene)) in policy}
+    if filled:
+        logger.info("%d of them were filled in when %s was made: %s.", len(filled), path.name, some(filled))
+        made.provenance["filled_in_lookup"] = filled
+    return made
+
+
+def _refuse_several(genes: list[str], table: FeatureTable, names: GeneNames, where: str) -> None:
+    """A StateshiftError where two rows that differ go by names of a gene that none of them is called by."""
+    rows: dict[str, list[str]] = {}
+    for name in table.genes:
+        rows.setdefault(names.key(name), []).append(name)
+    several = {gene: rows.get(names.key(gene), []) for gene in genes if gene not in table}
+    told = [
+        f"{gene} ({some([f'`{name}`' for name in found])})"
+        for gene, found in several.items()
+        if len(found) > 1 and np.ptp(table.subset(found).vectors, axis=0).any()
+    ]
+    if told:
+        raise StateshiftError(
+            f"{where} has vectors that differ under several names of one gene: {some(told, 4)}. Leave all but one of them out, "
+            "or call one by the gene's symbol."
+        )
