@@ -102,7 +102,7 @@ def test_what_all_targets_do_is_no_reason_to_trust_features_where_genes_are_part
 def test_the_penalty_of_partly_measured_genes_is_the_best_of_scikit_learns_ridges_over_the_folds():
     rng = np.random.default_rng(3)
     points = rng.normal(size=(40, 5))
-    deviations = points @ rng.normal(size=(5, 8)) + 6 * rng.normal(size=(40, 8)) + 1
+    deviations = points @ rng.normal(size=(5, 8)) + 6 * rng.normal(size=(40, 8)) + 20
     deviations[rng.random(deviations.shape) < 0.2] = np.nan
     folds = [(np.flatnonzero(np.arange(40) % 4 != k), np.flatnonzero(np.arange(40) % 4 == k)) for k in range(4)]
     errors = dict.fromkeys(ALPHAS, 0.0)
