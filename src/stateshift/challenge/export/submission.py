@@ -198,7 +198,7 @@ def _season_cells(done: Examined) -> Iterator[csr_matrix]:
     if normalises:
         logger.info("%s: counts, brought to the median total and log1p", found.where)
         totals = facts.values.totals
-        factors = np.where(totals > 0, totals / np.median(totals[totals > 0]), 1).astype(np.float32)
+        factors = (totals / np.median(totals[totals > 0])).astype(np.float32)  # of an empty cell it divides nothing
     at = 0
     for _, X in found.blocks(wanted):
         if places is not None:
