@@ -116,6 +116,14 @@ def test_low_rank_effects_transfer_by_programs_and_others_whole():
     assert np.linalg.matrix_rank(whole.deviations, tol=1e-3) == 3
 
 
+def test_the_most_programs_that_are_tried_can_be_chosen(monkeypatch):
+    monkeypatch.setattr("stateshift.effects.transfer.PROGRAMS", (1, 2))
+    rng = np.random.default_rng(4)
+    low = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 40))
+    train = table([(f"T{i}", c, low[i] + 0.5 * rng.normal(size=40)) for i in range(30) for c in "xy"])
+    assert fit_transfer(train).programs == 2
+
+
 def test_noise_is_read_from_errors_else_from_reliability_else_from_cells():
     rows = [("A", "x", [3.0, 4.0]), ("B", "x", [1.0, 1.0])]
     plain = table(rows)
