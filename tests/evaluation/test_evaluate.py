@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import anndata as ad
 import numpy as np
@@ -426,11 +427,24 @@ def test_a_damaged_evaluation_is_one_sentence(world, tmp_path, name):
 def test_scores_that_are_no_numbers_and_facts_of_another_kind_are_a_sentence(world, tmp_path):
     evaluate(world.predicted(), world.truth, output=tmp_path / "e")
     about = json.loads((tmp_path / "e" / "evaluation.json").read_text())
-    for key in ("notes", "columns", "intervals"):
-        (tmp_path / "e" / "evaluation.json").write_text(json.dumps(about | {key: 1}))
+    half = {"level": 0.9, "by": [{"regime": "all", "pairs": 3}]}
+    for key, value in {
+        "notes": 1,
+        "columns": {"control": "c"},
+        "intervals": half,
+        "genes": "20",
+        "predicted": [],
+    }.items():
+        (tmp_path / "e" / "evaluation.json").write_text(json.dumps(about | {key: value}))
         with pytest.raises(StateshiftError, match=f"`{key}` of evaluation.json is of another kind"):
             Evaluation.load(tmp_path / "e")
     (tmp_path / "e" / "evaluation.json").write_text(json.dumps(about))
+    summary = (tmp_path / "e" / "summary.csv").read_text()
+    for other in (summary.replace("all contexts", "all", 1), re.sub(r",0\.(\d+),", r",0.5\1,", summary, count=1)):
+        (tmp_path / "e" / "summary.csv").write_text(other)
+        with pytest.raises(StateshiftError, match=r"summary.csv does not hold the means of scores.csv"):
+            Evaluation.load(tmp_path / "e")
+    (tmp_path / "e" / "summary.csv").write_text(summary)
     scores = pd.read_csv(tmp_path / "e" / "scores.csv", dtype={"mae": object})
     scores.loc[0, "mae"] = "=cmd()"
     scores.to_csv(tmp_path / "e" / "scores.csv", index=False)

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from stateshift.cells.regimes import REGIMES
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.ceilings import COLUMNS as CEILING_COLUMNS
 from stateshift.evaluation.ceilings import tiers
 from stateshift.evaluation.flags import COLUMNS as FLAG_COLUMNS
 from stateshift.evaluation.flags import flags_frame
+from stateshift.evaluation.scores import ALL, METRICS
 from stateshift.files import read_json, written_beside
 
 SCORE_COLUMNS = [
@@ -36,6 +39,16 @@ SCORE_COLUMNS = [
 ]
 ADDED_COLUMNS = ("regime", "covered", "half_width", "reliability", "tier")
 """Columns that evaluations of earlier versions lack."""
+ABOUT: dict[str, Any] = {
+    **dict.fromkeys(("model", "against", "controls", "predicted", "truth", "scale", "version"), str),
+    "columns": {"perturbation": str, "cell_type": str, "control": str},
+    "genes": int,
+    "simulated": bool,
+    "notes": [str],
+    "intervals": {"level": float, "by": [{"regime": str, "pairs": int, "covered": float}]},
+    "responses": {"*": {"*": float}},
+}
+"""What ``evaluation.json`` may hold: a kind, a list of one, or an object with what it needs, ``*`` for any name."""
 SUMMARY_COLUMNS = ["context", "model", "metric", "mean", "n", "difference", "low", "high", "pairs", "perturbations"]
 
 
@@ -132,19 +145,22 @@ class Evaluation:
         as_written = {"dtype": columns, "keep_default_na": False, "na_values": [""]}
         try:
             about = read_json(folder / "evaluation.json", "Evaluate again.")
-            kinds = {"notes": list, "columns": dict, "intervals": dict, "responses": dict}
-            if strange := [key for key, kind in kinds.items() if not isinstance(about.get(key, kind()), kind)]:
+            if "model" not in about:
+                raise ValueError("evaluation.json names no model")
+            if strange := [key for key, kind in ABOUT.items() if key in about and not _is_like(about[key], kind)]:
                 raise ValueError(f"`{strange[0]}` of evaluation.json is of another kind")
             scores = pd.read_csv(folder / "scores.csv", **as_written)
             scores = scores.assign(**{name: float("nan") for name in ADDED_COLUMNS if name not in scores})
             for name in ("regime", "tier"):
                 scores[name] = scores[name].astype(object).fillna("")
-            numbers = scores[[name for name in SCORE_COLUMNS if name not in columns]]
-            if strange := [name for name, kind in numbers.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]:
-                raise ValueError(f"`{strange[0]}` of scores.csv holds no numbers")
+            scores = scores[SCORE_COLUMNS]
+            summary = pd.read_csv(folder / "summary.csv", **as_written)[SUMMARY_COLUMNS]
+            _refuse_no_numbers(scores, [*columns], "scores.csv")
+            _refuse_no_numbers(summary, [*columns, "metric"], "summary.csv")
+            _refuse_inconsistent(scores, summary, [about["model"], about.get("against", about["model"])])
             return cls(
-                scores[SCORE_COLUMNS],
-                pd.read_csv(folder / "summary.csv", **as_written)[SUMMARY_COLUMNS],
+                scores,
+                summary,
                 {key: value for key, value in about.items() if key != "notes"},
                 about.get("notes", []),
                 pd.read_csv(official, **as_written) if official.is_file() else None,
@@ -156,6 +172,58 @@ class Evaluation:
             if isinstance(error, StateshiftError):
                 raise
             raise StateshiftError(f"{folder} holds a damaged or older evaluation ({error}): evaluate again.") from error
+
+
+def _refuse_no_numbers(table: pd.DataFrame, texts: list[str], file: str) -> None:
+    """Raise a ValueError where a column other than `texts` holds other than numbers."""
+    numbers = table.drop(columns=texts, errors="ignore")
+    if strange := [name for name, kind in numbers.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]:
+        raise ValueError(f"`{strange[0]}` of {file} holds no numbers")
+
+
+def _refuse_inconsistent(scores: pd.DataFrame, summary: pd.DataFrame, models: list[str]) -> None:
+    """Raise a ValueError where the scores lack what the report needs, or the means are not theirs.
+
+    So it is after an edit by hand, and where two evaluations wrote the files.
+    """
+    if scores[["context", "perturbation", "model"]].isna().to_numpy().any():
+        raise ValueError("a context, perturbation or model of scores.csv is blank")
+    if strange := set(scores["regime"]) - {*REGIMES, ""}:
+        raise ValueError(f"scores.csv names the regime {strange.pop()}")
+    if not np.isfinite(scores[["n_predicted", "n_true"]]).all(axis=None):
+        raise ValueError("scores.csv doesn't count the cells of every pair")
+    if absent := [model for model in models if model not in set(scores["model"])]:
+        raise ValueError(f"scores.csv has no rows of the model {absent[0]}")
+    means = scores.melt(["context", "model"], list(METRICS), "metric")
+    parts = [means.assign(context=ALL), *([means] if means["context"].nunique() > 1 else [])]
+    due = pd.concat(parts).groupby(["context", "model", "metric"])["value"].mean()
+    told = summary.set_index(["context", "model", "metric"])["mean"]
+    if (
+        not told.index.is_unique
+        or set(told.index) != set(due.index)
+        or not np.allclose(told[due.index], due, equal_nan=True)
+    ):
+        raise ValueError("summary.csv does not hold the means of scores.csv")
+
+
+def _is_like(content: Any, kind: Any) -> bool:
+    """Whether what JSON held is of a kind, as `ABOUT` writes it.
+
+    Examples
+    --------
+    >>> _is_like({"level": 0.9, "by": [{"pairs": 3}]}, {"level": float, "by": [{"pairs": int}]})
+    True
+    >>> _is_like({"by": []}, {"level": float}), _is_like([3, "x"], [int])
+    (False, False)
+    """
+    if isinstance(kind, list):
+        return isinstance(content, list) and all(_is_like(part, kind[0]) for part in content)
+    if isinstance(kind, dict):
+        names = content if "*" in kind and isinstance(content, dict) else kind
+        return isinstance(content, dict) and all(
+            name in content and _is_like(content[name], kind.get(name, kind.get("*"))) for name in names
+        )
+    return type(content) is kind or (kind is float and type(content) is int)
 
 
 def _optional(path: Path, columns: list[str]) -> pd.DataFrame:
