@@ -139,9 +139,11 @@ def test_held_out_genes_are_embedded_and_never_fitted(overrides, table, write, t
     np.testing.assert_array_equal(again.fine_tuned().vectors[kept], fine.vectors[kept])
 
 
-def test_shuffled_codes_are_those_of_other_genes(overrides):
+def test_shuffled_codes_are_those_of_other_genes(overrides, caplog):
     straight = train_bioemb("genes", overrides("straight"))
-    shuffled = train_bioemb("genes", overrides("shuffled", "codes.shuffled=true"))
+    assert "no narrower" not in caplog.text
+    shuffled = train_bioemb("genes", overrides("shuffled", "codes.shuffled=true", "model.bottleneck=8"))
+    assert "the bottleneck of 8 values is no narrower than the table's 8" in caplog.text
     np.testing.assert_array_equal(np.unique(straight.codes.codes, axis=0), np.unique(shuffled.codes.codes, axis=0))
     assert (straight.codes.codes != shuffled.codes.codes).any(axis=1).mean() > 0.8
 

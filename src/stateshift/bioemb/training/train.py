@@ -83,6 +83,13 @@ def train_with_held_out(settings: Settings, table: FeatureTable, held_out: Colle
     codes = make_codes(fitted, k=settings.codes.k, max_levels=settings.codes.max_levels, seed=settings.codes.seed)
     for line in described(codes):
         logger.info("%s", line)
+    if settings.model.bottleneck >= table.width:
+        logger.warning(
+            "the bottleneck of %d values is no narrower than the table's %d: it has to leave nothing out; set a smaller "
+            "model.bottleneck in a training of its own (stateshift bioemb train)",
+            settings.model.bottleneck,
+            table.width,
+        )
     if settings.codes.shuffled:
         codes = codes.shuffled(settings.seed)
     downstream_watch(settings, table)  # a label file that can't be used is refused before anything is written
