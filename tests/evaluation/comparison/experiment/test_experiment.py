@@ -163,7 +163,8 @@ def test_a_stopped_network_is_gone_on_with(start, screen, monkeypatch):
 
 def test_a_perturbation_without_a_vector_gets_the_mean_effect_and_is_told(start, screen):
     few = screen.folder / "few.pt"
-    FeatureTable.load(screen.table).subset(["G1", "G2", "G3"]).save(few)
+    known = FeatureTable.load(screen.table).subset(["G1", "G2", "G3", "G4"])
+    FeatureTable(["G1", "G2", "G3", "g4"], known.vectors).save(few)
     found = start(models="ridge", features=str(few))
     train, truth = train_and_truth(screen)
     scores = pd.read_csv(found.folder / "scores.csv").set_index(["model", "perturbation", "context"])
@@ -172,8 +173,9 @@ def test_a_perturbation_without_a_vector_gets_the_mean_effect_and_is_told(start,
     ridge = scores.loc[("ridge", "G4", "T98G")]
     assert ridge["route"] == "fallback"
     assert ridge["pearson_delta"] == pytest.approx(pearson_delta(mean, truth.effects[[i]])[0], abs=1e-6)
-    assert "few: 1 perturbations have no vector and train nothing: G4." in found.notes
-    assert "few: 1 perturbations have no vector and get the mean training effect: G4." in found.notes
+    spelt = "G4; the table spells G4 as `g4`."
+    assert f"few: 1 perturbations have no vector and train nothing: {spelt}" in found.notes
+    assert f"few: 1 perturbations have no vector and get the mean training effect: {spelt}" in found.notes
     assert row(found, "ridge")["fallback"] == pytest.approx(2 / 6)
 
 

@@ -25,7 +25,7 @@ from stateshift.evaluation.comparison.figure import draw_comparison
 from stateshift.evaluation.comparison.flagged import flagged
 from stateshift.evaluation.comparison.rows import ALL, PAIR, comparison_rows
 from stateshift.evaluation.flags import flags_frame
-from stateshift.feature_table import FeatureTable
+from stateshift.feature_table import FeatureTable, named_otherwise
 from stateshift.files import sha256, written_beside
 from stateshift.training.config import training_settings
 from stateshift.training.data import storage_of
@@ -151,7 +151,8 @@ def _on_features(parts: list[FoldEffects], tables: dict[str, Path], chosen: list
         for what, verb in (("train", "train nothing"), ("truth", "get the mean training effect")):
             names = sorted({p for part in parts for p in getattr(part, what).perturbations if table.missing([p])})
             if names:
-                notes.append(f"{label}: {len(names)} perturbations have no vector and {verb}: {some(names)}.")
+                spelt = named_otherwise(table.missing(names), table.genes)
+                notes.append(f"{label}: {len(names)} perturbations have no vector and {verb}: {some(names)}{spelt}.")
         held = {pair for part in parts for pair in zip(part.truth.perturbations, part.truth.contexts)}
         trained = {p for part in parts for p in part.train.perturbations} if len(parts) == 1 else set()
         notes += leak_notes(table, tables[label].name, sorted(held), trained)

@@ -72,7 +72,10 @@ class Predictor:
         if candidate.features != NO_FEATURES:
             table = FeatureTable.load(self.tables[candidate.features])
             known = np.array([not table.missing([p]) for p in names])
-            rows = fold.train.rows(np.array([not table.missing([p]) for p in fold.train.perturbations], bool))
+            trains = np.array([not table.missing([p]) for p in fold.train.perturbations], bool)
+            if not trains.any():
+                raise StateshiftError(f"no training perturbation has a vector in {candidate.features}.")
+            rows = fold.train.rows(trains)
         model = effect_model(candidate.model)(rows, table, candidate.seed)
         effects, routes = self._fallback(fold)
         at = np.flatnonzero(known)
