@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 import tempfile
 from pathlib import Path
 
@@ -34,6 +34,14 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    for one in [NOTEBOOKS / f"{name}.ipynb" for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb")):
+    there = sorted(NOTEBOOKS.glob("*.ipynb"))
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(path.stem for path in there)}; default all"
+    )
+    names = words.parse_args().names
+    if unknown := sorted(set(names) - {path.stem for path in there}):
+        words.error(f"there is no notebook {', '.join(unknown)} in {NOTEBOOKS}")
+    for one in [path for path in there if not names or path.stem in names]:
         execute(one)
         print(f"{one.name} is executed.")

@@ -7,6 +7,7 @@ Whatever extra asks for it, a package stands where it is first needed: in the co
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tomllib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -127,4 +128,6 @@ def main(check: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(check=sys.argv[1:] == ["--check"]))
+    words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    words.add_argument("--check", action="store_true", help="only look whether the core is free, and write nothing")
+    sys.exit(main(words.parse_args().check))

@@ -12,6 +12,7 @@ the same of a run on obsm X_hvg that decodes every gene of X.
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -236,9 +237,15 @@ def write_case(path: Path, model) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--in-arc":
+    if sys.argv[1:2] == ["--in-arc"]:
         make_here(Path(sys.argv[2]))
-    elif sys.argv[1] == "--run-in-arc":
+    elif sys.argv[1:2] == ["--run-in-arc"]:
         keep_run(Path(sys.argv[2]), sys.argv[3])
     else:
-        make_in(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else DEFAULT)
+        words = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+        words.add_argument("environment", type=Path, help="a virtual environment with arc-state")
+        words.add_argument("output", type=Path, nargs="?", default=DEFAULT, help="default tests/assets/transition")
+        asked = words.parse_args()
+        if not (asked.environment / "bin" / "state").is_file():
+            words.error(f"{asked.environment} holds no arc-state: there is no bin/state in it")
+        make_in(asked.environment, asked.output)
