@@ -86,6 +86,11 @@ def _model(word: str) -> tuple[str, bool]:
         return name, False
     if name in configs:
         return name, True
+    if name.endswith(".h5ad"):
+        raise StateshiftError(
+            f"`{word}` is no model: predicted cells are scored by  stateshift evaluate {word} --truth CELLS.h5ad --against "
+            "PREDICTED.h5ad, a run's prediction of the same pairs, whose baselines stand beside both."
+        )
     raise StateshiftError(f"`{word}` is no model{suggestion(name, [*effect_models, *configs])}.")
 
 
