@@ -203,6 +203,7 @@ def test_any_tools_cells_are_scored_and_its_missing_baselines_are_said(world):
     found = evaluate(plain, world.truth, scale="log1p")
     assert found.baselines == ["control", "mean of the truth (oracle)"]
     assert any("no baselines of its training" in note for note in found.notes)
+    assert any("--against RUN_PREDICTED.h5ad, a run's prediction of the same pairs" in note for note in found.notes)
     assert set(found.scores["perturbation"]) == {"G00", "G01", "G02", "G03", "G04", "G05"}
 
 

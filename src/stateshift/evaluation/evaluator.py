@@ -173,8 +173,9 @@ def _on_baselines(baselines: dict) -> list[str]:
         return []
     return [
         "The prediction holds no baselines of its training: it is compared with no change (`control`) and with the "
-        f"`{ORACLE}`, which is computed from the answers and is no model. --training EFFECTS.h5ad names what was trained on "
-        "(stateshift effects estimate EXPERIMENT.toml --split train), and the means of that stand beside it."
+        f"`{ORACLE}`, which is computed from the answers and is no model. --against RUN_PREDICTED.h5ad, a run's prediction of "
+        "the same pairs, puts its baselines beside it; --training EFFECTS.h5ad (stateshift effects estimate EXPERIMENT.toml "
+        "--split train) the means of what was trained on.",
     ]
 
 

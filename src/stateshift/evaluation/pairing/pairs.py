@@ -208,7 +208,7 @@ def _shared_pairs(
     )
     shared = sorted(predicted & true)
     if not shared:
-        raise StateshiftError(_nothing_shared(predicted, true, where))
+        raise StateshiftError(_nothing_shared(predicted, true, where, truth.control))
     contexts = sorted({context for context, _ in shared})
     without = [context for context in contexts if true_groups.controls(context) is None]
     if without:
@@ -231,10 +231,13 @@ def _shared_pairs(
     return shared
 
 
-def _nothing_shared(predicted: set, true: set, where: str) -> str:
+def _nothing_shared(predicted: set, true: set, where: str, control: str) -> str:
     predicted_contexts, true_contexts = ({context for context, _ in pairs} for pairs in (predicted, true))
     if not predicted:
-        return "The prediction holds control cells only: there is nothing to score."
+        return (
+            f"The prediction holds control cells (`{control}`) only: there is nothing to score. What its other cells are "
+            "stands in the truth's column of perturbations, or in target_gene and context."
+        )
     if not predicted_contexts & true_contexts:
         name = min(predicted_contexts)
         return (
