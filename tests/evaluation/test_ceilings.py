@@ -240,7 +240,9 @@ def test_a_prediction_without_baselines_stands_beside_those_of_the_second(world)
     same = found.scores.query("model == 'mean'")
     np.testing.assert_allclose(same[["pearson_delta", "mae"]], expected[["pearson_delta", "mae"]], rtol=1e-5)
     assert "The baselines are those that state_tiny holds of its own training; mine holds none." in found.notes
-    with pytest.raises(StateshiftError, match=r"control cells \(`ctrl`\) only: .* the truth's column of perturbations, or in"):
+    with pytest.raises(
+        StateshiftError, match=r"control cells \(`ctrl`\) only: .* the truth's column of perturbations, or in"
+    ):
         evaluate(plain[plain.obs["is_control"].to_numpy()].copy(), world.truth)
 
 
