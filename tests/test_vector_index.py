@@ -142,7 +142,8 @@ def test_vectors_without_structure_stay_exact_and_the_index_says_why(low_limit, 
     assert int(share[1]) > 50
 
 
-def test_a_graph_that_misses_too_much_gives_way_to_its_own_vectors(low_limit):
+def test_a_graph_that_misses_too_much_gives_way_to_its_own_vectors(low_limit, monkeypatch):
+    monkeypatch.setattr(vector_index, "WORTH", 0.2)
     flat = {name: np.pad(row, (0, 253)) for name, row in some_vectors(1000, 3).items()}
     index = VectorIndex(256)
     index.add(flat)

@@ -33,7 +33,7 @@ def skip_where_the_index_is_unreachable(done: subprocess.CompletedProcess[str]) 
 def lend(package: Distribution, site: Path) -> None:
     """An installed distribution, every file by a link: what is not among its files can't be imported."""
     held = Path(sysconfig.get_path("purelib"))
-    for file in package.files or []:
+    for file in set(package.files or []):
         if ".." not in file.parts:
             target = site / file
             target.parent.mkdir(parents=True, exist_ok=True)

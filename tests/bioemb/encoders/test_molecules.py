@@ -28,15 +28,15 @@ def bert(tmp_path, transformers) -> str:
     """A BERT of two layers with one token a character, in a folder."""
     characters = sorted(set("".join(SMILES)))
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
-    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
     )
     transformers.BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
-    table = {token: i for i, token in enumerate(vocabulary)}
-    tokenizer = transformers.BertTokenizer(vocab=table, do_lower_case=False)
-    tokenizer.save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(vocabulary))
+    (tmp_path / "bert" / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "BertTokenizer", "do_lower_case": false}'
+    )
     return str(tmp_path / "bert")
 
 

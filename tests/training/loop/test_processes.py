@@ -56,7 +56,12 @@ def in_two(screen):
     return start
 
 
-@pytest.mark.parametrize("words", [[], ["training.strategy=fsdp"]], ids=["ddp", "fsdp"])
+sums = pytest.mark.skipif(
+    torch.__version__.startswith("2.7."), reason="torch 2.7 sums a model's parts on CPUs, which is refused"
+)
+
+
+@pytest.mark.parametrize("words", [[], pytest.param(["training.strategy=fsdp"], marks=sums)], ids=["ddp", "fsdp"])
 def test_two_processes_follow_the_loss_of_one_with_the_same_batches_a_step(screen, in_two, words):
     one = train(
         screen.toml, [*SMALL, "training.accumulate=2"], pert_features=screen.table, output_dir=screen.folder, name="one"
@@ -71,6 +76,7 @@ def test_two_processes_follow_the_loss_of_one_with_the_same_batches_a_step(scree
             torch.testing.assert_close(a[key], b[key], atol=1e-4, rtol=0)
 
 
+@sums
 def test_a_model_cut_up_among_processes_resumes_where_it_was(in_two):
     words = ["training.strategy=fsdp", "training.val_every=3", "model.dropout=0.3"]
     whole, halves = in_two("whole", *words, "training.max_steps=6"), in_two("halves", *words, "training.max_steps=3")

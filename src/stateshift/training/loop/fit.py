@@ -124,7 +124,7 @@ class TrainingSets(lightning.LightningDataModule):
 
 def _trainer(settings: TrainingSettings, loggers: list[Any], run: RunDirectory) -> lightning.Trainer:
     try:
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             max_steps=settings.max_steps,
             accelerator=settings.accelerator,
             devices=settings.devices,
@@ -146,6 +146,13 @@ def _trainer(settings: TrainingSettings, loggers: list[Any], run: RunDirectory) 
             f"training.accelerator={settings.accelerator}, training.devices={settings.devices}, "
             f"training.strategy={settings.strategy}, training.precision={settings.precision}: {reason}"
         ) from error
+    on_cpus = isinstance(trainer.strategy, ModelParallelStrategy) and trainer.strategy.root_device.type == "cpu"
+    if on_cpus and torch.__version__.startswith("2.7."):
+        raise StateshiftError(
+            "training.strategy=fsdp: torch 2.7 sums gradients on CPUs where it is to average them; say "
+            "training.strategy=ddp, or install torch 2.8 or later."
+        )
+    return trainer
 
 
 def _strategy(settings: TrainingSettings) -> Strategy | str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
 from stateshift.errors import StateshiftError, first_line, is_out_of_memory
@@ -76,7 +77,9 @@ class Restored(lightning.Callback):
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """See that all parts are there, and note how far it was."""
-        lacking = [part for part in PARTS if not checkpoint.get(part)]
+        # a model cut up among processes took its parts out as it was loaded
+        wanted = PARTS[1:] if isinstance(trainer.strategy, ModelParallelStrategy) else PARTS
+        lacking = [part for part in wanted if not checkpoint.get(part)]
         stateful = {c.state_key for c in trainer.callbacks if type(c).state_dict is not lightning.Callback.state_dict}
         # earlier versions kept no settings
         lacking += sorted(
