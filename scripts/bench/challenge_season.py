@@ -240,11 +240,10 @@ def fused_features(population: Population, rng: np.random.Generator) -> FeatureT
 def print_table(here: HeldOutContext, rows: Iterator[tuple[str, object]]) -> None:
     """Every prediction: score, members with their scores, and the first one's lead over resampled targets."""
     from stateshift.challenge.local.resampled import difference
-    from stateshift.challenge.local.score_run import members_of_score
 
     first = None
     for name, score in rows:
-        members = members_of_score(score)
+        members = score.members
         if first is None:
             first = score
             heads = " | ".join(members.index)
