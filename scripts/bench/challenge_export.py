@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,8 @@ def file(
     turns: Annotated[int, typer.Option()] = 1,
 ) -> None:
     """A prediction file to a .vcc."""
+    if beside and find_spec("cell_eval") is None:
+        raise SystemExit("cell-eval is not installed, to be run beside: pip install 'stateshift[official]'.")
     folder.mkdir(parents=True, exist_ok=True)
     genes, counts = lists / "gene_names_2025.csv", lists / "pert_counts_validation_2025.csv"
     source = folder / f"predicted_{share:g}.h5ad"
@@ -122,7 +125,8 @@ def run(
         while process.poll() is None and len(list(parts.glob("*.zst"))) < targets // 2:
             time.sleep(0.5)
         process.kill()
-        process.wait()
+        if process.wait() >= 0:
+            raise SystemExit("the export ended by itself, before it could be killed half-way: give it more targets")
         kept = len(list(parts.glob("*.zst")))
         measured(again)
         same = (folder / "one.vcc").read_bytes() == (folder / "two.vcc").read_bytes()

@@ -1,8 +1,8 @@
-"""Coverage and width of the 90 % intervals: a simulated screen in every regime, and a real screen's cell types in turn.
+r"""Coverage and width of the 90 % intervals: a simulated screen in every regime, and a real screen's cell types in turn.
 
 The simulated screen:                python scripts/bench/intervals.py screen --targets 100 --seeds 3
 Contexts with effects of their own:  python scripts/bench/intervals.py contexts --seeds 5
-Kang's PBMC (ctrl / stim, one-hot):  python scripts/bench/intervals.py cell-types kang_ifnb.h5ad \\
+Kang's PBMC (ctrl / stim, one-hot):  python scripts/bench/intervals.py cell-types kang_ifnb.h5ad \
     --perturbation group_id --cell-type cluster_id --control ctrl
 Rows are held out of the effects, and an effect model fitted on the others predicts them with its intervals, as
 `stateshift predict` does; a share inside counts (pair, gene) effects as measured. The last column is the width

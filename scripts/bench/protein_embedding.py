@@ -201,7 +201,8 @@ def proteome(fasta: Path) -> None:
                 if done.mean() > 0.5:
                     running.send_signal(signal.SIGKILL)
                     break
-        running.wait()
+        if running.wait() >= 0:
+            sys.exit("the embedding ended by itself, before it could be killed half-way: give it more proteins")
         first = time.perf_counter() - start
         subprocess.run(command, check=True)
         whole = time.perf_counter() - start

@@ -16,13 +16,13 @@ settings were chosen by, and those compared on, once, with the last weights.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import parasail
 import torch
 from torch.nn.functional import cross_entropy
 
@@ -35,6 +35,11 @@ from stateshift.rag_esm.model.network import Context, RagESM
 from stateshift.rag_esm.model.tokens import tokens_of
 from stateshift.rag_esm.training.masking import IGNORED, masked
 from stateshift.rag_esm.training.validation import RATES, masked_losses, validation_pairs
+
+try:
+    import parasail
+except ImportError:
+    sys.exit("Guided attention aligns with parasail, which is not installed: pip install 'stateshift[rag]'.")
 
 SHORTEST, LONGEST = 30, 128
 TEST, VAL = 220, 70

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ import typer
 
 CONTROL = "non-targeting"
 KEY = "target_gene"
+PACKAGES = {"2025": "cell_eval", "2026": "cell_eval2"}
 
 
 def main(
@@ -48,6 +50,12 @@ def main(
     if side:
         serve(season, side, folder, threads, alone)
         return
+    if season not in PACKAGES:
+        raise typer.BadParameter("the season is 2025 or 2026.")
+    if not alone and find_spec(PACKAGES[season]) is None:
+        raise SystemExit(
+            f"{PACKAGES[season]} is not installed, to be scored beside: pip install 'stateshift[official]', or --alone."
+        )
     with tempfile.TemporaryDirectory() as place:
         folder = folder or Path(place)
         for which, share in (("truth", 1.0), ("predicted", 0.6)):
@@ -75,7 +83,10 @@ def in_turns(command: list[str], sides: list[str], calls: int) -> dict[str, list
         for side, process in running.items():
             process.stdin.write("\n")
             process.stdin.flush()
-            found[side].append(json.loads(process.stdout.readline()))
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"The side `{side}` ended early, for what stands above.")
+            found[side].append(json.loads(line))
     for process in running.values():
         process.stdin.close()
         process.wait()

@@ -1,11 +1,12 @@
-"""The whole way on a real screen: an unseen line and unseen genes, with ESM2 features, to a checked `.vcc`.
+r"""The whole way on a real screen: an unseen line and unseen genes, with ESM2 features, to a checked `.vcc`.
 
 Norman (CRISPRa, K562) with McFaline (CRISPRi, glioblastoma):
     python scripts/bench/unseen_genes_and_line.py norman_mcfaline.h5ad --fasta human.fasta --line T98G \
-        --genes-in k562 --val MAPK1,MAPK1+TGFBR2 --output norman_way \\
+        --genes-in k562 --val MAPK1,MAPK1+TGFBR2 --output norman_way \
         --test KLF1,KMT2A,HK2,SLC38A2,KLF1+MAP2K6,KLF1+TGFBR2,SET+KLF1,MAP2K3+SLC38A2
-The doubles that hold an unseen gene are held out with it. It needs the extra `official`. The lines differ in the kind of CRISPR and are nearly noise at this size, so no
-accuracy is claimed: the table shows that the way holds, and what the model does and does not beat.
+The doubles that hold an unseen gene are held out with it. It needs the extra `official`. The lines differ in the kind
+of CRISPR and are nearly noise at this size, so no accuracy is claimed: the table shows that the way holds, and what the
+model does and does not beat.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ def main(
 
     from stateshift.challenge import export_submission
     from stateshift.evaluation import evaluate, sentences
+    from stateshift.evaluation.official import refuse_without_cell_eval
     from stateshift.features import create_features
     from stateshift.files import new_folder
     from stateshift.prediction import predict
     from stateshift.training import train
 
+    refuse_without_cell_eval()
     new_folder(output)
     experiment = output / "experiment.toml"
     content = {
@@ -72,7 +75,7 @@ def main(
             season="2025",
             genes=genes,
             expected_gene_dim=sum(1 for _ in genes.open()),
-            context=context,
+            contexts=[context],
             output=output / f"{context}.vcc",
         )
         typer.echo(
