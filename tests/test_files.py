@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from stateshift.errors import StateshiftError
-from stateshift.files import read_arrays, read_csv, read_json, read_tensors, refuse_broken, written_beside
+from stateshift.files import read_arrays, read_csv, read_json, read_tensors, refuse_broken, written_beside, yaml_text
+
+
+@pytest.mark.parametrize("text", ["a: &a [x, x]\nb: [*a, *a]\n", "a: &a [*a]\n", "a: " + 5000 * "[" + 5000 * "]"])
+def test_yaml_that_refers_to_itself_or_nests_without_end_is_not_read(tmp_path, text):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ValueError, match="write its values out"):
+        yaml_text(tmp_path / "c.yaml")
 
 
 @pytest.mark.parametrize(

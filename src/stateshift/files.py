@@ -239,6 +239,18 @@ def read_json(path: str | Path, way_out: str) -> dict[str, Any]:
     return content
 
 
+def yaml_text(path: str | Path) -> str:
+    """A YAML file's text; a ValueError where it nests without end or refers to itself: ten lines could fill any memory."""
+    import yaml
+
+    text, depth = Path(path).read_text(encoding="utf-8"), 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > 100 or isinstance(event, yaml.AliasEvent):
+            raise ValueError("it refers to parts of itself (`*name`), or nests too deep: write its values out")
+    return text
+
+
 def read_csv(path: str | Path, **options: Any) -> pd.DataFrame:
     """A text table in UTF-8 with a header, by pandas.
 

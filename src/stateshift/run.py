@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import intact, locked, read_json, refuse_unwritable, sha256, written_beside
+from stateshift.files import intact, locked, read_json, refuse_unwritable, sha256, written_beside, yaml_text
 
 RECORDED_PACKAGES = ("stateshift", "torch", "lightning", "cell-load", "anndata", "scanpy", "fair-esm", "numpy")
 
@@ -82,7 +82,7 @@ class RunDirectory:
         import yaml
 
         with intact(self.config_file, WAY_OUT):
-            config = yaml.safe_load(self.config_file.read_text())
+            config = yaml.safe_load(yaml_text(self.config_file))
             missing = {"model", "training", "data", "seed", "scale"} - set(config)
             if missing:
                 raise ValueError(f"it lacks {some(sorted(missing))}")

@@ -75,7 +75,7 @@ def test_a_place_in_zeroshot_and_fewshot_is_refused(screen):
     assert "stands in [zeroshot] and in [fewshot]" in problems_of(screen.toml)
 
 
-@pytest.mark.parametrize("text", ["[datasets\n", "x = \n", "[training]\n= 1\n"])
+@pytest.mark.parametrize("text", ["[datasets\n", "x = \n", "[training]\n= 1\n", "x = " + 5000 * "[" + 5000 * "]"])
 def test_broken_toml_is_one_sentence(screen, text):
     screen.toml.write_text(text)
     with pytest.raises(StateshiftError, match="is not valid TOML"):

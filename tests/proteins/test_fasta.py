@@ -72,6 +72,13 @@ def test_what_is_no_fasta_is_refused_in_one_sentence(tmp_path, text, told):
         read_fasta(write(tmp_path / "a.fasta", text))
 
 
+def test_a_few_kilobytes_that_unpack_without_end_are_refused(tmp_path):
+    for name, line in {"lines": b"MKVLAAGG" * 8 + b"\n", "one": b"MKVLAAGG"}.items():
+        (tmp_path / name).write_bytes(gzip.compress(b">p\n" + line * (12_000_000 // len(line)), compresslevel=1))
+        with pytest.raises(StateshiftError, match="record `p` goes on for more than 10,000,000 residues"):
+            read_fasta(tmp_path / name)
+
+
 def test_a_missing_a_binary_and_a_truncated_gzip_file_are_told_apart(tmp_path):
     with pytest.raises(StateshiftError, match="no such FASTA"):
         read_fasta(tmp_path / "absent.fasta")

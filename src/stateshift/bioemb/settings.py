@@ -10,6 +10,7 @@ from typing import Any
 from stateshift.bioemb.model.losses import CONSTRAINTS, LOSSES
 from stateshift.bioemb.model.network import PRESETS
 from stateshift.errors import InputProblems, StateshiftError, first_line, suggestion
+from stateshift.files import yaml_text
 
 CHOICES = {
     "data.names": ("record", "gene"),
@@ -186,8 +187,10 @@ def read_settings(config: str | Path, overrides: Sequence[str] = ()) -> Settings
     if unequal:
         raise StateshiftError(f"`{unequal[0]}` is no override: write key=value, as in data.table=features.pt.")
     try:
-        given = OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides))))
-    except (YAMLError, UnicodeDecodeError, ValueError, TypeError) as error:
+        given = OmegaConf.to_container(
+            OmegaConf.merge(OmegaConf.create(yaml_text(path)), OmegaConf.from_dotlist(list(overrides)))
+        )
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
         raise StateshiftError(f"{config} with {' '.join(overrides) or 'no overrides'} is no config: {error}") from error
     return settings_of(given, str(config))
 

@@ -15,7 +15,7 @@ from stateshift.bioemb.model import BioEmb, Decoder, Shape
 from stateshift.bioemb.settings import Settings, settings_of
 from stateshift.errors import StateshiftError, first_line, some
 from stateshift.feature_table import FeatureTable
-from stateshift.files import intact, read_tensors, refuse_broken, sha256, written_beside
+from stateshift.files import intact, read_tensors, refuse_broken, sha256, written_beside, yaml_text
 
 FILES = ("config.yaml", "input.pt", "codes.npz", "model.pt", "features.pt")
 BATCH = 1024
@@ -129,7 +129,7 @@ def read_config(folder: Path) -> Settings:
     if not path.is_file():
         raise StateshiftError(f"{folder} is no run of `stateshift bioemb train`: it has no config.yaml.")
     with intact(path, "Copy the run anew, or train again."):
-        return settings_of(OmegaConf.to_container(OmegaConf.load(path)), str(path))
+        return settings_of(OmegaConf.to_container(OmegaConf.create(yaml_text(path))), str(path))
 
 
 def open_bioemb(folder: str | Path) -> TrainedBioEmb:

@@ -128,7 +128,7 @@ class ResumingDownloader:
         """Which file the part is the beginning of, where that is known well enough to go on."""
         try:
             known = json.loads(self.state.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         same = isinstance(known, dict) and known.get("url") == url
         return known if same and (known.get("validator") or self.checked) else None

@@ -147,7 +147,7 @@ def _origin(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         return {"date": str(content["date"]), "sha256": str(content["sha256"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StateshiftError(f"{record} can't be read: delete it to trust {path} as it is.") from error
 
 

@@ -118,7 +118,7 @@ def parse_experiment(
     try:
         raw = toml.load(path)
         config = ExperimentConfig.from_toml(str(path))
-    except (toml.TomlDecodeError, UnicodeDecodeError, IndexError, TypeError) as error:
+    except (ValueError, IndexError, TypeError, RecursionError) as error:
         raise StateshiftError(f"{path} is not valid TOML: {error}") from error
     not_tables = [name for name in raw if name in TABLES and not isinstance(raw[name], dict)]
     if not_tables:

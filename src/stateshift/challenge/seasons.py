@@ -157,7 +157,7 @@ def read_season(season: str | Path) -> Season:
             raise StateshiftError(f"There are no rules for the season `{season}`{suggestion(season, known_seasons())}.")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StateshiftError(f"{path} can't be read as a season's rules: {error}.") from error
     problems: list[str] = []
     for key in content.keys() - {"season", "title"} - TABLES.keys():

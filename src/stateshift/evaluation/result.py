@@ -176,7 +176,7 @@ class Evaluation:
 
 def _refuse_no_numbers(table: pd.DataFrame, texts: list[str], file: str) -> None:
     """Raise a ValueError where a column other than `texts` holds other than numbers."""
-    numbers = table.drop(columns=texts, errors="ignore")
+    numbers = table.drop(columns=texts, errors="ignore") if len(table) else table[[]]
     if strange := [name for name, kind in numbers.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]:
         raise ValueError(f"`{strange[0]}` of {file} holds no numbers")
 
@@ -232,4 +232,8 @@ def _optional(path: Path, columns: list[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     words = {"name", "kind", "model", "context", "perturbation", "meaning", "metric", "floor_name"} & set(columns)
     empty = {column: [""] for column in columns if column not in words}
-    return pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=empty)[columns]
+    table = pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=empty)[columns]
+    _refuse_no_numbers(table, [*words], path.name)
+    if "floor_name" in table and not set(table["metric"]) <= set(METRICS):
+        raise ValueError(f"{path.name} names other metrics than {', '.join(METRICS)}")
+    return table

@@ -179,7 +179,7 @@ class GeneEmbedder:
             if told["checkpoint"] and (run.path / told["checkpoint"]).exists():
                 told["checkpoint"] = str(run.path / told["checkpoint"])
             embedder = cls(**told)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StateshiftError(f"{path} is damaged: {error}. Copy the run anew, or train again.") from error
         if fasta is not None and not Path(fasta).is_file():
             raise StateshiftError(f"{fasta}: there is no such FASTA file.")

@@ -176,15 +176,20 @@ def reads_like_dna(sequence: str) -> bool:
     return bases and len(sequence) >= 20
 
 
+LONGEST = 10_000_000
+"""Residues of a record, a hundred times those of any protein: a few megabytes of gzip could fill any memory."""
+
+
 def raw_records(path: Path) -> Iterator[tuple[str, str]]:
     """Header and sequence of every record as they stand in the file, unchecked."""
     header: str | None = None
     parts: list[str] = []
+    length = 0
     for number, line in enumerate(_lines(path), start=1):
         if line.startswith(">"):
             if header is not None:
                 yield header, "".join(parts)
-            header, parts = line[1:].strip(), []
+            header, parts, length = line[1:].strip(), [], 0
             if not header:
                 raise StateshiftError(f"{path}, line {number}: a record without a name.")
         elif line.strip():
@@ -194,6 +199,9 @@ def raw_records(path: Path) -> Iterator[tuple[str, str]]:
                     f"`{line.strip()[:40]}`."
                 )
             parts.append("".join(line.split()))
+            length += len(parts[-1])
+            if length > LONGEST:
+                raise StateshiftError(f"{path}: record `{header[:40]}` goes on for more than {LONGEST:,} residues.")
     if header is not None:
         yield header, "".join(parts)
 
@@ -207,7 +215,7 @@ def _lines(path: Path) -> Iterator[str]:
         with path.open("rb") as handle:
             gzipped = handle.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rt", encoding="utf-8-sig") if gzipped else path.open(encoding="utf-8-sig") as lines:
-            yield from lines
+            yield from iter(lambda: lines.readline(LONGEST), "")
     except UnicodeDecodeError as error:
         raise StateshiftError(f"{path} is no FASTA file: it isn't text in UTF-8; save it as such.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -171,7 +171,7 @@ def read_transfer(run: RunDirectory) -> Transfer | None:
         return None
     try:
         return Transfer.from_dict(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateshiftError(f"{path} is missing or damaged: copy the run anew, or train again.") from error
 
 

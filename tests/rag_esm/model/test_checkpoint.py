@@ -72,7 +72,7 @@ def test_weights_of_another_esm2_size_are_refused(demo_maker, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda told: told.pop("base"), "damaged RAG-ESM checkpoint: 'base'"),
+        (lambda told: told.pop("base"), "damaged RAG-ESM checkpoint: it lacks 'base'"),
         (lambda told: told["shape"].update(layers=10**12), "says 1000000000000 layers, of which"),
         (lambda told: told.update(cross_layers=3), "damaged RAG-ESM checkpoint"),
     ],
@@ -83,6 +83,15 @@ def test_a_config_that_its_weights_contradict_is_told(demo_maker, tmp_path, chan
     change(config)
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(StateshiftError, match=told):
+        load_rag_esm(folder)
+
+
+def test_a_bit_that_flips_in_the_weights_is_told(demo_maker, tmp_path):
+    folder = save_rag_esm(demo_maker(), tmp_path / "model")
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(StateshiftError, match=r"model.safetensors is missing, or not what was written"):
         load_rag_esm(folder)
 
 

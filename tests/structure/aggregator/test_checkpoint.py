@@ -91,7 +91,7 @@ def test_a_state_dict_that_is_not_whole_is_told_where(model, tmp_path, damage, t
 
 def test_other_files_are_no_aggregators(tmp_path, model):
     torch.save({"format": FORMAT, "shape": {"layers": 1}, "state": {}}, tmp_path / "part.pt")
-    with pytest.raises(StateshiftError, match=r"part\.pt is damaged: 'residues'"):
+    with pytest.raises(StateshiftError, match=r"part\.pt is damaged: it lacks 'residues'"):
         load_aggregator(tmp_path / "part.pt")
     with pytest.raises(StateshiftError, match="there is no such aggregator"):
         load_aggregator(tmp_path / "none.pt")

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 1
 INDEX = "index.json"
+NO_RECORD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What a record that was damaged ends in; it is written anew."""
 
 
 def default_cache() -> Path:
@@ -40,7 +42,7 @@ def content_of(path: Path, cache: Path) -> tuple[str, list]:
     """
     stamp = file_stamp(path)
     note = cache / "sources" / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, *NO_RECORD):
         known = json.loads(note.read_text())
         if known["stamp"] == stamp:
             return known["sha256"], stamp
@@ -172,7 +174,7 @@ def _index(folder: Path) -> dict[str, Any] | None:
         for name, array in index["arrays"].items():
             if (folder / name).stat().st_size < int(np.prod(array["shape"])) * np.dtype(array["dtype"]).itemsize:
                 return None
-    except (OSError, ValueError, KeyError):
+    except (OSError, *NO_RECORD):
         return None
     return index
 

@@ -279,6 +279,9 @@ def _checked(weights: dict[str, torch.Tensor], shape: Shape, path: Path) -> dict
         raise StateshiftError(
             f"{whole} {shape.width} wide it can't have {shape.heads} heads and {shape.layers} layers."
         )
+    letters = tuple(weights["embedding"].shape) if "embedding" in weights else (shape.width,)
+    if letters[-1:] != (shape.width,):  # no size that torch can't count
+        raise StateshiftError(f"{whole} its embedding is {letters} where {(*letters[:-1], shape.width)} is due.")
     with torch.device("meta"):
         expected = {name: tuple(weight.shape) for name, weight in ESM2(shape).state_dict().items()}
     has_head = any(name.startswith("head_") for name in weights)

@@ -83,7 +83,7 @@ def read_clusters(path: str | Path) -> list[Cluster]:
             if len({len(cluster.ids), len(cluster.sequences), len(cluster.aligned) or len(cluster.ids)}) > 1:
                 raise ValueError("ids, sequences and aligned differ in number")
             clusters.append(cluster)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             problems.append(f"line {number} is no cluster: {error}.")
     if problems or not clusters:
         raise InputProblems(str(path), problems[:20] or ["it is empty."])

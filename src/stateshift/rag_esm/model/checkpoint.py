@@ -89,6 +89,7 @@ def save_rag_esm(trained: TrainedRagESM, folder: str | Path) -> Path:
     with written_beside(folder) as part:
         part.mkdir()
         save_file({n: w.detach().cpu().clone() for n, w in network.state_dict().items()}, part / WEIGHTS)
+        told["weights_sha256"] = sha256(part / WEIGHTS)  # safetensors hold no checksum of their values
         (part / CONFIG).write_text(json.dumps(told, indent=2) + "\n")
     return Path(folder)
 
@@ -164,18 +165,21 @@ def head_frequencies(shape: Shape) -> torch.Tensor:
 def _ours(folder: Path, told: dict[str, Any]) -> TrainedRagESM:
     from safetensors.torch import load_file
 
+    path, digest = folder / WEIGHTS, sha256(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else ""
+    if told.get("weights_sha256", digest) != digest:
+        raise StateshiftError(f"{path} is missing, or not what was written: copy the checkpoint anew.")
     try:
         shape, base, training = Shape(**told["shape"]), dict(told["base"]), dict(told["training"])
-        state = load_file(folder / WEIGHTS)
+        state = load_file(path)
         if shape.layers > len(state):  # each has weights; more would be made for ever
             raise ValueError(f"{CONFIG} says {shape.layers} layers, of which {WEIGHTS} has not the weights")
         network = empty_network(shape, tuple(told["cross_layers"]), bool(told["own_encoder"]))
     except Exception as error:
         raise StateshiftError(f"{folder} is a damaged RAG-ESM checkpoint: {first_line(error)}.") from error
-    filled(network, state, folder / WEIGHTS)
+    filled(network, state, path)
     place = folder.resolve()
     name = place.parent.name if place.name == "best" else place.name
-    return TrainedRagESM(network, name, base, training, sha256(folder / WEIGHTS))
+    return TrainedRagESM(network, name, base, training, digest)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from stateshift.course import read_course, write_course
 from stateshift.errors import StateshiftError, enough_memory, first_line, some
-from stateshift.files import intact, new_folder, read_tensors, written_beside
+from stateshift.files import intact, new_folder, read_tensors, written_beside, yaml_text
 from stateshift.rag_esm.homologs.choice import Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
 from stateshift.rag_esm.homologs.data import read_data
@@ -217,7 +217,7 @@ def _told(run: Path) -> dict[str, Any]:
     if not (run / SETTINGS).is_file():
         raise StateshiftError(f"{run} is no run of rag-esm train: it lacks {SETTINGS}.")
     with intact(run / SETTINGS, "Copy the run anew."):
-        return dict(yaml.safe_load((run / SETTINGS).read_text()))
+        return dict(yaml.safe_load(yaml_text(run / SETTINGS)))
 
 
 def _last(run: Path) -> dict[str, Any]:

@@ -196,7 +196,7 @@ def _recorded(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
             settings = json.loads(file.read_text())["settings"]
             if settings["level"] in LEVELS:
                 yield settings
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
 
 

@@ -188,7 +188,7 @@ class Record:
             for line in file.read_text().splitlines():
                 try:
                     lines.append(json.loads(line))
-                except json.JSONDecodeError:  # cut short by a kill: that job is done again
+                except (ValueError, RecursionError):  # cut short by a kill: that job is done again
                     continue
         return lines
 

@@ -243,7 +243,7 @@ def read_verdicts(run: RunDirectory) -> dict[str, Verdict]:
         regimes = json.loads(path.read_text())["regimes"]
         nan = float("nan")
         return {r: Verdict(**{k: nan if v is None else v for k, v in of.items()}) for r, of in regimes.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StateshiftError(
             f"{path}, which says where the network is kept beside its backbone, is missing or damaged: copy the run anew, "
             "or train again."

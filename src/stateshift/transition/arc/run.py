@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import intact, refuse_broken, written_beside
+from stateshift.files import intact, refuse_broken, written_beside, yaml_text
 from stateshift.run import RunDirectory, new_run, open_run
 from stateshift.transition.arc.checkpoint import arc_model
 from stateshift.transition.arc.files import read_pickled
@@ -115,7 +115,7 @@ def read_arc_run(source: str | Path) -> ArcRun:
     settings: dict[str, Any] = {}
     if (folder / "config.yaml").is_file():
         try:
-            settings = yaml.safe_load((folder / "config.yaml").read_text())
+            settings = yaml.safe_load(yaml_text(folder / "config.yaml"))
             name = str(settings["model"]["name"]).lower()
             stated = {**settings["model"]["kwargs"], **settings["data"]["kwargs"]}
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -50,7 +50,7 @@ def set_files_of(runs: Iterable[Path], folders: Sequence[Path]) -> list[Path]:
     for run in runs:
         try:
             about = dict(json.loads((run / "features.pt.json").read_text()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             continue
         name = Path(str(about.get("lookup", ""))).name
         if name.endswith(".gmt"):

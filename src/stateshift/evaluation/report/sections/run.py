@@ -15,6 +15,7 @@ from stateshift.evaluation.report import page
 from stateshift.evaluation.report.figures.canvas import inline_svg
 from stateshift.evaluation.report.figures.curves import learning_curves, loss_columns
 from stateshift.feature_table import FeatureTable, genes_of
+from stateshift.files import yaml_text
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import read_verdicts
 from stateshift.training.anchored.keeping import RECORD
@@ -50,7 +51,7 @@ def _trained_on(run: Path, splits: dict[str, Any]) -> str:
     name = model.get("name") if isinstance(model, dict) else model
     steps = config.get("training", {}).get("max_steps") if isinstance(config.get("training"), dict) else None
     said = f"{name or 'A model that config.yaml does not name'} was trained"
-    if steps:
+    if isinstance(steps, int):
         said += f" for up to {steps:,} steps"
     train = splits.get("train", {})
     if train:
@@ -77,7 +78,7 @@ def _data_files(run: Path) -> list[str]:
 
     try:
         datasets = toml.loads((run / "experiment.toml").read_text()).get("datasets", {})
-    except (OSError, ValueError, IndexError, TypeError):  # what `toml` makes of damage
+    except (OSError, ValueError, IndexError, TypeError, RecursionError):  # what `toml` makes of damage
         return []
     return [Path(str(path)).name for path in datasets.values()]
 
@@ -86,8 +87,8 @@ def _yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        held = yaml.safe_load(path.read_text()) if path.is_file() else {}
-    except (yaml.YAMLError, UnicodeDecodeError):
+        held = yaml.safe_load(yaml_text(path)) if path.is_file() else {}
+    except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return held if isinstance(held, dict) else {}
 
