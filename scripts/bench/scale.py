@@ -171,7 +171,8 @@ def main() -> None:
             files, first = asked.folder / "files", asked.folder / "first"
             toml = simulated(files, **made)
             found = measured(ON_CELLS, toml, simulated(first, 1000, 300, 10))
-            shutil.rmtree(files)
+            for place in (files, first):
+                shutil.rmtree(place)
         else:
             found = measured(ON_SETS, value)
         for work, seconds, peak in found:
