@@ -41,7 +41,7 @@ their own, which it shows.
 
 
 def needed_by(requirements: list[str]) -> dict[str, Distribution]:
-    """Name → distribution of all that requirements lead to, in this environment; what no marker asks for is left out, and CUDA."""
+    """Name → distribution of all that requirements lead to, in this environment; what no marker asks for is left out."""
     found: dict[str, Distribution] = {}
     ahead, seen = [(Requirement(text), "") for text in requirements], set()
     while ahead:
@@ -54,7 +54,12 @@ def needed_by(requirements: list[str]) -> dict[str, Distribution]:
             if (name, asked) not in seen:
                 seen.add((name, asked))
                 ahead += [(Requirement(text), asked) for text in found[name].requires or []]
-    return {name: found[name] for name in sorted(found) if not name.startswith(CUDA)}
+    return dict(sorted(found.items()))
+
+
+def licences_of(requirements: list[str]) -> dict[str, str]:
+    """Name → licence of all that requirements lead to, but for `CUDA`."""
+    return {name: licence(package) for name, package in needed_by(requirements).items() if not name.startswith(CUDA)}
 
 
 def licence(package: Distribution) -> str:
@@ -90,8 +95,8 @@ def tables() -> dict[str, dict[str, str]]:
     made: dict[str, dict[str, str]] = {}
     for part, texts in asked.items():
         before = {name for packages in made.values() for name in packages}
-        found = needed_by([text for text in texts if not text.startswith("stateshift")])
-        made[part] = {name: licence(package) for name, package in found.items() if name not in before}
+        found = licences_of([text for text in texts if not text.startswith("stateshift")])
+        made[part] = {name: stated for name, stated in found.items() if name not in before}
     return made
 
 

@@ -33,9 +33,9 @@ def skip_where_the_index_is_unreachable(done: subprocess.CompletedProcess[str]) 
 def lend(package: Distribution, site: Path) -> None:
     """An installed distribution, every file by a link: what is not among its files can't be imported."""
     held = Path(sysconfig.get_path("purelib"))
-    for file in set(package.files or []):
-        if ".." not in file.parts:
-            target = site / file
+    for file in package.files or []:
+        target = site / file
+        if ".." not in file.parts and not target.is_symlink():  # NVIDIA's packages share some
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(held / file)
 
