@@ -45,7 +45,7 @@ THEIRS = TAKING_TURNS + "from state.__main__ import main; main()"
 def main(
     folder: Annotated[Path, typer.Argument(help="Of the simulated file and of the runs.")],
     arc: Annotated[Path | None, typer.Option(help="PYTHON of an environment with arc-state.")] = None,
-    steps: Annotated[int, typer.Option(help="Turns of each command, of one step each.")] = 30,
+    steps: Annotated[int, typer.Option(min=3, help="Turns of each command, of one step each; two warm up.")] = 30,
     cells: Annotated[int, typer.Option(help="Simulated cells.")] = 20_000,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
