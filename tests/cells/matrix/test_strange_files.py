@@ -22,6 +22,17 @@ def instead(name, content):
     return change
 
 
+def endless(name):
+    """A part that declares more values than any memory holds, and stores none."""
+
+    def change(file):
+        attributes = dict(file[name].attrs)
+        del file[name]
+        file.create_dataset(name, shape=(10**12,), dtype="i1", chunks=(2**20,)).attrs.update(attributes)
+
+    return change
+
+
 def told(name, key, value):
     """An attribute of a part replaced."""
     return lambda file: file[name].attrs.__setitem__(key, value)
@@ -61,6 +72,7 @@ def absent(file):
         (lambda file: dense(file, b"x"), "a dense, CSR or CSC matrix of numbers is needed"),
         (lambda file: dense(file, 1e300), "8,640 NaN or infinite values in 432 cells"),
         (instead("obs", np.arange(3)), "obs is no table"),
+        (endless("obs/batch/codes"), r"obs column `batch` is of shape \(1000000000000,\) beside 432 names"),
         (
             lambda file: written(file, "uns/log1p", np.arange(3)),
             r'uns\["log1p"\] is not what scanpy or stateshift writes: delete it',

@@ -84,7 +84,11 @@ def read_table(group: Any, name: str) -> pd.DataFrame:
     """``obs`` or ``var``, byte strings decoded."""
     from anndata.io import read_elem
 
-    frame = _legacy_table(group, name) if hasattr(group[name], "dtype") else read_elem(group[name])
+    if hasattr(group[name], "dtype"):
+        frame = _legacy_table(group, name)
+    else:
+        _refuse_other_lengths(group[name], name)
+        frame = read_elem(group[name])
     frame.index = pd.Index([_text(v) for v in frame.index])
     for column in frame.columns:
         values = frame[column]
@@ -344,6 +348,16 @@ def _length(table: Any) -> int:
     names = table[index]
     # strings that may be missing, as pandas 3 has them, are a group of values and a mask
     return int((names if hasattr(names, "shape") else names["values"]).shape[0])
+
+
+def _refuse_other_lengths(table: Any, name: str) -> None:
+    """A column that tells another length than the index, before as many values are read."""
+    n = _length(table)
+    for column in set(table) - {"__categories"}:
+        held = table[column]
+        for part in (held,) if hasattr(held, "shape") else (held[p] for p in ("codes", "values", "mask") if p in held):
+            if tuple(part.shape) != (n,):
+                raise RuntimeError(f"{name} column `{column}` is of shape {tuple(part.shape)} beside {n:,} names")
 
 
 def _legacy_table(group: Any, name: str) -> pd.DataFrame:

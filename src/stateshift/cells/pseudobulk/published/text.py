@@ -60,7 +60,7 @@ class TextTable:
             with _lines(path) as lines:
                 header = next(lines, [])
                 widths = set(map(len, lines)) - {0}
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        except (OSError, EOFError, UnicodeDecodeError, csv.Error, MemoryError) as error:
             raise _unreadable(path, error) from error
         if widths == {len(header) + 1}:
             header = ["", *header]
@@ -100,6 +100,8 @@ class TextTable:
         types = {**dict.fromkeys(labels, "category"), **dict.fromkeys(numbers, np.float64)}
         try:
             frame = self._parsed(types, na_values=dict.fromkeys(numbers, UNMEASURED))
+        except MemoryError as error:
+            raise _unreadable(self.path, error) from error
         except (ValueError, OSError, EOFError) as error:
             problems = self._not_numbers(numbers)
             if problems:
