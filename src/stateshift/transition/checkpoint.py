@@ -71,6 +71,8 @@ def load_transition(run: RunDirectory, features: int, checkpoint: Path | None = 
     if any(".lora_" in name for name in state):
         raise StateshiftError(f"{checkpoint} holds LoRA's adapters apart from the weights: take {run.best}.")
     shape = config_of(run, features)
+    if not shape.predicts_every_gene:
+        told.pop("every_gene", None)  # a training that doesn't need them may not have read them
     for name, value in told.items():
         # some shapes are those of another network's weights too
         if json.dumps(getattr(shape, name, value)) != json.dumps(value):
