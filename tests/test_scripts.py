@@ -37,8 +37,13 @@ def programs(text):
 def test_what_a_script_imports_is_there_and_takes_the_arguments_that_it_is_given(path):
     nodes = [node for tree in programs(path.read_text()) for node in ast.walk(tree)]
     names = imported(nodes)
+    wrong = []
     for call in nodes:
         if isinstance(call, ast.Call) and ast.unparse(call.func) in names:
             given = {word.arg: None for word in call.keywords}
             if None not in given and not any(isinstance(one, ast.Starred) for one in call.args):
-                inspect.signature(names[ast.unparse(call.func)]).bind(*call.args, **given)
+                try:
+                    inspect.signature(names[ast.unparse(call.func)]).bind(*call.args, **given)
+                except TypeError as error:
+                    wrong.append(f"line {call.lineno}: {error}")
+    assert wrong == []
