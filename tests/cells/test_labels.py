@@ -6,7 +6,8 @@ from anndata.io import read_elem
 
 from stateshift.cells.columns import Columns
 from stateshift.cells.labels import standard_obs
-from stateshift.cells.matrix.stored import opened, read_table
+from stateshift.cells.matrix.stored import opened
+from stateshift.cells.matrix.tables import read_table
 from stateshift.errors import InputProblems
 
 COLUMNS = Columns("gene", "cell_type", "batch", "ctrl")

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from stateshift.cells.experiment import Experiment
-from stateshift.cells.matrix.stored import opened, read_table, read_uns, refuse_repeats, stored_matrix
+from stateshift.cells.matrix.stored import opened, read_uns, refuse_repeats, stored_matrix
+from stateshift.cells.matrix.tables import read_table
 from stateshift.cells.population import Cells
 from stateshift.cells.survey import NAME_THEM, FoundFile, Survey, gene_axis
 from stateshift.errors import StateshiftError, some

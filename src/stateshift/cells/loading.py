@@ -17,7 +17,8 @@ from stateshift.cells.matrix.cache import cached_part, default_cache, file_stamp
 from stateshift.cells.matrix.expression import DiskPart, Expression, Part
 from stateshift.cells.matrix.filling import Wanted, fill_arrays, in_memory
 from stateshift.cells.matrix.scale import BROUGHT, find_scale, to_log1p
-from stateshift.cells.matrix.stored import opened, read_table, read_uns, refuse_repeats, stored_matrix, whole_matrix
+from stateshift.cells.matrix.stored import opened, read_uns, refuse_repeats, stored_matrix, whole_matrix
+from stateshift.cells.matrix.tables import read_table
 from stateshift.cells.population import Cells
 from stateshift.cells.survey import FoundFile, Survey, find_file, gene_index, gene_places, survey_files
 from stateshift.errors import InputProblems, StateshiftError, some

@@ -15,7 +15,8 @@ from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.experiment import Experiment
 from stateshift.cells.labels import standard_obs
 from stateshift.cells.matrix.cache import file_stamp
-from stateshift.cells.matrix.stored import opened, read_table, read_uns, refuse_repeats, stored_matrix
+from stateshift.cells.matrix.stored import opened, read_uns, refuse_repeats, stored_matrix
+from stateshift.cells.matrix.tables import read_table
 from stateshift.cells.population import Cells
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.genes import read_names

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stateshift.cells.matrix.stored import opened, read_table
+from stateshift.cells.matrix.stored import opened
 from stateshift.cells.matrix.stream import CellStream
+from stateshift.cells.matrix.tables import read_table
 from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.files import written_beside
 from stateshift.progress import track

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from stateshift.cells.matrix.stored import opened, read_table
+from stateshift.cells.matrix.stored import opened
+from stateshift.cells.matrix.tables import read_table
 from stateshift.cells.population import Cells
 from stateshift.cells.prepare.gene_names import symbol_columns
 from stateshift.cells.survey import FoundFile, Survey

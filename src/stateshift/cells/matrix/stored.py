@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums, dense_row_sums
+from stateshift.cells.matrix.tables import as_text, table_length
 from stateshift.errors import StateshiftError, first_line, some, suggestion, with_hidden_letters
 from stateshift.files import intact, is_disk_full
 from stateshift.hdf5 import open_hdf5
@@ -78,26 +79,6 @@ def _is_null(element: Any) -> bool:
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a zarr store."""
     return path.is_dir() and any((path / name).is_file() for name in (".zgroup", "zarr.json"))
-
-
-def read_table(group: Any, name: str) -> pd.DataFrame:
-    """``obs`` or ``var``, byte strings decoded."""
-    from anndata.io import read_elem
-
-    if hasattr(group[name], "dtype"):
-        frame = _legacy_table(group, name)
-    else:
-        _refuse_other_lengths(group[name], name)
-        frame = read_elem(group[name])
-    frame.index = pd.Index([_text(v) for v in frame.index])
-    for column in frame.columns:
-        values = frame[column]
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            if any(isinstance(c, bytes) for c in values.cat.categories):
-                frame[column] = values.cat.rename_categories([_text(c) for c in values.cat.categories])
-        elif values.dtype == object:
-            frame[column] = values.map(_text)
-    return frame
 
 
 def read_uns(group: Any, path: Path) -> dict[str, dict[str, Any]]:
@@ -281,12 +262,12 @@ def stored_matrix(group: Any, path: Path, obsm: str | None = None) -> StoredMatr
             raise StateshiftError(f"{path}: obsm has no `{obsm}`{suggestion(obsm, keys)}.")
         element, where = group["obsm"][obsm], f"{path}: obsm `{obsm}`"
     with intact(where, "Write the file anew with anndata."):
-        return _matrix_of(element, where, _length(group["obs"]))
+        return _matrix_of(element, where, table_length(group["obs"]))
 
 
 def _matrix_of(element: Any, where: str, n_obs: int) -> StoredMatrix:
     legacy = element.attrs.get("h5sparse_format")  # of anndata before 0.7
-    encoding = str(element.attrs.get("encoding-type", "array" if legacy is None else f"{_text(legacy)}_matrix"))
+    encoding = str(element.attrs.get("encoding-type", "array" if legacy is None else f"{as_text(legacy)}_matrix"))
     if encoding in SPARSE:
         shape = tuple(int(s) for s in element.attrs["shape" if legacy is None else "h5sparse_shape"])
         parts = {name: (element[name].dtype.kind, len(element[name].shape)) for name in ("data", "indices", "indptr")}
@@ -339,43 +320,6 @@ def refuse_repeats(genes: list[str], where: str) -> None:
             f"{where}: var_names hold {some(twice, 4)} more than once: sum or drop the copies, or run "
             "adata.var_names_make_unique() where they are different genes."
         )
-
-
-def _length(table: Any) -> int:
-    if hasattr(table, "dtype"):
-        return int(table.shape[0])
-    index = table.attrs.get("_index", "_index")
-    names = table[index]
-    # strings that may be missing, as pandas 3 has them, are a group of values and a mask
-    return int((names if hasattr(names, "shape") else names["values"]).shape[0])
-
-
-def _refuse_other_lengths(table: Any, name: str) -> None:
-    """A column that tells another length than the index, before as many values are read."""
-    n = _length(table)
-    for column in set(table) - {"__categories"}:
-        held = table[column]
-        for part in (held,) if hasattr(held, "shape") else (held[p] for p in ("codes", "values", "mask") if p in held):
-            if tuple(part.shape) != (n,):
-                raise RuntimeError(f"{name} column `{column}` is of shape {tuple(part.shape)} beside {n:,} names")
-
-
-def _legacy_table(group: Any, name: str) -> pd.DataFrame:
-    """``obs`` or ``var`` of anndata before 0.7: one array of records, whose first field is the index, categories in uns."""
-    records, uns = group[name][:], group.get("uns", {})
-    if not records.dtype.names:
-        raise KeyError(f"{name} is no table")
-    index, *columns = records.dtype.names
-    frame = pd.DataFrame({column: records[column] for column in columns}, index=records[index])
-    for column in columns:
-        if f"{column}_categories" in uns:
-            categories = uns[f"{column}_categories"][:]
-            frame[column] = pd.Categorical.from_codes(frame[column], pd.Index(categories).map(_text))
-    return frame
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _refuse_pickles(store: Path) -> None:

@@ -15,7 +15,8 @@ from scipy.sparse import csr_matrix, vstack
 from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.labels import standard_obs
 from stateshift.cells.matrix.scale import ValueFacts, csr_row_sums
-from stateshift.cells.matrix.stored import StoredMatrix, opened, read_table, stored_matrix, whole_matrix
+from stateshift.cells.matrix.stored import StoredMatrix, opened, stored_matrix, whole_matrix
+from stateshift.cells.matrix.tables import read_table
 from stateshift.cells.prepare.gene_names import name_genes
 from stateshift.cells.prepare.guides import genes_of_guides
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion

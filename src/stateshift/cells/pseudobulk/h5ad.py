@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from stateshift import __version__
-from stateshift.cells.matrix.stored import opened, read_table, refuse_repeats, whole_matrix
+from stateshift.cells.matrix.stored import opened, refuse_repeats, whole_matrix
+from stateshift.cells.matrix.tables import read_table
 from stateshift.cells.pseudobulk.published.columns import find_roles
 from stateshift.cells.pseudobulk.reliability import spearman_brown
 from stateshift.cells.pseudobulk.table import PER_GENE, PER_ROW, EffectTable
