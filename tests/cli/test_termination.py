@@ -15,7 +15,7 @@ def test_a_command_that_a_scheduler_ends_clears_away_what_it_has_half_written(tm
         "-o",
         "sim.h5ad",
         "--cells",
-        "100000",
+        "20000",
         "--genes",
         "18080",
     ]
