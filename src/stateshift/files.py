@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stateshift.errors import StateshiftError, first_line, is_out_of_memory, some
+from stateshift.leftovers import beside_of, name_leftovers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +36,8 @@ FULL = (
 def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Write to a neighbour of `path` that takes its name only when all went well.
 
+    What killed processes left half written in its folder is named.
+
     Parameters
     ----------
     path
@@ -50,10 +53,12 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     StateshiftError
-        `path` exists and `overwrite` is not set, also where another process made it meanwhile; or its folder can't be
-        made or written to.
+        `path` exists and `overwrite` is not set, also where another process made it meanwhile; it is a device or a pipe;
+        or its folder can't be made or written to.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise StateshiftError(f"{path} is a device or a pipe, which can't be replaced by a whole file: name a file.")
     if path.is_dir() or (path.exists() and not overwrite):
         raise StateshiftError(f"{path} exists already: choose another name or pass --overwrite where offered.")
     refuse_unwritable(path)
@@ -61,7 +66,8 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateshiftError(f"{path.parent} can't be made: {error.strerror or error}.") from error
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    name_leftovers(path.parent.resolve())
+    beside = beside_of(path)
     try:
         yield beside
         if path.exists() and not overwrite:

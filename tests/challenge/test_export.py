@@ -152,17 +152,6 @@ def test_the_room_that_is_asked_for_holds_the_matrix(make, export, monkeypatch, 
     assert taken <= asked < taken + 2**22
 
 
-def test_what_a_killed_export_left_is_named_and_kept(export, tmp_path, caplog):
-    left = tmp_path / ".submission.99.part.vcc.h5ad"
-    left.write_bytes(b"half")
-    (tmp_path / ".submission2.99.part.vcc.h5ad").write_bytes(b"another's")
-    export()
-    assert [r.getMessage() for r in caplog.records if "killed" in r.getMessage()] == [
-        f"{left} was left by an export that was killed: delete it, unless another runs"
-    ]
-    assert left.exists()
-
-
 def test_cell_evals_own_evaluator_reads_the_file(export, tmp_path):
     cell_eval = pytest.importorskip("cell_eval", reason="the official extra is not installed")
     inside, _, _ = unpacked(export().path, tmp_path)

@@ -7,7 +7,6 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +146,6 @@ def _write(part: Path, output: Path, done: Examined, obs: pd.DataFrame, n_values
     plain = part.with_name(f"{part.name}.h5ad")
     # with room for two chunks that are not filled, and for the file's tables
     size = 8 * n_values + 100 * (len(obs) + len(genes)) + 2**22
-    name_leftovers(part.parent, output)
     announce(part.parent, size)
     try:
         reserve_room(plain, size)
@@ -159,12 +157,6 @@ def _write(part: Path, output: Path, done: Examined, obs: pd.DataFrame, n_values
         write_package(part, plain, f"{rules.matrix}.zst", rules.zstd_level, first, last)
     finally:
         plain.unlink(missing_ok=True)
-
-
-def name_leftovers(folder: Path, output: Path) -> None:
-    """Say what an export to the same name, killed outright, left half written in a folder: it may fill the disk."""
-    for left in sorted(folder.glob(f".{escape(output.stem)}.*.part{escape(output.suffix)}*")):
-        logger.warning("%s was left by an export that was killed: delete it, unless another runs", left)
 
 
 def announce(folder: Path, size: int) -> None:
