@@ -47,16 +47,17 @@ def train(
 
 @app.command("train-mlm")
 def train_mlm(
-    config: Annotated[str, typer.Option("--config", help="A YAML file, or a preset: proteins, bbbp.")],
     overrides: Overrides = None,
+    config: Annotated[str | None, typer.Option("--config", help="A YAML file, or a preset: proteins, bbbp.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Instead: a run whose training was stopped.")] = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """The baseline: masked language modelling of the same encoder on the same sequences, then pooled."""
     from stateshift.bioemb.settings import read_settings
     from stateshift.bioemb.training.mlm import train_mlm
 
-    table = train_mlm(config, overrides or (), trust_remote_code=trust_remote_code)
-    folder = read_settings(config, overrides or ()).folder
+    table = train_mlm(config, overrides or (), resume=resume, trust_remote_code=trust_remote_code)
+    folder = resume or read_settings(config, overrides or ()).folder
     typer.echo(f"{folder / 'features.pt'}: {len(table):,} names × {table.width} values.")
 
 

@@ -11,7 +11,7 @@ import torch
 from stateshift.bioemb.encoders import input_table
 from stateshift.bioemb.settings import read_settings
 from stateshift.bioemb.trained import open_bioemb
-from stateshift.bioemb.training.mlm import UNASKED, mask_tokens, train_mlm
+from stateshift.bioemb.training.mlm import UNASKED, MaskedModule, mask_tokens, train_mlm
 from stateshift.bioemb.training.train import train_bioemb
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
@@ -67,6 +67,41 @@ def test_mlm_changes_the_encoder_and_its_checkpoint_gives_the_same_vectors(words
     with (tmp_path / "mlm" / "metrics.csv").open() as handle:
         rows = list(csv.DictReader(handle))
     assert [row["step"] for row in rows] == ["3", "6"]
+
+
+@pytest.mark.usefixtures("proteins")
+def test_a_stopped_mlm_goes_on_to_the_same_end(words, tmp_path, monkeypatch):
+    words = [*words, "mlm.max_length=24"]  # so that stretches are drawn
+    whole = train_mlm("proteins", [*words, "name=whole"])
+
+    class Stop(Exception):
+        pass
+
+    ends = MaskedModule.on_train_epoch_end
+
+    def stop(self):
+        ends(self)
+        raise Stop
+
+    with monkeypatch.context() as patched, pytest.raises(Stop):
+        patched.setattr(MaskedModule, "on_train_epoch_end", stop)
+        train_mlm("proteins", [*words, "name=parted"])
+    run, fasta = tmp_path / "parted", tmp_path / "p.fasta"
+    (run / "esm2.pt").write_text("of a kill behind the last epoch")
+    text = fasta.read_text()
+    fasta.write_text(text + ">more\nMKV\n")
+    with pytest.raises(StateshiftError, match=r"p\.fasta, or what is held out of it, has changed"):
+        train_mlm(resume=run)
+    fasta.write_text(text)
+    parted = train_mlm(resume=run)
+    np.testing.assert_array_equal(parted.vectors, whole.vectors)
+    assert (run / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+    with pytest.raises(StateshiftError, match="has all its 2 epochs"):
+        train_mlm(resume=run)
+    with pytest.raises(StateshiftError, match="leave out seed=1"):
+        train_mlm(None, ["seed=1"], resume=run)
+    with pytest.raises(StateshiftError, match="it is one of train-mlm"):
+        train_bioemb(resume=run)
 
 
 @pytest.mark.usefixtures("proteins")

@@ -76,5 +76,5 @@ class Esm2Encoder:
             if not name.startswith("contact_head"):
                 prefix = "encoder." if name.startswith("lm_head") else "encoder.sentence_encoder."
                 state[prefix + name] = weight.clone()
-        with written_beside(folder / "esm2.pt") as part:
+        with written_beside(folder / "esm2.pt", overwrite=True) as part:
             torch.save({"cfg": {"model": described}, "model": state}, part)

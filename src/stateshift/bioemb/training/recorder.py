@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stateshift.bioemb.model import BioEmb
 from stateshift.bioemb.training.module import CodeModule
+from stateshift.bioemb.training.trainer import LAST
 from stateshift.course import read_course, write_course
 from stateshift.errors import StateshiftError
 from stateshift.files import written_beside
@@ -64,6 +65,5 @@ class Recorder(lightning.Callback):
         logger.info(
             "epoch %d: %s.", epoch, ", ".join(f"{name} {value:.4f}" for name, value in measured.items() if name not in ("epoch", "step"))
         )  # fmt: skip
-        state = self.folder / "checkpoints" / "last.ckpt"
-        with written_beside(state, overwrite=True) as part:
+        with written_beside(self.folder / LAST, overwrite=True) as part:
             trainer.save_checkpoint(part)

@@ -16,7 +16,7 @@ from stateshift.bioemb.settings import DataSettings, Settings, read_settings
 from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb, read_config, save_model, write_config
 from stateshift.bioemb.training.module import CodeModule, entity_loader
 from stateshift.bioemb.training.recorder import Recorder
-from stateshift.bioemb.training.trainer import make_trainer
+from stateshift.bioemb.training.trainer import LAST, fit, make_trainer
 from stateshift.bioemb.training.watch import downstream_watch
 from stateshift.cells import held_out_genes, read_experiment
 from stateshift.errors import StateshiftError, enough_memory, some, suggestion
@@ -97,7 +97,7 @@ def train_with_held_out(settings: Settings, table: FeatureTable, held_out: Colle
     write_config(settings, folder)
     table.save(folder / "input.pt")
     codes.save(folder / "codes.npz")
-    return _fit(folder, settings, table, codes, checkpoint=None)
+    return _fit(folder, settings, table, codes)
 
 
 def fitted_genes(table: FeatureTable, data: DataSettings) -> list[str]:
@@ -136,15 +136,15 @@ def _resumed(folder: Path) -> TrainedBioEmb:
         )
     lacking = [name for name in ("input.pt", "codes.npz") if not (folder / name).is_file()]
     if lacking:
-        raise StateshiftError(f"{folder} lacks {some(lacking)}: it was stopped before its training; train anew.")
-    last = folder / "checkpoints" / "last.ckpt"
-    table = FeatureTable.load(folder / "input.pt")
-    codes = Codes.load(folder / "codes.npz")
-    return _fit(folder, settings, table, codes, last if last.is_file() else None)
+        raise StateshiftError(
+            f"{folder} lacks {some(lacking)}: it was stopped before its training, and has to be trained anew; or it is one "
+            "of train-mlm, to go on with by that."
+        )
+    return _fit(folder, settings, FeatureTable.load(folder / "input.pt"), Codes.load(folder / "codes.npz"))
 
 
-def _fit(folder: Path, settings: Settings, table: FeatureTable, codes: Codes, checkpoint: Path | None) -> TrainedBioEmb:
-    """Train to the last epoch, from a checkpoint where there is one, and write what comes of it."""
+def _fit(folder: Path, settings: Settings, table: FeatureTable, codes: Codes) -> TrainedBioEmb:
+    """Train to the last epoch, from the checkpoint where there is one, and write what comes of it."""
     vectors = torch.from_numpy(entity_vectors(table, codes))
     trie = build_trie(codes.codes, codes.tokens)
     torch.manual_seed(settings.seed)
@@ -163,12 +163,8 @@ def _fit(folder: Path, settings: Settings, table: FeatureTable, codes: Codes, ch
         trainer = make_trainer(settings.training.epochs, settings, folder, [recorder])
         loader = entity_loader(vectors, settings.training.batch_size, settings.seed)
         half = max(1, settings.training.batch_size // 2)
-        try:
-            with enough_memory(f"train anew with training.batch_size={half}"):
-                trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            logger.warning("stopped: go on with  stateshift bioemb train --resume %s", folder)
-            raise KeyboardInterrupt from None
+        with enough_memory(f"train anew with training.batch_size={half}"):
+            fit(trainer, module, loader, folder / LAST, f"stateshift bioemb train --resume {folder}")
     save_model(model.cpu().eval(), folder / "model.pt")
     half = TrainedBioEmb(folder, settings, table, codes, model)
     report = recovery(half, vectors)

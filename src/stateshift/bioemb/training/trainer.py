@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader
 
 from stateshift.bioemb.settings import Settings
 from stateshift.errors import StateshiftError, first_line
+
+logger = logging.getLogger(__name__)
+
+LAST = Path("checkpoints") / "last.ckpt"
+"""What a stopped training goes on from, in its run."""
 
 
 def make_trainer(
@@ -40,3 +47,14 @@ def make_trainer(
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         chosen = f"training.accelerator={settings.training.accelerator}"
         raise StateshiftError(f"{chosen}: {first_line(error)}") from error
+
+
+def fit(
+    trainer: lightning.Trainer, module: lightning.LightningModule, loader: DataLoader, checkpoint: Path, command: str
+) -> None:
+    """Train to the last epoch, from a checkpoint where it is there; Ctrl-C tells the command that goes on."""
+    try:
+        trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        logger.warning("stopped: go on with  %s", command)
+        raise KeyboardInterrupt from None
