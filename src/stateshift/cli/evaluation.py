@@ -106,7 +106,10 @@ def compare(
         list[str] | None, typer.Argument(help="Hydra overrides for the networks: training.max_steps=4000 …")
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Effect models and networks: stack,bilinear,state_tiny,anchored; default stack.")
+        str | None,
+        typer.Option(
+            help="Effect models, networks, predictions made elsewhere: stack,state_tiny,mine.h5ad; default stack."
+        ),
     ] = None,
     features: Annotated[
         str | None, typer.Option(help="Tables and sources: a.pt,b.pt,onehot; default what \\[features] names.")

@@ -46,8 +46,9 @@ def compare(
     overrides
         Hydra's words for the networks, as ``training.max_steps=4000``.
     models
-        Effect models (``stack``, ``bilinear`` …) and configs of the network (``state_tiny``, or
-        ``transition:state_tiny``), in a sequence or parted by commas. Default: ``stack``.
+        Effect models (``stack``, ``bilinear`` …), configs of the network (``state_tiny``, or
+        ``transition:state_tiny``), and predictions made elsewhere (``mine.h5ad``; with `folds` a folder with an h5ad
+        file for each), in a sequence or parted by commas. Default: ``stack``.
     features
         Tables' files and sources' names, likewise; default: what ``[features]`` names. A perturbation without a
         vector gets the mean training effect, and a note.

@@ -265,7 +265,6 @@ def test_a_network_trains_on_the_folds_too(start):
     ("options", "told"),
     [
         ({"models": "ridg"}, r"`ridg` is no model \(did you mean `ridge`\?\)"),
-        ({"models": "mine.h5ad"}, r"predicted cells are scored by  stateshift evaluate mine\.h5ad --truth"),
         ({"models": "transition:state_smal"}, r"`transition:state_smal` is no model \(did you mean `state_sm`\?\)"),
         ({"models": "ridge", "seeds": "a"}, "--seeds a: whole numbers"),
         ({"models": "ridge", "features": "onehott"}, r"no feature source `onehott` \(did you mean `onehot`\?\)"),

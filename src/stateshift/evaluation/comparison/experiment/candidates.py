@@ -25,7 +25,7 @@ class Candidate:
     Parameters
     ----------
     model
-        An effect model's name, or a config of ``configs/model/``.
+        The name of an effect model, of a config of ``configs/model/``, or of a prediction made elsewhere.
     is_network
         Whether it is a config, which is trained.
     features
@@ -77,21 +77,23 @@ def candidates(models: Sequence[str], features: Sequence[str], seeds: Sequence[i
     return found
 
 
+def model_names() -> list[str]:
+    """Effect models, and configs of the network."""
+    return [*effect_model_names(), *_configs()]
+
+
+def _configs() -> list[str]:
+    return sorted(file.stem for file in (configs_dir() / "model").glob("*.yaml"))
+
+
 def _model(word: str) -> tuple[str, bool]:
     name = word.removeprefix(NETWORK)
-    configs = sorted(file.stem for file in (configs_dir() / "model").glob("*.yaml"))
-    effect_models = effect_model_names()
-    if name == word and name in effect_models:
+    if name == word and name in effect_model_names():
         effect_model(name)
         return name, False
-    if name in configs:
+    if name in _configs():
         return name, True
-    if name.endswith(".h5ad"):
-        raise StateshiftError(
-            f"`{word}` is no model: predicted cells are scored by  stateshift evaluate {word} --truth CELLS.h5ad --against "
-            "PREDICTED.h5ad, a run's prediction of the same pairs, whose baselines stand beside both."
-        )
-    raise StateshiftError(f"`{word}` is no model{suggestion(name, [*effect_models, *configs])}.")
+    raise StateshiftError(f"`{word}` is no model{suggestion(name, model_names())}.")
 
 
 def feature_tables(experiment: Experiment, choices: Sequence[str] | None, folder: Path) -> dict[str, Path]:

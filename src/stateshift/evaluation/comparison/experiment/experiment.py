@@ -17,6 +17,7 @@ from stateshift.cells.checks.leakage import leak_notes
 from stateshift.errors import StateshiftError, some
 from stateshift.evaluation.ceilings import percent
 from stateshift.evaluation.comparison.experiment.candidates import NO_FEATURES, Candidate, candidates, feature_tables
+from stateshift.evaluation.comparison.experiment.elsewhere import Elsewhere, from_elsewhere, refuse_absent_files
 from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
 from stateshift.evaluation.comparison.experiment.predicting import Predictor
 from stateshift.evaluation.comparison.experiment.stages import FoldEffects, best_possible, fold_effects
@@ -83,16 +84,20 @@ def compare_experiment(
     folder = ComparisonFolder(Path(output) if output else root / f"{read.path.stem}_comparison{regime}")
     with folder.alone("features"):
         tables = feature_tables(read, features, folder.path / "features")
-    chosen = candidates(DEFAULT_MODELS if models is None else models, list(tables), list(dict.fromkeys(seeds)))
+    names, elsewhere = from_elsewhere(DEFAULT_MODELS if models is None else models, read.columns)
+    chosen = candidates(names, list(tables), list(dict.fromkeys(seeds)))
+    chosen += [Candidate(name, False, NO_FEATURES, seeds[0]) for name in elsewhere]
     for candidate in chosen:
         if candidate.is_network:
             words = [*overrides, f"model={candidate.model}", f"seed={candidate.seed}"]
             training_settings(experiment_config(read, words))
     folder.begin(_settings(read, folds, n_folds, overrides), tables)
     parts = fold_effects(folder, read, folds, n_folds, storage_of(config))
+    refuse_absent_files(elsewhere, [part.name for part in parts], folder.path)
     chosen = list(dict.fromkeys([*folder.finished(part.name for part in parts), *chosen]))
     notes = _on_features(parts, tables, chosen)
-    predictor = Predictor(folder, tables, overrides)
+    predictor = Predictor(folder, tables, overrides, elsewhere)
+    _refuse_changed(folder, predictor, parts, [c for c in chosen if c.model in elsewhere])
     if launcher:
         work_by_launcher(folder, read.path, parts, chosen, predictor, launcher)
     else:
@@ -102,6 +107,7 @@ def compare_experiment(
     notes += lacking
     if scores is None:
         raise StateshiftError(f"Nothing could be compared: {some(notes, 3)}")
+    notes += _not_predicted(scores, elsewhere)
     truths = {part.name: part for part in parts}
     rows = comparison_rows(scores, lambda pairs: _ceiling(truths, pairs))
     scored = [c for c in chosen if c in folder.finished(part.name for part in parts)]
@@ -141,6 +147,29 @@ def _ceiling(parts: dict[str, FoldEffects], pairs: pd.DataFrame) -> float:
     found, weights = np.array(found), np.array(weights)
     known = np.isfinite(found)
     return float(np.average(found[known], weights=weights[known])) if known.any() else float("nan")
+
+
+def _refuse_changed(folder: ComparisonFolder, by: Predictor, parts: list[FoldEffects], chosen: list[Candidate]) -> None:
+    """A file of elsewhere has to predict what it predicted when it was scored."""
+    for candidate in chosen:
+        for part in parts:
+            kept = folder.read_prediction(part.name, candidate)
+            if kept is not None and not np.array_equal(kept[0], by(candidate, part)[0]):
+                raise StateshiftError(
+                    f"{by.elsewhere[candidate.model].file(part.name)} predicts other effects than those that {folder.path} holds "
+                    f"as `{candidate.model}`: rename it, or choose another --output."
+                )
+
+
+def _not_predicted(scores: pd.DataFrame, elsewhere: dict[str, Elsewhere]) -> list[str]:
+    """A sentence on the pairs that files of elsewhere don't hold."""
+    notes = []
+    for name in elsewhere:
+        rows = scores[(scores["model"] == name) & (scores["route"] == "fallback")]
+        if len(rows):
+            told = some([f"{row.perturbation} in {row.context}" for row in rows.itertuples()])
+            notes.append(f"{name}: {len(rows)} pairs are not predicted and get the mean training effect: {told}.")
+    return notes
 
 
 def _on_features(parts: list[FoldEffects], tables: dict[str, Path], chosen: list[Candidate]) -> list[str]:

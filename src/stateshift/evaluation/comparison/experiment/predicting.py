@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import numpy as np
 from stateshift.effects.models import effect_model
 from stateshift.errors import StateshiftError
 from stateshift.evaluation.comparison.experiment.candidates import NO_FEATURES, Candidate
+from stateshift.evaluation.comparison.experiment.elsewhere import Elsewhere
 from stateshift.evaluation.comparison.experiment.folder import ComparisonFolder
 from stateshift.evaluation.comparison.experiment.stages import FoldEffects
 from stateshift.feature_table import FeatureTable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 MOST_CELLS = 1024
 """Predicted cells a pair of a network: their mean is what counts."""
 FALLBACK = "mean"
-"""The effect model that stands in where a perturbation has no vector."""
+"""The effect model that stands in where a perturbation has no vector, or a file no prediction."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,14 @@ class Predictor:
         Name → feature table's file.
     overrides
         Hydra's words for every network.
+    elsewhere
+        Name → what predicts by files.
     """
 
     folder: ComparisonFolder
     tables: dict[str, Path]
     overrides: Sequence[str]
+    elsewhere: dict[str, Elsewhere] = field(default_factory=dict)
 
     def __call__(self, candidate: Candidate, fold: FoldEffects) -> tuple[np.ndarray, list[str]]:
         """Effects (R, G) of the fold's pairs, never below no expression, and their routes.
@@ -57,7 +61,10 @@ class Predictor:
         StateshiftError
             The candidate can't be fitted, trained or predicted with.
         """
-        by = self._by_network if candidate.is_network else self._by_effects
+        if candidate.model in self.elsewhere:
+            by = self._by_files
+        else:
+            by = self._by_network if candidate.is_network else self._by_effects
         effects, routes = by(candidate, fold)
         if not np.isfinite(effects).all():
             raise StateshiftError(f"{candidate.name} predicts values that are no numbers.")
@@ -84,6 +91,15 @@ class Predictor:
             effects[at] = model.predict(some, places)
             for i, route in zip(at, model.routes(some, places)):
                 routes[i] = route
+        return effects, routes
+
+    def _by_files(self, candidate: Candidate, fold: FoldEffects) -> tuple[np.ndarray, list[str]]:
+        """As a file says; the mean effect stands in for pairs that it doesn't hold."""
+        predicted = self.elsewhere[candidate.model].effects(fold)
+        effects, routes = self._fallback(fold)
+        for i, pair in enumerate(zip(fold.truth.contexts, fold.truth.perturbations)):
+            if pair in predicted:
+                effects[i], routes[i] = predicted[pair], "elsewhere"
         return effects, routes
 
     def _fallback(self, fold: FoldEffects) -> tuple[np.ndarray, list[str]]:

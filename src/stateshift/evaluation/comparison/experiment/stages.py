@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects, read_all, regimes_of
 from stateshift.cells.pseudobulk import second_experiment
@@ -77,7 +78,12 @@ def _estimate(folder: ComparisonFolder, experiment: Experiment, cells: Cells, fo
     for what, part in (("train", "train"), ("truth", "test")):
         path = folder.fold(fold.name, f"{what}.npz")
         if not path.is_file():
-            estimate_effects(population, fold.split == part).save(path)
+            found = estimate_effects(population, fold.split == part)
+            found.save(path)
+            pairs = pd.DataFrame(
+                {"perturbation": found.perturbations, "context": found.contexts, "cells": found.n_cells}
+            )
+            pairs.to_csv(path.with_suffix(".csv"), index=False)
     if fold.name != "test":
         write_experiment(experiment, cells, fold, folder.fold(fold.name, "experiment.toml"))
     place = ["context", "dataset", "file"]
