@@ -269,6 +269,22 @@ def test_genes_in_another_order_are_matched_by_symbol(world):
     )
 
 
+def test_two_values_of_one_place_are_their_sum_and_cells_may_stay_on_disk(world, tmp_path):
+    counts = world.truth.copy()
+    counts.X = csr_matrix(np.random.default_rng(3).poisson(40, counts.shape).astype(np.float32) + 2)
+    del counts.uns["log1p"]
+    predicted = world.predicted()
+    predicted.uns["stateshift"]["scale"] = "log1p_1e4"
+    expected = evaluate(predicted, counts).scores
+    twice = counts.copy()
+    values = np.stack([counts.X.data - 1, np.ones_like(counts.X.data)], axis=1).ravel()
+    twice.X = csr_matrix((values, np.repeat(counts.X.indices, 2), counts.X.indptr * 2), counts.shape)
+    pd.testing.assert_frame_equal(evaluate(predicted, twice).scores, expected)
+    assert twice.X.nnz == 2 * counts.X.nnz
+    counts.write_h5ad(tmp_path / "truth.h5ad")
+    pd.testing.assert_frame_equal(evaluate(predicted, ad.read_h5ad(tmp_path / "truth.h5ad", "r")).scores, expected)
+
+
 def test_counts_are_brought_to_log1p_and_two_scales_are_refused(world):
     rng = np.random.default_rng(5)
     counts = world.truth.copy()

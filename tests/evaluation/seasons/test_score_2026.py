@@ -86,6 +86,14 @@ def test_files_other_gene_order_threads_and_given_anchors_give_the_same(panel, t
     assert found.score == pytest.approx(expected.score)
 
 
+def test_two_values_of_one_place_are_their_sum(panel):
+    expected = score_2026(panel.predicted, panel.truth, anchors=ENDS)
+    X, twice = panel.truth.X, panel.truth.copy()
+    values = np.stack([np.floor(X.data / 2), np.ceil(X.data / 2)], axis=1).ravel()
+    twice.X = csr_matrix((values, np.repeat(X.indices, 2), X.indptr * 2), X.shape)
+    pd.testing.assert_frame_equal(score_2026(panel.predicted, twice, anchors=ENDS).table, expected.table)
+
+
 def test_a_predictions_own_controls_are_not_looked_at(panel):
     with_controls = score_2026(panel.predicted, panel.truth, anchors=ENDS)
     without = score_2026(panel.without_controls(), panel.truth, anchors=ENDS)

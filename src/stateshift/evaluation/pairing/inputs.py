@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import issparse
 
 from stateshift.cells import Cells, Columns, find_columns
 from stateshift.cells.columns import CELL_TYPE, PERTURBATION
@@ -87,7 +88,11 @@ def stored_cells(source: Path | str | AnnData, name: str) -> CellFile:
         twice = source.var_names[source.var_names.duplicated()].unique()
         raise StateshiftError(f"{name}: var_names hold {some(twice, 4)} more than once.")
     uns = {key: held for key, held in source.uns.items() if key != "stateshift" or isinstance(held, Mapping)}
-    return CellFile(Path(name), source.obs, genes, uns, source.X)
+    X = (source.to_memory() if source.isbacked else source).X
+    if issparse(X) and not X.has_canonical_format:
+        X = X.copy()
+        X.sum_duplicates()  # two values of one place are one, which logarithms don't sum to
+    return CellFile(Path(name), source.obs, genes, uns, X)
 
 
 def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | None], truth: Cells) -> Prediction:

@@ -76,6 +76,8 @@ class Groups:
         """The cells (n, G) of some rows."""
         cells = self.X[np.sort(rows)]
         cells = cells.tocsr() if issparse(cells) else np.asarray(cells)
+        if issparse(cells) and not cells.has_canonical_format:
+            cells.sum_duplicates()
         if cells.dtype == np.float16:  # of which scipy makes no sparse matrix
             cells = cells.astype(np.float32)
         return cells if self.columns is None else cells[:, self.columns]
