@@ -83,9 +83,10 @@ def test_a_stopped_mlm_goes_on_to_the_same_end(words, tmp_path, monkeypatch):
         ends(self)
         raise Stop
 
-    with monkeypatch.context() as patched, pytest.raises(Stop):
+    with monkeypatch.context() as patched:
         patched.setattr(MaskedModule, "on_train_epoch_end", stop)
-        train_mlm("proteins", [*words, "name=parted"])
+        with pytest.raises(Stop):
+            train_mlm("proteins", [*words, "name=parted"])
     run, fasta = tmp_path / "parted", tmp_path / "p.fasta"
     (run / "esm2.pt").write_text("of a kill behind the last epoch")
     text = fasta.read_text()
