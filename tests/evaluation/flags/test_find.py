@@ -111,6 +111,7 @@ def test_the_mean_effect_for_all_is_named_and_no_warning(screen, truth):
     }
     drawn = named(screen.cells(mean, seed=6, controls=controls_of(truth)), truth)
     assert set(drawn["name"]) == {"same effect for all"}
+    assert (drawn["figure"] <= drawn["limit"]).all()
     assert set(drawn["kind"]) == {"note"}
     # moved control cells, the same cells for every perturbation, as a mean baseline often writes them
     controls = controls_of(truth)

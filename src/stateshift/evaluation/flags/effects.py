@@ -168,7 +168,7 @@ def same_for_all(sizes: Sizes) -> tuple[str, float, float] | None:
     chance = 2 * sizes.predicted.std(ddof=1) * np.sqrt(len(sizes.predicted)) / sizes.true.sum()
     limit = max(NOTHING, min(np.sqrt(chance), 1 / 3))
     alike = sizes.amplitude <= limit and sizes.slope <= NOTHING
-    return ("same effect for all", sizes.amplitude, NOTHING) if alike else None
+    return ("same effect for all", sizes.amplitude, float(limit)) if alike else None
 
 
 def permuted(apart: Effects) -> tuple[str, float, float] | None:

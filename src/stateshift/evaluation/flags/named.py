@@ -141,13 +141,17 @@ def flag_sentences(flags: pd.DataFrame) -> list[str]:
     said = []
     for (model, kind, name), part in flags.groupby(["model", "kind", "name"], sort=False):
         places = [f"{p} ({c})" if p else c for p, c in zip(part["perturbation"], part["context"])]
-        low, high = f"{part['figure'].min():.3g}", f"{part['figure'].max():.3g}"
-        figure = low if low == high else f"{low} to {high}"
+        figure, limit = (_span(part[column]) for column in ("figure", "limit"))
         said.append(
             f"{kind.capitalize()}, {model} is {_SAID.get(name, name)} in {some(places, 4)}: {FLAGS[name].text} "
-            f"({FLAGS[name].figure}: {figure}; limit {part['limit'].iloc[0]:g})."
+            f"({FLAGS[name].figure}: {figure}; limit {limit})."
         )
     return said
+
+
+def _span(values: pd.Series) -> str:
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 _SAID = {
