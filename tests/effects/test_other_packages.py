@@ -31,6 +31,10 @@ class Unbounded(Median):
 class Told(Median):
     def routes(self, perturbations, contexts):
         return ["transfer" for _ in perturbations]
+
+class Untold(Median):
+    def routes(self, perturbations, contexts):
+        return ["transfer"]
 """
 
 
@@ -40,7 +44,14 @@ def installed(tmp_path, monkeypatch):
     described = tmp_path / "invented_effects-1.0.dist-info"
     described.mkdir()
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: invented-effects\nVersion: 1.0\n")
-    names = {"median": "Median", "one": "OneForAll", "unbounded": "Unbounded", "told": "Told", "broken": "Nothing"}
+    names = {
+        "median": "Median",
+        "one": "OneForAll",
+        "unbounded": "Unbounded",
+        "told": "Told",
+        "untold": "Untold",
+        "broken": "Nothing",
+    }
     lines = [f"{name} = invented_effects:{of}" for name, of in names.items()]
     (described / "entry_points.txt").write_text(
         "\n".join(["[stateshift.effects]", *lines, "ridge = invented_effects:Told"])
@@ -60,6 +71,8 @@ def test_a_model_of_another_package_is_fitted_by_its_name(train):
     np.testing.assert_array_equal(model.predict(["Z", "A"], ["c", "c"]), [[3, 2], [3, 2]])
     assert model.routes(["Z"], ["c"]) == ["features"]
     assert fit_effect_models(train, None, ["told"])["told"].routes(["Z"], ["c"]) == ["transfer"]
+    with pytest.raises(StateshiftError, match="`untold` tells 1 routes for 2 pairs"):
+        fit_effect_models(train, None, ["untold"])["untold"].routes(["Z", "A"], ["c", "c"])
     assert {"stack", "median"} <= set(effect_model_names())
 
 

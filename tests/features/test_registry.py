@@ -19,6 +19,9 @@ def lengths(request):
     known = [gene for gene in request.genes if "Q" not in gene]
     vectors = np.array([[len(gene), 1.0] for gene in known])
     return FeatureTable(known, vectors, {"source": "lengths", "missing": {}})
+
+def plain(request):
+    return {gene: [1.0] for gene in request.genes}
 '''
 
 
@@ -31,6 +34,7 @@ def installed(tmp_path, monkeypatch):
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: invented-features\nVersion: 1.0\n")
     (described / "entry_points.txt").write_text(
         "[stateshift.features]\nlengths = invented_features:lengths\nbroken = invented_features:nothing\n"
+        "plain = invented_features:plain\n"
     )
     (site / "invented_features.py").write_text(MODULE)
     monkeypatch.syspath_prepend(site)
@@ -55,3 +59,8 @@ def test_a_misspelt_source_is_refused_with_the_offered_name(installed):
 def test_a_source_that_cannot_be_loaded_is_named_with_its_place(installed):
     with pytest.raises(StateshiftError, match=r"`broken` \(invented_features:nothing\) can't be loaded"):
         create_features(**installed, source="broken")
+
+
+def test_a_source_that_gives_no_table_is_named(installed):
+    with pytest.raises(StateshiftError, match="`plain` gives a dict: a FeatureTable is needed"):
+        create_features(**installed, source="plain")

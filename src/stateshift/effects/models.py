@@ -92,9 +92,20 @@ class OfAnotherPackage:
         return effects
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
-        """The model's own routes; ``features`` where it tells none."""
+        """The model's own routes; ``features`` where it tells none.
+
+        Raises
+        ------
+        StateshiftError
+            They are no name a pair.
+        """
         told = getattr(self.model, "routes", None)
-        return list(told(list(perturbations), list(contexts))) if told else ["features"] * len(perturbations)
+        routes = list(told(list(perturbations), list(contexts))) if told else ["features"] * len(perturbations)
+        if len(routes) != len(perturbations):
+            raise StateshiftError(
+                f"The effect model `{self.name}` tells {len(routes)} routes for {len(perturbations)} pairs: one each is needed."
+            )
+        return routes
 
 
 def effect_model(name: str) -> Fit:

@@ -228,6 +228,11 @@ def _kept(output: Path, genes: list[str]) -> FeatureTable:
 
 def _settled(table: FeatureTable, request: FeatureRequest, source: str) -> FeatureTable:
     """The source's table with the policy for missing genes carried out, and everything recorded."""
+    if not isinstance(table, FeatureTable):
+        raise StateshiftError(
+            f"The feature source `{source}` gives a {type(table).__name__}: a FeatureTable is needed, as "
+            "request.picked(genes, vectors, provenance, absent) makes it."
+        )
     missing = dict(table.provenance.get("missing", {}))
     missing.update({g: f"`{source}` gave no vector" for g in request.genes if g not in table and g not in missing})
     request.refuse_missing(missing, f"`{source}`")
