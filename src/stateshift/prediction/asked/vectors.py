@@ -15,6 +15,13 @@ from stateshift.run import RunDirectory
 
 logger = logging.getLogger(__name__)
 
+MADE_BY = ("source", "model_sha256", "aggregator_sha256", "layer", "pooling")
+"""Of a table's provenance, what decides the meaning of its columns."""
+OF_THEIR_FILE = ("gene_sets", "network", "expression", "screen")
+"""Sources whose columns come of the file that they read."""
+OF_THEIR_GENES = ("symbol", "fusion")
+"""Sources whose columns come of the genes that are in the table."""
+
 
 def find_vectors(
     run: RunDirectory,
@@ -93,10 +100,30 @@ def _joined(table: FeatureTable, more: FeatureTable) -> FeatureTable:
 
 
 def _require_same_vectors(table: FeatureTable, more: FeatureTable, path: Path) -> None:
-    """A table of another model would be read as nonsense, so the genes in common must agree."""
+    """A table of another model would be read as nonsense, so genes in common must agree, or else what made the tables."""
     common = [g for g in table.genes if g in more]
-    if common and not np.allclose(table.subset(common).vectors, more.subset(common).vectors, rtol=1e-3, atol=1e-4):
-        raise StateshiftError(f"{path} holds other vectors than the run for the same genes: it is from another model.")
+    if common:
+        if not np.allclose(table.subset(common).vectors, more.subset(common).vectors, rtol=1e-3, atol=1e-4):
+            raise StateshiftError(
+                f"{path} holds other vectors than the run for the same genes: it is from another model."
+            )
+        return
+    ours, theirs = table.provenance, more.provenance
+    source = ours.get("source")
+    # a table that was copied tells less of itself
+    if "table" in (source, theirs.get("source")):
+        return
+    if source == theirs.get("source") and source in OF_THEIR_GENES:
+        raise StateshiftError(
+            f"{path} has no gene of the run, and what a column of `{source}` means depends on the genes that a table holds: "
+            "make one of the run's genes and the new ones, and train on it."
+        )
+    keys = (*MADE_BY, "lookup_sha256") if source in OF_THEIR_FILE else MADE_BY
+    other = [
+        f"{k} {theirs[k]}, the run's {ours[k]}" for k in keys if k in ours and k in theirs and ours[k] != theirs[k]
+    ]
+    if other:
+        raise StateshiftError(f"{path} is from another model than the run's table: {some(other)}. Make it as that was.")
 
 
 def apply_policy(
