@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from stateshift.errors import StateshiftError
+from stateshift.proteins import embed_proteins
+from stateshift.proteins.fasta import read_sequences
 from stateshift.rag_esm.embedding import embed_fasta, embed_with_contexts
 from stateshift.rag_esm.model.checkpoint import save_rag_esm
 from stateshift.rag_esm.model.tokens import tokens_of
@@ -56,6 +58,16 @@ def test_a_fasta_is_embedded_beside_its_family_and_lonely_proteins_are_refused(d
     assert homologs == {"p00": ["p01", "p02"], "p10": ["p11", "p12"]}
     with np.load(tmp_path / "e.npz") as made:
         assert {name: made[name].shape for name in made} == {"p00": (128,), "p10": (128,)}
+    # homologs by embedding are those of the model's own ESM2, not of the demo's
+    trained = demo_maker()
+    torch.nn.init.normal_(trained.network.esm.embedding)
+    save_rag_esm(trained, tmp_path / "other")
+    nearest = embed_fasta(
+        tmp_path / "other", tmp_path / "two.fasta", tmp_path / "n.npz", database=fasta, by="embedding"
+    )
+    vectors = dict(embed_proteins(trained.esm, read_sequences(fasta)))
+    cosines = {n: float(v @ vectors["p00"] / np.linalg.norm(v)) for n, v in vectors.items() if n != "p00"}
+    assert nearest["p00"] == [max(cosines, key=cosines.get)]
     (tmp_path / "w.fasta").write_text(">w\n" + "W" * 30 + "\n")
     with pytest.raises(StateshiftError, match=r"Proteins without a homolog to be read beside \(1 of 1\): w"):
         embed_fasta(tmp_path / "model", tmp_path / "w.fasta", tmp_path / "w.npz", database=fasta)

@@ -90,7 +90,7 @@ def embed_fasta(
     output
         The ``.npz``.
     by
-        See `find_homologs`.
+        See `find_homologs`; ``embedding`` by the checkpoint's own ESM2.
     contexts
         Homologs a protein, whose rows are averaged; fewer where there are no more.
     level
@@ -110,9 +110,9 @@ def embed_fasta(
     """
     if level not in ("protein", "residue") or Path(output).suffix != ".npz":
         raise StateshiftError("--level is protein or residue, and --output ends in .npz.")
-    sequences = read_sequences(fasta)
-    found = find_homologs(sequences, read_sequences(database), by=by, top_k=contexts)
+    sequences, among = read_sequences(fasta), read_sequences(database)
     trained = load_rag_esm(checkpoint, device)
+    found = find_homologs(sequences, among, by=by, top_k=contexts, checkpoint=trained.esm)
     with written_beside(output) as part:
         shown = {name: [hit.sequence for hit in hits] for name, hits in found.items()}
         rows = embed_with_contexts(trained, sequences, shown)

@@ -16,7 +16,7 @@ LAMBDA, KARLIN_K = 0.267, 0.041
 
 
 def identity(a: str, b: str) -> float:
-    """Identical residues of the best global alignment (BLOSUM62, gaps 11 and 1), divided by the shorter length.
+    """Identical residues of the best global alignment (BLOSUM62, gaps 11 and 1, free at the ends) over the shorter length.
 
     Raises
     ------

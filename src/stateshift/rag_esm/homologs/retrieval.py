@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Mapping
 from math import log, sqrt
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.files import written_beside
 from stateshift.progress import track
 from stateshift.proteins.fasta import read_sequences
 from stateshift.rag_esm.homologs.alignment import expected, identity, kmers
+
+if TYPE_CHECKING:
+    from stateshift.proteins import ProteinModel
 
 COLUMNS = ("protein", "homolog", "score")
 WAYS = ("alignment", "mmseqs", "embedding")
@@ -40,7 +43,7 @@ def find_homologs(
     *,
     by: str = "alignment",
     top_k: int = 10,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | ProteinModel | None = None,
 ) -> dict[str, list[Homolog]]:
     """The database sequences most alike to each query, best first; never the query itself nor its twins.
 
@@ -57,7 +60,7 @@ def find_homologs(
     top_k
         Most homologs a query.
     checkpoint
-        The ESM2 model of ``embedding``; None is the embedded demo model.
+        The ESM2 model of ``embedding``, by name, file or loaded; None is the embedded demo model.
 
     Returns
     -------
@@ -131,14 +134,14 @@ def _by_alignment(queries: Mapping[str, str], database: Mapping[str, str]) -> di
 
 
 def _by_embedding(
-    queries: Mapping[str, str], database: Mapping[str, str], top_k: int, checkpoint: str | Path | None
+    queries: Mapping[str, str], database: Mapping[str, str], top_k: int, checkpoint: str | Path | ProteinModel | None
 ) -> dict[str, list[Homolog]]:
     import numpy as np
 
-    from stateshift.proteins import embed_proteins, load_esm2
+    from stateshift.proteins import ProteinModel, embed_proteins, load_esm2
     from stateshift.vector_index import VectorIndex
 
-    esm = load_esm2(checkpoint)
+    esm = checkpoint if isinstance(checkpoint, ProteinModel) else load_esm2(checkpoint)
     index = VectorIndex(esm.width)
     index.add(dict(embed_proteins(esm, database)))
     asked = dict(embed_proteins(esm, queries))

@@ -190,7 +190,7 @@ def _named_records(path: Path) -> list[tuple[str, str]]:
         return list(raw_records(path))
     records: list[tuple[str, str]] = []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise StateshiftError(f"{path} is no alignment: it isn't text.") from error
     for part in ("\n" + text.strip()).split("\n>")[1:]:

@@ -6,7 +6,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,6 +14,9 @@ from stateshift.errors import StateshiftError, first_line, some
 from stateshift.files import intact, read_json, refuse_broken, sha256, written_beside
 from stateshift.proteins.esm2.network import ESM2, Shape, frequencies
 from stateshift.rag_esm.model.network import RagESM
+
+if TYPE_CHECKING:
+    from stateshift.proteins import ProteinModel
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,17 @@ class TrainedRagESM:
     base: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def esm(self) -> ProteinModel:
+        """The decoder without what it reads: plain ESM2, as `stateshift.proteins.load_esm2` gives one."""
+        from esm.data import Alphabet
+
+        from stateshift.proteins import ProteinModel
+
+        network, alphabet = self.network.esm, Alphabet.from_architecture("ESM-1b")
+        shape, name = network.shape, f"the ESM2 of {self.name}"
+        return ProteinModel(network, alphabet, name, shape.layers, shape.width, self.sha256, "stateshift", "fp32")
 
 
 def new_rag_esm(base: str | Path | None = None, layers: str = "alternate-2", seed: int = 0) -> TrainedRagESM:
