@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -117,6 +118,16 @@ def test_a_forest_is_scikit_learns_on_the_same_directions():
     trees.fit(model.space(names) @ model.axes, scores)
     expected = model.main.of_contexts(["x"]) + trees.predict(model.space(["T004"]) @ model.axes) @ programs
     assert model.predict(["T004"], ["x"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_forest_is_the_same_whatever_the_order_of_genes_and_the_last_digit_of_effects():
+    train, features = screen(noise=0.3, P=16, F=20)
+    order = np.random.default_rng(0).permutation(len(train.genes))
+    effects = train.effects[:, order].astype(np.float64) * (1 + 1e-12)
+    turned = replace(train, genes=[train.genes[i] for i in order], effects=effects, control_means={})
+    asked = features.genes, ["x"] * len(features.genes)
+    found = [fit_forest(table, features).predict(*asked) for table in (train, turned)]
+    np.testing.assert_allclose(found[1], found[0][:, order], atol=1e-6)
 
 
 @pytest.mark.parametrize("left_open", ["alpha", "strength", "k"])

@@ -100,3 +100,20 @@ def first_least(errors: np.ndarray) -> int:
     1
     """
     return int(np.flatnonzero(errors <= errors.min() * (1 + 1e-9) + 1e-12)[0])
+
+
+def to_exact_sums(answers: np.ndarray) -> np.ndarray:
+    """Answers (P, K) to a millionth of the largest, on a grid of powers of two, on which sums of them don't round.
+
+    Trees that choose between two splits of the same rows then choose alike, whatever the order of genes, the number of
+    threads or the machine; of unrounded answers the last digit of a sum would decide.
+
+    Examples
+    --------
+    >>> to_exact_sums(np.array([[1.0, 1 / 3]])).tolist()
+    [[1.0, 0.33333301544189453]]
+    """
+    if not answers.size or not answers.any():
+        return answers
+    unit = 2.0 ** (np.floor(np.log2(np.abs(answers).max())) - 20)
+    return np.rint(answers / unit) * unit

@@ -10,7 +10,7 @@ import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.from_features.bilinear import programs_of
-from stateshift.effects.from_features.feature_space import FeatureSpace, target_deviations
+from stateshift.effects.from_features.feature_space import FeatureSpace, target_deviations, to_exact_sums
 from stateshift.effects.main_effects import MainEffects, fit_main_effects
 from stateshift.feature_table import FeatureTable
 
@@ -80,5 +80,5 @@ def fit_forest(
     if not scores.shape[1]:
         return Forest(main, space, axes, None, programs)
     trees = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features="sqrt", random_state=seed)
-    answers = scores if scores.shape[1] > 1 else scores.ravel()
+    answers = to_exact_sums(scores if scores.shape[1] > 1 else scores.ravel())
     return Forest(main, space, axes, trees.fit(points @ axes, answers), programs)

@@ -10,6 +10,7 @@ import numpy as np
 
 from stateshift.cells.pseudobulk import EffectTable
 from stateshift.effects.calls.rows import Rows
+from stateshift.effects.from_features.feature_space import to_exact_sums
 from stateshift.feature_table import FeatureTable
 
 PROGRAMS, TREES, LEAF = 32, 200, 5
@@ -50,7 +51,7 @@ def fit_forest(
     n = min(PROGRAMS, *rows.residuals.shape)
     left, singular, programs = randomized_svd(rows.residuals, n, random_state=0)
     trees = RandomForestRegressor(TREES, min_samples_leaf=LEAF, max_features="sqrt", random_state=0)
-    trees.fit(_inputs(rows, rows.targets, train.contexts), left * singular)
+    trees.fit(_inputs(rows, rows.targets, train.contexts), to_exact_sums(left * singular))
     return Forest(rows, trees, programs)
 
 
