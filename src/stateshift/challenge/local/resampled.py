@@ -56,7 +56,8 @@ def _of_2026(score: Score2026, weights: np.ndarray) -> np.ndarray:
     for name in MEMBERS:
         if name == "mse":
             error, effect = (weights @ score.table[part].to_numpy() for part in ("error", "effect"))
-            value = error / effect
+            # a draw whose targets don't differ from their controls has nothing to measure the error by
+            value = np.divide(error, effect, out=np.full(len(effect), np.inf), where=effect > 0)
         else:
             value = _means(score.table[name].to_numpy(), weights)
         value = np.where(np.isfinite(value), value, np.inf if name in LOWER_IS_BETTER else 0.0)
