@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stateshift.bioemb.codes import Codes
+from stateshift.bioemb.model import PRESETS
 from stateshift.bioemb.settings import read_settings
 from stateshift.bioemb.trained import open_bioemb
 from stateshift.bioemb.training.train import train_bioemb
@@ -85,6 +86,7 @@ def test_the_run_holds_the_fine_tuned_table_of_every_gene_aliases_too(overrides,
 def test_a_stopped_training_goes_on_to_the_same_end(overrides, tmp_path, monkeypatch):
     from stateshift.bioemb.training.recorder import Recorder
 
+    monkeypatch.setitem(PRESETS["small"], "dropout", 0.3)
     whole = train_bioemb("genes", overrides("whole", "training.epochs=6"))
 
     # after four of six epochs, the schedule of the rate being that of six

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -64,12 +66,36 @@ def test_it_learns_to_tell_groups_apart_that_it_never_saw(groups, tmp_path):
     assert course["train_loss"][-1] < course["train_loss"][0]
 
 
-def test_training_is_repeatable(groups, tmp_path):
+def test_a_stopped_training_goes_on_by_the_same_call_and_ends_as_one_never_stopped(groups, tmp_path, monkeypatch):
     rows, pairs, _ = groups
-    settings = TrainingSettings(hidden=16, layers=1, blocks=1, epochs=1, pairs_per_epoch=64, val_share=0.2)
-    made = [train_aggregator(pairs, rows, {}, tmp_path / f"{i}.pt", settings, None, CPU) for i in range(2)]
-    for a, b in zip(*(one.model.parameters() for one in made)):
+    settings = TrainingSettings(hidden=16, layers=1, blocks=1, epochs=2, pairs_per_epoch=64, val_share=0.2)
+    whole = train_aggregator(pairs, rows, {}, tmp_path / "whole.pt", settings, None, CPU)
+    start = Twin.on_train_epoch_start
+
+    def stopped(twin: Twin) -> None:
+        if twin.current_epoch == 1:
+            raise RuntimeError("killed")
+        start(twin)
+
+    monkeypatch.setattr(Twin, "on_train_epoch_start", stopped)
+    again = tmp_path / "again.pt", settings, None, CPU
+    with pytest.raises(RuntimeError, match="killed"):
+        train_aggregator(pairs, rows, {}, *again)
+    monkeypatch.undo()
+    assert not (tmp_path / "again.pt").exists()
+    with pytest.raises(
+        StateshiftError, match=r"again\.pt\.resume is of a training with another seed: go on with its own"
+    ):
+        train_aggregator(pairs, rows, {}, tmp_path / "again.pt", replace(settings, seed=1), None, CPU)
+    parted = train_aggregator(pairs, rows, {}, *again)
+    assert parted.training == whole.training
+    for a, b in zip(parted.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(a, b)
+    course = [(tmp_path / f"{name}.pt.metrics.csv").read_text() for name in ("again", "whole")]
+    assert course[0] == course[1]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "again.pt", "again.pt.metrics.csv", "whole.pt", "whole.pt.metrics.csv",
+    }  # fmt: skip
 
 
 def test_a_split_shares_no_chain(groups):

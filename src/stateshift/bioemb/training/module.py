@@ -105,4 +105,5 @@ def entity_loader(vectors: Tensor, batch_size: int, seed: int) -> DataLoader:
     data = TensorDataset(vectors, torch.arange(len(vectors)))
     # of one process; unlike others, this sampler is told the epoch, which a resumed training begins in the middle
     order = DistributedSampler(data, num_replicas=1, rank=0, seed=seed)
-    return DataLoader(data, batch_size, sampler=order)
+    # with a generator of its own, the loader takes nothing of what dropout draws from
+    return DataLoader(data, batch_size, sampler=order, generator=torch.Generator())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from stateshift.course import write_course
 from stateshift.errors import StateshiftError, enough_memory, some
+from stateshift.files import intact, read_tensors, refuse_unwritable, written_beside
 from stateshift.progress import quiet_lightning
 from stateshift.structure.aggregator import (
     Aggregator,
@@ -92,6 +95,9 @@ def train_aggregator(
 ) -> TrainedAggregator:
     """Train an aggregator and keep the weights that rank validation pairs best.
 
+    After every epoch ``output.best`` holds the best weights and ``output.resume`` what the same call goes on from, where the
+    training was stopped; it ends as one that never was, and takes both away.
+
     Parameters
     ----------
     pairs
@@ -112,13 +118,16 @@ def train_aggregator(
     Raises
     ------
     StateshiftError
-        Chains have no rows, validation has no pairs of both kinds, or the output exists.
+        Chains have no rows, validation has no pairs of both kinds, the output exists, or a training with other settings
+        or pairs was stopped there.
     """
     settings = settings or TrainingSettings()
     output = Path(output)
     if output.exists():
         raise StateshiftError(f"{output} exists already: choose another name.")
+    refuse_unwritable(output)
     _check_rows(pairs, val_pairs, rows)
+    content = digest(*(p for p in (pairs, val_pairs) if p is not None))
     if val_pairs is None:
         pairs, val_pairs = split(pairs, settings.val_share, settings.seed)
     elif not 0 < (alike := (val_pairs.similarity >= SAME_FOLD).sum()) < len(val_pairs):
@@ -134,7 +143,7 @@ def train_aggregator(
     )
     model = Aggregator(shape)
     told = {**settings.__dict__, "pairs": len(pairs), "val_pairs": len(val_pairs)}
-    keeper = KeepBest(TrainedAggregator(model, residues, told), output)
+    keeper = KeepBest(TrainedAggregator(model, residues, told), output, content)
     with quiet_lightning():
         trainer = trainer_for(
             trainer_options or {},
@@ -145,9 +154,16 @@ def train_aggregator(
             use_distributed_sampler=False,
         )
         train, val = _loaders(pairs, val_pairs, rows, settings, trainer.world_size, trainer.global_rank)
-        twin = Twin(model, settings.learning_rate, settings.warmup_epochs * len(train), settings.epochs * len(train))
+        steps = len(train)
+        twin = Twin(
+            model, settings.learning_rate, settings.warmup_epochs * steps, settings.epochs * steps, settings.seed
+        )
         with enough_memory(f"train anew with --batch-size {max(1, settings.batch_size // 2)}"):
-            trainer.fit(twin, train, val)
+            try:
+                trainer.fit(twin, train, val, ckpt_path=keeper.stopped_at(), weights_only=True)
+            except SystemExit:  # what Lightning makes of Ctrl-C
+                logger.warning("stopped: the same command goes on from the last whole epoch.")
+                raise KeyboardInterrupt from None
     if keeper.best is None:
         raise StateshiftError(
             "The training gave no validation score: the losses are no numbers; lower --learning-rate."
@@ -155,12 +171,70 @@ def train_aggregator(
     return load_aggregator(output)
 
 
-class KeepBest(lightning.Callback):
-    """Writes the weights whenever validation ranks better than before, and the course after every epoch."""
+def digest(*pairs: Pairs) -> str:
+    """What tells pairs from others."""
+    told = hashlib.sha256()
+    for some_pairs in pairs:
+        told.update("\n".join(some_pairs.names).encode() + some_pairs.index.tobytes() + some_pairs.similarity.tobytes())
+    return told.hexdigest()
 
-    def __init__(self, trained: TrainedAggregator, output: Path):
+
+class KeepBest(lightning.Callback):
+    """Writes the weights whenever validation ranks better than before, and course and state after every epoch.
+
+    Parameters
+    ----------
+    trained
+        The model, what its rows are and how it is trained.
+    output
+        What the best weights will be called.
+    pairs
+        Digest of the pairs; what was stopped with others, or with other settings, is not gone on with.
+    """
+
+    def __init__(self, trained: TrainedAggregator, output: Path, pairs: str):
         self.trained, self.output = trained, output
+        self.weights, self.state = (output.with_name(f"{output.name}.{kind}") for kind in ("best", "resume"))
+        self.told = {**trained.training, **trained.residues, "pairs_sha256": pairs}
         self.best: tuple[float, int] | None = None
+
+    def stopped_at(self) -> Path | None:
+        """The state of a training that was stopped; a StateshiftError where it is damaged or of another training."""
+        if not self.state.is_file():
+            return None
+        with intact(self.state, "Remove it to train anew."):
+            before = dict(read_tensors(self.state, mmap=True)["callbacks"][self.state_key]["told"])
+        other = sorted(key for key in {*before, *self.told} if before.get(key) != self.told.get(key))
+        if other:
+            raise StateshiftError(
+                f"{self.state} is of a training with another {some(other)}: go on with its own, or remove it to train anew."
+            )
+        logger.info("%s: a training that was stopped goes on.", self.state)
+        return self.state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lightning stores this with the state."""
+        return {"told": self.told, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best until there."""
+        self.best = state_dict["best"]
+
+    def on_fit_end(self, trainer: lightning.Trainer, twin: Twin) -> None:
+        """Give the best weights their name; there is nothing to go on with any more."""
+        if trainer.is_global_zero:
+            if self.best is not None:
+                os.replace(self.weights, self.output)
+            self.state.unlink(missing_ok=True)
+        trainer.strategy.barrier()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, twin: Twin) -> None:
+        """Keep the state, gathered from every process."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.state)
+            return
+        with written_beside(self.state, overwrite=True) as part:
+            trainer.save_checkpoint(part)
 
     def on_validation_end(self, trainer: lightning.Trainer, twin: Twin) -> None:
         """Compare, keep, record."""
@@ -170,7 +244,7 @@ class KeepBest(lightning.Callback):
             if trainer.is_global_zero:
                 told = {**self.trained.training, **last}
                 kept = TrainedAggregator(self.trained.model, self.trained.residues, told)
-                save_aggregator(kept, self.output, overwrite=True)
+                save_aggregator(kept, self.weights, overwrite=True)
         if trainer.is_global_zero:
             write_course(self.output.with_name(self.output.name + ".metrics.csv"), twin.measured)
 
@@ -208,15 +282,27 @@ def _check_rows(pairs: Pairs, val_pairs: Pairs | None, rows: Mapping[str, Tensor
         )
 
 
+class Draws(WeightedRandomSampler):
+    """Draws with replacement, by seed and epoch, which Lightning tells: a stopped training begins in the middle."""
+
+    def __init__(self, weights: Tensor, draws: int, seed: int):
+        super().__init__(weights, draws, replacement=True, generator=torch.Generator())
+        self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw as this epoch does."""
+        self.generator.manual_seed(self.seed + 1_000_003 * epoch)
+
+
 def _loaders(
     pairs: Pairs, val_pairs: Pairs, rows: Mapping[str, Tensor], settings: TrainingSettings, world: int, rank: int
 ) -> Sequence[DataLoader]:
     """Draws of training pairs, a different share on every process; all validation pairs."""
     data, val = PairData(pairs, rows), PairData(val_pairs, rows)
-    generator = torch.Generator().manual_seed(settings.seed * 1000 + rank)
     draws = max(settings.pairs_per_epoch // world, 1)
-    sampler = WeightedRandomSampler(torch.from_numpy(pairs.weights()), draws, replacement=True, generator=generator)
+    sampler = Draws(torch.from_numpy(pairs.weights()), draws, settings.seed * 1000 + rank)
     return (
-        DataLoader(data, settings.batch_size, sampler=sampler, collate_fn=data.collate),
+        # with a generator of its own, a loader takes nothing of what dropout draws from
+        DataLoader(data, settings.batch_size, sampler=sampler, collate_fn=data.collate, generator=torch.Generator()),
         DataLoader(val, settings.batch_size, collate_fn=val.collate),
     )

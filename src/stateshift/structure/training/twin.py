@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -14,6 +14,9 @@ from torch.nn.functional import cosine_similarity, mse_loss
 
 from stateshift.structure.aggregator import Aggregator
 from stateshift.structure.training.pairs import INTERVAL, SAME_FOLD, Pairs
+
+RECENT = 100
+"""Steps whose mean loss a row of the course tells."""
 
 
 class PairBatch(NamedTuple):
@@ -68,15 +71,29 @@ class Twin(lightning.LightningModule):
         The peak.
     warmup, steps
         Steps of warm-up and of the whole training.
+    seed
+        Of what dropout draws, anew every epoch: a training that was stopped goes on as one that never was.
     """
 
-    def __init__(self, model: Aggregator, learning_rate: float, warmup: int, steps: int):
+    def __init__(self, model: Aggregator, learning_rate: float, warmup: int, steps: int, seed: int = 0):
         super().__init__()
         self.model = model
-        self.learning_rate, self.warmup, self.steps = learning_rate, warmup, steps
+        self.learning_rate, self.warmup, self.steps, self.seed = learning_rate, warmup, steps, seed
         self.losses: list[float] = []
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
         self.measured: list[dict[str, float]] = []
+
+    def on_train_epoch_start(self) -> None:
+        """Draw dropout by the epoch's number."""
+        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The course until here, beside weights and optimiser."""
+        checkpoint["course"] = {"losses": self.losses[-RECENT:], "measured": self.measured}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the course."""
+        self.losses, self.measured = checkpoint["course"]["losses"], checkpoint["course"]["measured"]
 
     def cosines(self, batch: PairBatch) -> Tensor:
         """The cosine (P,) of each pair."""
@@ -102,7 +119,7 @@ class Twin(lightning.LightningModule):
             "val_loss": float(mse_loss(cosines, similarity)),
         }
         self.log_dict(measured)
-        recent = self.losses[-100:]
+        recent = self.losses[-RECENT:]
         loss = sum(recent) / len(recent) if recent else math.nan
         self.measured.append({"step": self.global_step, "train_loss": loss, **measured})
 
