@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from stateshift.cells import check_experiment, read_experiment
+from stateshift.cells import read_experiment
 from stateshift.feature_table import FeatureTable
 from stateshift.prediction import predict
 from stateshift.run import RunDirectory
-from stateshift.training import compose_config
+from stateshift.training import check_experiment, compose_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STARTER = REPOSITORY / "configs" / "examples" / "starter.toml"

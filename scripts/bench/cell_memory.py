@@ -37,7 +37,7 @@ print(json.dumps({"array": cells.X.nbytes / 1e9, "seconds": seconds, "rate": rat
 """
 CHECK = """
 import json, resource, sys, time
-from stateshift.cells import check_experiment
+from stateshift.training import check_experiment
 start = time.perf_counter()
 found = check_experiment(sys.argv[1])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -24,7 +24,8 @@ import json, sys, time
 from itertools import islice
 from pathlib import Path
 import numpy as np
-from stateshift.cells import Storage, check_experiment, estimate_effects, read_all
+from stateshift.cells import Storage, estimate_effects, read_all
+from stateshift.training import check_experiment
 from stateshift.cells.sets import CellSets
 from stateshift.feature_table import FeatureTable
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from scipy.sparse import csc_matrix
 
-from stateshift.cells import Storage, check_experiment, read_all
+from stateshift.cells import Storage, read_all
 from stateshift.cells.matrix.expression import DiskPart, Part
 from stateshift.cells.sets import CellSets
 from stateshift.errors import InputProblems
 from stateshift.feature_table import FeatureTable
+from stateshift.training import check_experiment
 
 HVG = [f"GENE{i}" for i in range(0, 20, 2)]
 

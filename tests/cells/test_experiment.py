@@ -140,7 +140,7 @@ def test_a_folder_with_brackets_in_its_name_is_no_pattern(tmp_path, cell_maker, 
 
 
 def test_a_dataset_that_no_table_uses_is_left_out_and_noted(screen):
-    from stateshift.cells import check_experiment
+    from stateshift.training import check_experiment
 
     screen.write_toml('spare = "cells.h5ad"\n[training]\nmade = "train"\n')
     assert list(read_experiment(screen.toml).datasets) == ["made"]

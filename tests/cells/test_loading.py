@@ -2,8 +2,9 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stateshift.cells import check_experiment, load_cells, perturbed_genes, read_all, read_cells, read_experiment
+from stateshift.cells import load_cells, perturbed_genes, read_all, read_cells, read_experiment
 from stateshift.errors import InputProblems, StateshiftError
+from stateshift.training import check_experiment
 
 
 def two_files(screen, cell_maker, change) -> None:

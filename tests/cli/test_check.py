@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from stateshift.cells import check_experiment
+from stateshift.training import check_experiment
 
 
 def check(screen, *words):

@@ -263,7 +263,7 @@ def test_layer_and_pooling_are_the_ones_asked_for(job):
 
 
 def test_without_a_fasta_one_sentence_names_the_flags(job):
-    with pytest.raises(StateshiftError, match=r"--fasta .*--lookup") as caught:
+    with pytest.raises(StateshiftError, match=r"--fasta, .*--lookup") as caught:
         create_features(**{**job, "fasta": None})
     assert "\n" not in str(caught.value)
 
@@ -290,10 +290,10 @@ def test_arguments_that_contradict_each_other_are_refused(job, tmp_path):
         ({"source": "esm3"}, "no feature source `esm3` .did you mean `esm2`"),
         ({"missing": "zeros"}, "did you mean `zero`"),
         ({"output": tmp_path}, "is a folder"),
-        ({"lookup": tmp_path / "t.pt"}, "leave out --fasta"),
-        ({"lookup": tmp_path / "t.pt", "source": "onehot"}, "choose one"),
+        ({"lookup": tmp_path / "t.pt"}, "--fasta: `table` doesn't read it, esm2, structure, rag_esm do. Leave it out"),
+        ({"source": "onehot", "layer": 2}, "--fasta: `onehot` doesn't.*--layer: `onehot` doesn't read it, esm2 does"),
         ({"lookup": tmp_path / "t.pt", "fasta": None, "output": tmp_path / "t.pt"}, "both the --lookup and the"),
-        ({"source": "table"}, "name the file with --lookup"),
+        ({"source": "table", "fasta": None}, "name the file with --lookup"),
         ({"gene_list": tmp_path / "absent.txt"}, "no such list of genes"),
         ({"fasta": tmp_path / "absent.fasta"}, "no such FASTA"),
         ({"checkpoint": "esm2_650M"}, "esm2_t33_650M_UR50D"),

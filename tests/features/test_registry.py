@@ -13,6 +13,12 @@ from stateshift.features import create_features
 MODULE = '''
 import numpy as np
 from stateshift.feature_table import FeatureTable
+from stateshift.features import reads
+
+@reads("width")
+def declared(request):
+    """Ones, as wide as the user wants."""
+    return FeatureTable(request.genes, np.ones((len(request.genes), request.width)), {"source": "declared"})
 
 def lengths(request):
     """A gene's vector is the length of its symbol; symbols with a Q are unknown."""
@@ -34,7 +40,7 @@ def installed(tmp_path, monkeypatch):
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: invented-features\nVersion: 1.0\n")
     (described / "entry_points.txt").write_text(
         "[stateshift.features]\nlengths = invented_features:lengths\nbroken = invented_features:nothing\n"
-        "plain = invented_features:plain\n"
+        "declared = invented_features:declared\nplain = invented_features:plain\n"
     )
     (site / "invented_features.py").write_text(MODULE)
     monkeypatch.syspath_prepend(site)
@@ -49,6 +55,12 @@ def test_an_invented_source_makes_a_table_and_its_gaps_follow_the_policy(install
     np.testing.assert_array_equal(table.vectors, [[4, 1], [0, 0], [3, 1]])
     told = json.loads((installed["output"].parent / "f.pt.json").read_text())
     assert (told["source"], told["missing_policy"]) == ("lengths", {"QARS1": "zero"})
+
+
+def test_what_an_invented_source_does_not_declare_to_read_is_refused(installed):
+    with pytest.raises(StateshiftError, match="--width: `lengths` doesn't read it, gene_sets, .* random do"):
+        create_features(**installed, source="lengths", width=3)
+    assert len(create_features(**installed, source="declared", width=3)) == 3
 
 
 def test_a_misspelt_source_is_refused_with_the_offered_name(installed):

@@ -13,9 +13,10 @@ from stateshift.bioemb.training.train import train_bioemb
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features import create_features
-from stateshift.features.registry import BUILT_IN, READ_A_FILE
+from stateshift.features.registry import BUILT_IN, FeatureRequest, feature_source, readers
 from stateshift.rag_esm.model.checkpoint import new_rag_esm, save_rag_esm
 
+READ_A_FILE = readers("lookup")
 GENES = ["GENE3", "GENE1", "GENE12", "GENE7"]
 FROM_THE_REQUEST = ("symbol", "onehot")
 """Sources whose vectors depend on which genes are asked for."""
@@ -60,7 +61,7 @@ def inputs(tmp_path, cell_maker, bioemb_run):
     homologs = [record.replace("sp|", "homolog") + "A" for record in proteins]
     (tmp_path / "h.fasta").write_text("\n".join(homologs) + "\n")
     save_rag_esm(new_rag_esm(), tmp_path / "rag")
-    files = ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv", "models.csv", "h.fasta", bioemb_run)
+    files = ("t.pt", "sets.gmt", "edges.tsv", "cells.h5ad", "effects.csv", "models.csv", bioemb_run, "h.fasta")
     options = {source: {"lookup": tmp_path / name} for source, name in zip(READ_A_FILE, files, strict=True)}
     options["rag_esm"] |= {"fasta": tmp_path / "p.fasta", "checkpoint": str(tmp_path / "rag")}
     return options | {"esm2": {"fasta": tmp_path / "p.fasta"}}
@@ -127,7 +128,9 @@ def test_a_genes_vector_does_not_depend_on_the_others_asked_for(source, made):
 
 
 @pytest.mark.parametrize("source", [s for s in BUILT_IN if s not in KNOW_EVERY_GENE])
-def test_a_gene_that_a_source_lacks_is_refused_by_name_or_follows_the_policy(source, made):
+def test_a_gene_that_a_source_lacks_is_refused_by_name_or_follows_the_policy(source, made, inputs, tmp_path):
+    request = FeatureRequest([*GENES, "ELSE9"], tmp_path / "not_made.pt", **inputs[source])
+    assert list(feature_source(source).lacking(request)) == ["ELSE9"]
     with pytest.raises(StateshiftError, match=r"1 of 5 genes have no vector[^\n]*\n  - ELSE9: \w+"):
         made(source, [*GENES, "ELSE9"])
     table = made(source, [*GENES, "ELSE9"], missing="drop")

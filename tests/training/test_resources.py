@@ -2,10 +2,9 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stateshift.cells import check_experiment
 from stateshift.cells.sets import CellSets
 from stateshift.errors import StateshiftError
-from stateshift.training import compose_config, experiment_config
+from stateshift.training import check_experiment, compose_config, experiment_config
 from stateshift.training.resources import run_needs
 from stateshift.transition import TransitionModel
 from stateshift.transition.checkpoint import config_from

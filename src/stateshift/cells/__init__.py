@@ -1,6 +1,6 @@
 """AnnData and one experiment TOML in; checked splits, cell sets and pseudobulk effects out."""
 
-from stateshift.cells.checks.inspection import ExperimentCheck, check_experiment, read_all
+from stateshift.cells.checks.inspection import read_all
 from stateshift.cells.columns import Columns, find_columns
 from stateshift.cells.experiment import Experiment, read_experiment
 from stateshift.cells.loading import Storage, load_cells, perturbed_genes, read_cells
@@ -24,11 +24,9 @@ __all__ = [
     "Columns",
     "EffectTable",
     "Experiment",
-    "ExperimentCheck",
     "Expression",
     "Storage",
     "assign_splits",
-    "check_experiment",
     "effects_to_anndata",
     "estimate_effects",
     "estimate_effects_file",

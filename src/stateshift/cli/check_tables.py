@@ -11,7 +11,7 @@ from stateshift.cells.regimes import REGIMES, regime_counts
 from stateshift.errors import some
 
 if TYPE_CHECKING:
-    from stateshift.cells import ExperimentCheck
+    from stateshift.training import ExperimentCheck
     from stateshift.training.resources import RunNeeds
 
 

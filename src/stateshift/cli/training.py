@@ -38,10 +38,9 @@ def demo(
 
 def check(experiment: Annotated[Path, typer.Argument(help="The experiment TOML.")]) -> None:
     """What was found: files, columns, cells, splits, genes, feature coverage; what a run needs."""
-    from stateshift.cells import check_experiment
     from stateshift.cli.check_tables import check_tables, needs_table
     from stateshift.cli.console import console_for_tables
-    from stateshift.training import experiment_config
+    from stateshift.training import check_experiment, experiment_config
     from stateshift.training.resources import run_needs
 
     found = check_experiment(experiment)

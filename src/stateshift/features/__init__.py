@@ -2,7 +2,7 @@
 
 from stateshift.features.create import build_features, create_features, read_gene_list
 from stateshift.features.fuse import fuse_features
-from stateshift.features.registry import FeatureRequest, FeatureSource, feature_source
+from stateshift.features.registry import FeatureRequest, FeatureSource, feature_source, reads
 from stateshift.features.sources.esm2 import resume_file
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "feature_source",
     "fuse_features",
     "read_gene_list",
+    "reads",
     "resume_file",
 ]

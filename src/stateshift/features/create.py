@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from stateshift.cells import perturbed_genes, read_experiment
 from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.directions import WIDTH
-from stateshift.features.registry import BUILT_IN, POLICIES, READ_A_FILE, REDUCE, FeatureRequest, feature_source
+from stateshift.features.registry import POLICIES, FeatureRequest, feature_source, unread
 from stateshift.features.sources.esm2 import check_options, resume_file
 from stateshift.genes import read_names
 
@@ -49,7 +48,7 @@ def create_features(
     gene_list
         Instead: a file with one symbol a line, or a csv/tsv with symbols in its first column.
     source
-        One of `BUILT_IN` (``esm2``, ``table``, ``gene_sets``, ``network``, ``symbol``, ``expression``, ``screen``,
+        One of ours (``esm2``, ``table``, ``gene_sets``, ``network``, ``symbol``, ``expression``, ``screen``,
         ``structure``, ``rag_esm``, ``bioemb``, ``onehot``, ``random``), or a source that another package offers.
     fasta
         Protein sequences with ``GN=`` symbols, for ``esm2``; default: the downloaded human proteome.
@@ -65,7 +64,7 @@ def create_features(
         for ``structure``, a FASTA of homologs for ``rag_esm``, a table to fine-tune or a run of ``stateshift bioemb train``
         for ``bioemb``.
     width
-        The most columns of the sources that reduce (`REDUCE`).
+        The most columns of the sources that reduce.
     aliases
         HGNC's table (``stateshift data get hgnc``): genes are also found by aliases, previous symbols and Ensembl
         ids, for ``esm2``, ``gene_sets`` and ``network``.
@@ -94,22 +93,24 @@ def create_features(
         was chosen, or an output exists that lacks needed genes.
     """
     output = Path(output)
-    lookup_leaves_out = {"--coverage": coverage}
-    if source not in ("structure", "rag_esm"):
-        lookup_leaves_out |= {"--fasta": fasta, "--checkpoint": checkpoint}
-    lookup_leaves_out |= {
-        "--aliases": None if source in ("table", "gene_sets", "network", "structure", "rag_esm") else aliases,
-        "--layer": None if layer == -1 else layer,
-        "--pooling": None if pooling == "mean" else pooling,
+    chosen = {
+        "fasta": fasta,
+        "checkpoint": checkpoint,
+        "layer": None if layer == -1 else layer,
+        "pooling": None if pooling == "mean" else pooling,
+        "lookup": lookup,
+        "width": None if width == WIDTH else width,
+        "aliases": aliases,
+        "coverage": coverage,
+        "transductive": transductive or None,
     }
-    source = _checked(source, lookup, lookup_leaves_out, missing, output)
-    if width < 1 or (width != WIDTH and source in BUILT_IN and source not in REDUCE):
-        raise StateshiftError(f"--width {width}: a number of 1 or more, for one of {', '.join(REDUCE)}.")
-    feature_source(source)
+    source = _checked(source, [name for name, value in chosen.items() if value is not None], missing, output)
+    if lookup is not None and Path(lookup).resolve() == output.resolve():
+        raise StateshiftError(f"{output} is both the --lookup and the --output: choose another output.")
+    if width < 1:
+        raise StateshiftError(f"--width {width}: a number of 1 or more is needed.")
     if source == "esm2":
         check_options(layer, pooling, checkpoint)
-    if transductive and source != "bioemb":
-        raise StateshiftError(f"--transductive is said of what is fitted here, --source bioemb; `{source}` isn't.")
     genes = _wanted_genes(from_toml, gene_list)
     if output.exists() and not overwrite:
         return _kept(output, genes)
@@ -168,24 +169,16 @@ def read_gene_list(path: str | Path) -> list[str]:
     return genes
 
 
-def _checked(
-    source: str, lookup: Path | None, lookup_leaves_out: Mapping[str, object], missing: str, output: Path
-) -> str:
-    """The source meant, once the arguments agree with each other."""
+def _checked(source: str, chosen: list[str], missing: str, output: Path) -> str:
+    """The source meant, once the arguments agree with each other; a lookup without one is a table."""
     if missing not in POLICIES:
         raise StateshiftError(f"--missing {missing} is no policy{suggestion(missing, POLICIES)}.")
     if output.is_dir():
         raise StateshiftError(f"{output} is a folder: name a file, as in {output / 'ESM2_pert_features.pt'}.")
-    if lookup is None:
-        return source
-    source = "table" if source == "esm2" else source
-    if source in BUILT_IN and source not in READ_A_FILE:
-        raise StateshiftError(f"--lookup names a file to read, --source {source} reads none: choose one.")
-    unused = [flag for flag, given in lookup_leaves_out.items() if given is not None]
-    if unused:
-        raise StateshiftError(f"--lookup takes the vectors from {lookup}: leave out {' and '.join(unused)}.")
-    if Path(lookup).resolve() == output.resolve():
-        raise StateshiftError(f"{output} is both the --lookup and the --output: choose another output.")
+    if "lookup" in chosen and source == "esm2":
+        source = "table"
+    if wrong := [f"--{choice}: {why}." for choice, why in unread(source, chosen).items()]:
+        raise StateshiftError(f"{' '.join(wrong)} Leave it out, or choose another --source.")
     return source
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
@@ -34,10 +34,9 @@ BUILT_IN = {
     "onehot": "stateshift.features.sources.onehot:onehot_features",
     "random": "stateshift.features.sources.random:random_features",
 }
-READ_A_FILE = ("table", "gene_sets", "network", "expression", "screen", "structure", "rag_esm", "bioemb")
-"""Those of ours that take what they need from the file named by ``lookup``."""
-REDUCE = ("gene_sets", "network", "symbol", "expression", "screen", "random")
-"""Those of ours whose width the user chooses."""
+CHOICES = ("fasta", "checkpoint", "layer", "pooling", "lookup", "width", "aliases", "coverage", "transductive")
+"""What a user may choose of a source; each declares what it reads of them."""
+ZEROS = "its vector is all zeros"
 LISTED = 10
 """Genes up to which each that is missing has a line of its own even where all are."""
 POLICIES = ("error", "zero", "mean", "drop")
@@ -92,10 +91,16 @@ class FeatureRequest:
             None is named, or there is no such file.
         """
         if self.lookup is None:
-            raise StateshiftError(f"This source reads {what}: name the file with --lookup.")
+            raise StateshiftError(
+                f"This source reads {what}: name the file with --lookup, in an experiment [features] lookup."
+            )
         if not self.lookup.exists():
             raise StateshiftError(f"{self.lookup}: there is no such file.")
         return self.lookup
+
+    def names(self) -> GeneNames | None:
+        """The other names of genes, where the user named a table of them."""
+        return GeneNames.from_hgnc(self.aliases) if self.aliases else None
 
     def picked(
         self,
@@ -127,22 +132,9 @@ class FeatureRequest:
             Genes are missing and the policy is ``error``.
         """
         row = {gene: i for i, gene in enumerate(genes)}
-        empty = {gene: "its vector is all zeros" for gene, i in row.items() if not vectors[i].any()}
+        empty = {gene: ZEROS for gene, i in row.items() if not vectors[i].any()}
         known = {**empty, **(reasons or {})}
-        by_key = {names.key(gene): gene for gene in reversed(list(genes))} if names else {}
-        folded = {gene.casefold(): gene for gene in genes}
-        found, missing, matched = {}, {}, {}
-        for gene in self.genes:
-            there = gene if gene in row else by_key.get(names.key(gene)) if names else None
-            if there is not None and there not in known:
-                found[gene] = row[there]
-                if there != gene:
-                    matched[gene] = there
-                continue
-            slip = folded.get(gene.casefold())
-            missing[gene] = known.get(there or gene, absent) + (
-                f" (did you mean `{slip}`? case differs)" if slip and slip != gene and there is None else ""
-            )
+        found, missing = self.matched(genes, absent, names, known)
         where = provenance.get("lookup", f"`{provenance['source']}`")
         slips = any("case differs" in why for why in missing.values())
         if len(self.genes) > LISTED and not (found or slips or set(self.genes) & set(known)):
@@ -152,8 +144,38 @@ class FeatureRequest:
             )
         self.refuse_missing(missing, where)
         logger.info("%d of %d genes found in %s.", len(found), len(self.genes), where)
+        matched = {gene: there for gene, there in found.items() if there != gene}
         told = {**provenance, "missing": missing, **({"matched_by": matched} if names else {})}
-        return FeatureTable(list(found), vectors[list(found.values())], told)
+        return FeatureTable(list(found), vectors[[row[there] for there in found.values()]], told)
+
+    def matched(
+        self,
+        genes: Sequence[str],
+        absent: str,
+        names: GeneNames | None = None,
+        reasons: Mapping[str, str] | None = None,
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Requested gene → what it is called among those that a source has; and gene → why it has no vector.
+
+        Parameters
+        ----------
+        genes, absent, names, reasons
+            As `picked` takes them.
+        """
+        there_are, known = set(genes), reasons or {}
+        by_key = {names.key(gene): gene for gene in reversed(list(genes))} if names else {}
+        folded = {gene.casefold(): gene for gene in genes}
+        found, missing = {}, {}
+        for gene in self.genes:
+            there = gene if gene in there_are else by_key.get(names.key(gene)) if names else None
+            if there is not None and there not in known:
+                found[gene] = there
+                continue
+            slip = folded.get(gene.casefold())
+            missing[gene] = known.get(there or gene, absent) + (
+                f" (did you mean `{slip}`? case differs)" if slip and slip != gene and there is None else ""
+            )
+        return found, missing
 
     def refuse_missing(self, missing: Mapping[str, str], where: str) -> None:
         """Stop before any costly work where genes have no vector and the user chose no policy.
@@ -182,6 +204,54 @@ class FeatureRequest:
 
 FeatureSource = Callable[[FeatureRequest], FeatureTable]
 """A source answers a request with the vectors it has, and ``provenance["missing"]``: gene → why, for the rest."""
+Lacking = Callable[[FeatureRequest], dict[str, str]]
+"""Requested gene → why a source can have no vector of it, told without making any."""
+
+
+def reads(*choices: str, lacking: Lacking | None = None, later: str = "") -> Callable[[FeatureSource], FeatureSource]:
+    """Declare what a source reads of the user's `CHOICES`: the others are refused, as is any of a source that declares none.
+
+    Parameters
+    ----------
+    choices
+        Names among `CHOICES`.
+    lacking
+        What ``stateshift check`` asks before anything is computed; without it genes that lack a vector are known
+        once the table is made.
+    later
+        What `lacking` can't tell of yet, as genes, where there is such.
+
+    Examples
+    --------
+    >>> source = reads("lookup", "width")(lambda request: FeatureTable([], np.zeros((0, 1))))
+    >>> source.reads, source.lacking
+    (('lookup', 'width'), None)
+    """
+
+    def declare(source: FeatureSource) -> FeatureSource:
+        source.reads, source.lacking, source.later = choices, lacking, later
+        return source
+
+    return declare
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """What the source of a name reads of `CHOICES`."""
+    return tuple(getattr(feature_source(name), "reads", ()))
+
+
+def readers(choice: str) -> list[str]:
+    """Those of our sources that read one of `CHOICES`."""
+    return [name for name in BUILT_IN if choice in choices_of(name)]
+
+
+def unread(name: str, chosen: Iterable[str]) -> dict[str, str]:
+    """Of what a user chose, what a source doesn't read, and which of ours do, as a sentence without its end."""
+    own, told = choices_of(name), {}
+    for choice in (choice for choice in chosen if choice not in own):
+        others = readers(choice)
+        told[choice] = f"`{name}` doesn't read it, {some(others, 9)} {'do' if len(others) > 1 else 'does'}"
+    return told
 
 
 def feature_source(name: str) -> FeatureSource:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects
-from stateshift.errors import StateshiftError, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of, named_otherwise
 from stateshift.training.anchored import Starts
 from stateshift.training.held_back import Pair, some_cells, some_pairs
 
+if TYPE_CHECKING:
+    from stateshift.features import FeatureRequest
+
 logger = logging.getLogger(__name__)
+
+BY_NAME = ("fasta", "checkpoint", "layer", "pooling", "aliases")
+"""Keys of ``[features]`` that `find_embedder` reads beside a table."""
 
 
 @dataclass
@@ -186,13 +193,28 @@ def made_features(experiment: Experiment, genes: list[str], output: Path, policy
     policy
         ``error``, ``drop``, ``zero`` or ``mean``: what becomes of genes without a vector.
     """
-    from stateshift.features import FeatureRequest, build_features, resume_file
+    from stateshift.features import build_features, resume_file
+
+    request = feature_request(experiment, genes, output, policy)
+    built = build_features(request, source_of(experiment))
+    resume_file(request.output).unlink(missing_ok=True)
+    return built
+
+
+def source_of(experiment: Experiment) -> str:
+    """The source that ``[features]`` names, or means where it names no table either."""
+    return experiment.features.get("source", "esm2")
+
+
+def feature_request(experiment: Experiment, genes: list[str], output: Path, policy: str) -> FeatureRequest:
+    """What the source in ``[features]`` is asked for; arguments as `made_features` takes them."""
+    from stateshift.features import FeatureRequest
 
     declared = experiment.features
     checkpoint, fasta, lookup, aliases = (declared.get(key) for key in ("checkpoint", "fasta", "lookup", "aliases"))
     if checkpoint is not None and experiment.resolve(checkpoint).exists():
         checkpoint = str(experiment.resolve(checkpoint))
-    request = FeatureRequest(
+    return FeatureRequest(
         genes,
         output,
         fasta=experiment.resolve(fasta) if fasta else None,
@@ -205,9 +227,48 @@ def made_features(experiment: Experiment, genes: list[str], output: Path, policy
         experiment=experiment,
         transductive=declared.get("transductive", False),
     )
-    built = build_features(request, declared.get("source", "esm2"))
-    resume_file(request.output).unlink(missing_ok=True)
-    return built
+
+
+def unread_features(experiment: Experiment, config: Mapping[str, Any]) -> list[str]:
+    """Sentences on keys of ``[features]`` that nothing reads, where the config doesn't choose other features.
+
+    Parameters
+    ----------
+    experiment
+        As parsed.
+    config
+        Of a training: a model that embeds genes by name reads of proteins itself, beside a table too.
+
+    Raises
+    ------
+    StateshiftError
+        There is no such source.
+    """
+    from stateshift.features.registry import CHOICES, readers, unread
+
+    declared = experiment.features
+    if not declared or config["features"] is not None:
+        return []
+    by_name = BY_NAME if config["model"].get("encoder") == "esm" else ()
+    chosen = [key for key in declared if key in CHOICES and key not in by_name]
+    if "table" not in declared:
+        way = "name another source" if "source" in declared else "say which  source  is meant"
+        return [
+            f"[features] {key}: {why}. Leave it out, or {way}."
+            for key, why in unread(source_of(experiment), chosen).items()
+        ]
+    return [
+        f"[features] {key} is read of no table: leave it out, or name a source in the table's place ({', '.join(readers(key))} "
+        f"{'do' if len(readers(key)) > 1 else 'does'}{', and model=esm_state beside a table' if key in BY_NAME else ''})."
+        for key in chosen
+        if key != "lookup"  # which the experiment refuses itself
+    ]
+
+
+def refuse_unread_features(experiment: Experiment, config: Mapping[str, Any]) -> None:
+    """An InputProblems of what `unread_features` finds."""
+    if problems := unread_features(experiment, config):
+        raise InputProblems(str(experiment.path), problems)
 
 
 def storage_of(config: dict[str, Any]) -> Storage:

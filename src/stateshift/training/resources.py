@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stateshift.cells import ExperimentCheck
 from stateshift.cells.loading import GIGABYTE
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK
 from stateshift.feature_table import FeatureTable
@@ -19,6 +18,7 @@ from stateshift.proteins.esm2.models import told_shape
 from stateshift.proteins.esm2.precision import choose_precision
 from stateshift.proteins.fasta import downloaded_proteome
 from stateshift.training.anchored import too_few_to_judge
+from stateshift.training.check import ExperimentCheck
 from stateshift.training.held_back import KEPT_BACK, held_pairs
 
 MEASURED = {"cpu": 2e10, "cuda": 2e12}
@@ -102,7 +102,7 @@ def run_needs(found: ExperimentCheck, config: dict[str, Any]) -> RunNeeds:
     Parameters
     ----------
     found
-        What `stateshift.cells.check_experiment` found.
+        What `stateshift.training.check_experiment` found.
     config
         As `stateshift.training.experiment_config` gives it.
     """

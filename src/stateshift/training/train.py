@@ -19,7 +19,14 @@ from stateshift.files import intact
 from stateshift.run import WAY_OUT, RunDirectory, new_run, refuse_taken
 from stateshift.training.anchored import fit_starts
 from stateshift.training.config import ENERGY_ALONE, compose_config, training_settings
-from stateshift.training.data import TrainingData, batch_names, prepare, storage_of, with_features
+from stateshift.training.data import (
+    TrainingData,
+    batch_names,
+    prepare,
+    refuse_unread_features,
+    storage_of,
+    with_features,
+)
 from stateshift.training.esm import equip, find_embedder
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.start import begin, find_source, hold_still, model_group, read_transfer, write_transfer
@@ -95,6 +102,7 @@ def train(
     refuse_absent(training_settings(config).loggers)
     refuse_other_processes(training_settings(config).processes)
     config["features"] = None if pert_features else config["features"]
+    refuse_unread_features(parsed, config)
     declared = with_features(parsed, config["features"]).features
     if is_first_process():
         refuse_taken(folder)

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stateshift.cells import check_experiment
 from stateshift.errors import InputProblems
+from stateshift.training import check_experiment
 
 GENES = [f"GENE{i}" for i in range(30)]
 CONTROL = "non-targeting"

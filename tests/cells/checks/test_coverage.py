@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stateshift.catalogue.entries import entry
-from stateshift.cells import check_experiment
 from stateshift.feature_table import FeatureTable
+from stateshift.training import check_experiment
 
 GROUPS = [(c, p) for c in ("K562", "A549") for p in ("non-targeting", "G1", "G2", "G3", "G1+G2")]
 TABLES = (
@@ -69,7 +69,7 @@ def test_genes_without_a_protein_in_the_fasta_that_esm2_is_to_read_are_refused_b
     (tmp_path / "human.fasta").write_text(">a GN=G1\nMKV\n>b GN=G3\nMKL\n")
     said = problems(experiment(FROM_PROTEINS))
     assert [s.partition(":")[0] for s in said] == ["train", "test"]
-    assert "2 of 3 perturbations have no protein in human.fasta (G2): name a FASTA that holds them" in said[0]
+    assert "2 of 3 perturbations have no feature vector from `esm2` of human.fasta (G2: no protein has this" in said[0]
     assert 'drugs and cytokines take [features] source = "onehot"' in said[0]
     found = check_experiment(experiment(FROM_PROTEINS + 'missing = "drop"\n'))
     assert found.uncovered == ["G2"]
@@ -89,7 +89,7 @@ def test_without_a_fasta_the_downloaded_proteome_is_read_and_without_either_it_i
     name = entry("uniprot_human").files[0].name
     (tmp_path / "cache" / "uniprot_human").mkdir(parents=True)
     (tmp_path / "cache" / "uniprot_human" / name).write_bytes(gzip.compress(b">a GN=G1\nMKV\n>b GN=G3\nMKL\n"))
-    assert f"have no protein in {name} (G2)" in problems(experiment(unnamed))[0]
+    assert "from `esm2` (G2: no protein has this" in problems(experiment(unnamed))[0]
 
 
 def test_held_out_genes_that_one_hot_features_can_not_tell_of_are_named_before_training(experiment, tmp_path):
@@ -99,3 +99,56 @@ def test_held_out_genes_that_one_hot_features_can_not_tell_of_are_named_before_t
     assert said[0].startswith("One-hot features say nothing of G3, held out, in which no training cell is perturbed")
     FeatureTable(["G1", "G2", "G3"], np.eye(3), {"source": "onehot"}).save(tmp_path / "onehot.pt")
     assert said[0] in check_experiment(experiment(TABLES.replace("features.pt", "onehot.pt"))).notes
+
+
+def of_source(source: str, more: str = "") -> str:
+    return TABLES.replace('table = "features.pt"', f'source = "{source}"\n{more}')
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "content", "why"),
+    [
+        ("table", "t.csv", "gene,a\nG1,1\nG2,0\nG3,3\n", "G2: its vector is all zeros"),
+        ("gene_sets", "t.gmt", "S\td\tG1\tG3\nALONE\td\tG2\n", "G2: in none of the gene sets of t.gmt"),
+        ("network", "t.tsv", "a\tb\nG1\tG3\nG2\tG2\n", "G2: in no edge of t.tsv"),
+        ("screen", "t.csv", "perturbation,gene,value\nG1,X,1\nG3,X,2\n", "G2: not perturbed in t.csv"),
+        ("structure", "t.csv", "gene,file\nG1,t.csv\nG3,t.csv\n", "G2: not in t.csv"),
+        ("bioemb", "t.csv", "gene,a\nG1,1\nG3,3\n", "G2: not in t.csv"),
+    ],
+)
+def test_a_source_names_the_genes_that_will_have_no_vector_before_any_is_made(
+    experiment, problems, tmp_path, source, file, content, why
+):
+    (tmp_path / file).write_text(content)
+    said = problems(experiment(of_source(source, f'lookup = "{tmp_path / file}"')))
+    assert [s.partition(":")[0] for s in said] == ["train", "test"]
+    assert f"2 of 3 perturbations have no feature vector from `{source}` of {file} ({why}): mend" in said[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["features.pt", "features.pt.json", file, "made.toml", "one.h5ad"]
+    )
+
+
+def test_what_a_source_can_not_tell_beforehand_is_said(experiment, problems, tmp_path):
+    said = problems(experiment(of_source("expression", f'lookup = "{tmp_path / "one.h5ad"}"')))
+    assert "(G1: not measured in one.h5ad, G2: not measured in one.h5ad" in said[0]
+    (tmp_path / "t.csv").write_text("gene,file\n" + "".join(f"G{i},t.csv\n" for i in (1, 2, 3)))
+    found = check_experiment(experiment(of_source("structure", f'lookup = "{tmp_path / "t.csv"}"')))
+    assert found.uncovered == []
+    assert "`structure` tells of genes whose file can't be read only as it makes the vectors." in found.notes
+
+
+def test_keys_that_the_source_or_the_table_does_not_read_are_refused(experiment, problems):
+    said = problems(experiment(of_source("onehot", 'fasta = "human.fasta"\ntransductive = true\nmissing = "drop"')))
+    assert said == [
+        "[features] fasta: `onehot` doesn't read it, esm2, structure, rag_esm do. Leave it out, or name another source.",
+        "[features] transductive: `onehot` doesn't read it, bioemb does. Leave it out, or name another source.",
+    ]
+    said = problems(experiment(of_source("esm2", 'lookup = "made.toml"').replace('source = "esm2"\n', "")))
+    assert "[features] lookup: `esm2` doesn't read it, table, gene_sets, network" in said[0]
+    assert said[0].endswith("do. Leave it out, or say which  source  is meant.")
+    said = problems(experiment(TABLES + "layer = 3\n"))
+    assert said[0].startswith(
+        "[features] layer is read of no table: leave it out, or name a source in the table's place"
+    )
+    read = experiment(TABLES + 'layer = 3\nmissing = "drop"\n[run]\nmodel = "esm_state"\n')
+    assert check_experiment(read).uncovered == ["G2"]

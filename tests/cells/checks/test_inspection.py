@@ -1,7 +1,7 @@
 import pytest
 
-from stateshift.cells import check_experiment
 from stateshift.errors import InputProblems
+from stateshift.training import check_experiment
 
 
 def test_a_check_counts_what_training_would_use(screen):

@@ -6,12 +6,12 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stateshift.cells import check_experiment, estimate_effects_file
+from stateshift.cells import estimate_effects_file
 from stateshift.cells.checks.leakage import leak_notes
 from stateshift.feature_table import FeatureTable
 from stateshift.features import create_features, fuse_features
 from stateshift.files import sha256
-from stateshift.training import train
+from stateshift.training import check_experiment, train
 
 
 def table(provenance, genes=("A", "B", "C")):

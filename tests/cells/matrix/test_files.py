@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
-from stateshift.cells import Storage, check_experiment, load_cells, read_all, read_cells, read_experiment
+from stateshift.cells import Storage, load_cells, read_all, read_cells, read_experiment
 from stateshift.cells.matrix import stored as stored_module
 from stateshift.cells.matrix.expression import DiskPart, Part
 from stateshift.errors import InputProblems, StateshiftError
+from stateshift.training import check_experiment
 
 LAYOUTS = {"dense": np.asarray, "csr": csr_matrix, "csc": csc_matrix}
 

@@ -9,9 +9,9 @@ import pytest
 import scanpy as sc
 from scipy.sparse import csc_matrix
 
-from stateshift.cells import check_experiment
 from stateshift.cells.prepare import prepare_cells
 from stateshift.errors import InputProblems, StateshiftError
+from stateshift.training import check_experiment
 
 SMALL = {"min_genes": 20, "min_counts": 50, "min_cells_per_perturbation": 10, "hvg": 40}
 COLUMNS = {"perturbation": "gene", "cell_type": "cell_line", "batch": "batch", "control": "non-targeting"}

@@ -10,10 +10,10 @@ import pytest
 import toml
 from scipy.sparse import csr_matrix
 
-from stateshift.cells import check_experiment
 from stateshift.cells.simulate import simulate_experiment
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable
+from stateshift.training import check_experiment
 
 SMALL = {"contexts": 2, "targets": 6, "cells": 300, "genes": 80, "batches": 2}
 

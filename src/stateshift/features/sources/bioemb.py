@@ -13,12 +13,23 @@ from stateshift.bioemb.trained import TrainedBioEmb, open_bioemb
 from stateshift.cells import held_out_genes
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import ZEROS, FeatureRequest, reads
 from stateshift.files import sha256
 
 logger = logging.getLogger(__name__)
 
 
+READS = "a feature table, or a run of `stateshift bioemb train`"
+
+
+def genes_not_in_input(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes that the table, or that of the run, has no vector of its own for."""
+    path = request.file(READS)
+    table = FeatureTable.load(path / "input.pt" if path.is_dir() else path)
+    return request.matched(table.genes, f"not in {path.name}", reasons=_unknown(table))[1]
+
+
+@reads("lookup", "transductive", lacking=genes_not_in_input)
 def bioemb_features(request: FeatureRequest) -> FeatureTable:
     """The requested genes' fine-tuned vectors, from ``request.lookup``: a feature table, or a run of ``bioemb train``.
 
@@ -33,7 +44,7 @@ def bioemb_features(request: FeatureRequest) -> FeatureTable:
         Neither is named, it can't be read, what a table is fitted on isn't said, or genes are lacking and the policy is
         ``error``.
     """
-    path = request.file("a feature table, or a run of `stateshift bioemb train`")
+    path = request.file(READS)
     trained = _run(path, request) if path.is_dir() else _fine_tuned(path, request)
     table = trained.fine_tuned()
     fitted = set(trained.fitted)
@@ -41,17 +52,17 @@ def bioemb_features(request: FeatureRequest) -> FeatureTable:
     provenance = {key: value for key, value in table.provenance.items() if key != "not_fitted"}
     provenance |= {"lookup": path.name, "fitted_of_these": fitted_here}
     provenance["lookup_sha256"] = provenance["model_sha256"] if path.is_dir() else sha256(path)
-    return request.picked(table.genes, table.vectors, provenance, f"not in {path.name}", reasons=_unknown(trained))
+    return request.picked(
+        table.genes, table.vectors, provenance, f"not in {path.name}", reasons=_unknown(trained.table)
+    )
 
 
-def _unknown(trained: TrainedBioEmb) -> dict[str, str]:
+def _unknown(table: FeatureTable) -> dict[str, str]:
     """Genes that the input has no vector of their own for, which the bottleneck would make one of; and why."""
-    empty = trained.table.without_filled()
-    filled = trained.table.provenance.get("missing_policy", {})
+    empty = table.without_filled()
+    filled = table.provenance.get("missing_policy", {})
     return {
-        gene: f"filled in (--missing {filled[gene]}) when the input was made"
-        if gene in filled
-        else "its vector is all zeros"
+        gene: f"filled in (--missing {filled[gene]}) when the input was made" if gene in filled else ZEROS
         for gene, vector in zip(empty.genes, empty.vectors)
         if not vector.any()
     }

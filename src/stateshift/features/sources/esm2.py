@@ -9,9 +9,9 @@ import numpy as np
 
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
 from stateshift.files import sha256
-from stateshift.genes import GeneCoverage, GeneNames, proteins_of_genes
+from stateshift.genes import GeneCoverage, proteins_of_genes
 from stateshift.proteins import EmbeddingStore, Recipe, fill_store, load_esm2, read_fasta
 from stateshift.proteins.embedding.batches import MAX_RESIDUES, WINDOWS
 from stateshift.proteins.embedding.pooling import OF_GENES, check_pooling
@@ -22,6 +22,12 @@ from stateshift.proteins.store.writer import discard_other
 logger = logging.getLogger(__name__)
 
 
+def genes_without_protein(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes without a protein in the FASTA."""
+    return _proteins(request, _fasta(request)).missing
+
+
+@reads("fasta", "checkpoint", "layer", "pooling", "aliases", "coverage", lacking=genes_without_protein)
 def esm2_features(request: FeatureRequest) -> FeatureTable:
     """Embed the genes' proteins with ESM2.
 
@@ -37,12 +43,7 @@ def esm2_features(request: FeatureRequest) -> FeatureTable:
     """
     check_options(request.layer, request.pooling, request.checkpoint)
     recipe = Recipe(layer=request.layer, pooling=request.pooling)
-    fasta = request.fasta or downloaded_proteome()
-    if fasta is None:
-        raise StateshiftError(
-            "ESM2 features need protein sequences: name a UniProt FASTA with --fasta "
-            "(or take the vectors of an existing table with --lookup)."
-        )
+    fasta = _fasta(request)
     coverage = _covered(request, fasta)
     request.refuse_missing(coverage.missing, fasta.name)
     esm = load_esm2(request.checkpoint)
@@ -85,10 +86,24 @@ def resume_file(output: Path) -> Path:
     return output.with_name(output.name + ".resume")
 
 
+def _fasta(request: FeatureRequest) -> Path:
+    """The FASTA named, else the one in the catalogue's cache."""
+    fasta = request.fasta or downloaded_proteome()
+    if fasta is None:
+        raise StateshiftError(
+            'ESM2 features need protein sequences: name a FASTA with --fasta, in an experiment  fasta = "human.fasta", or '
+            "fetch the human proteome (stateshift data get uniprot_human); vectors that exist are read with --lookup."
+        )
+    return fasta
+
+
+def _proteins(request: FeatureRequest, fasta: Path) -> GeneCoverage:
+    return proteins_of_genes(request.genes, read_fasta(fasta, unique=True), str(fasta), request.names())
+
+
 def _covered(request: FeatureRequest, fasta: Path) -> GeneCoverage:
     """The genes' proteins, told and reported; genes found by their spelling alone may be another species'."""
-    names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
-    coverage = proteins_of_genes(request.genes, read_fasta(fasta, unique=True), str(fasta), names)
+    coverage = _proteins(request, fasta)
     logger.info("%d of %d genes have a protein in %s.", len(coverage.found), coverage.total, fasta.name)
     other = coverage.by_other_names
     if other:

@@ -9,7 +9,7 @@ import numpy as np
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import leading_directions
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
 from stateshift.files import sha256
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,18 @@ FEWEST_CELLS = 20
 MOST_CELLS = 20_000
 
 
+READS = "cells (.h5ad)"
+
+
+def genes_not_measured(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes that the cells don't measure."""
+    from stateshift.cells.survey import find_file
+
+    path = request.file(READS)
+    return request.matched(find_file(path, "", path.name, {}).genes, f"not measured in {path.name}")[1]
+
+
+@reads("lookup", "width", lacking=genes_not_measured, later="genes that are constant in the control cells")
 def expression_features(request: FeatureRequest) -> FeatureTable:
     """Correlations of genes over the control cells of a file (log1p), in ``request.width`` columns.
 
@@ -33,7 +45,7 @@ def expression_features(request: FeatureRequest) -> FeatureTable:
     """
     from stateshift.cells import read_cells
 
-    path = request.file("cells (.h5ad)")
+    path = request.file(READS)
     cells = read_cells(path)
     if cells.scale == "embedding":
         raise StateshiftError(f"{path}: co-expression needs the expression of genes, and X is an embedding.")

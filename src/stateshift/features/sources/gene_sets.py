@@ -10,13 +10,22 @@ import numpy as np
 from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import leading_directions
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
 from stateshift.files import sha256
-from stateshift.genes import GeneNames
 
 logger = logging.getLogger(__name__)
 
+READS = "gene sets (.gmt)"
 
+
+def genes_in_no_set(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes that no set of two or more holds."""
+    path = request.file(READS)
+    held = set().union(*_sets(path).values())
+    return request.matched(sorted(held), f"in none of the gene sets of {path.name}", request.names())[1]
+
+
+@reads("lookup", "width", "aliases", lacking=genes_in_no_set)
 def gene_set_features(request: FeatureRequest) -> FeatureTable:
     """Gene sets (GMT: GO, Reactome, CORUM …) as TF-IDF, reduced to ``request.width`` columns.
 
@@ -32,17 +41,14 @@ def gene_set_features(request: FeatureRequest) -> FeatureTable:
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    path = request.file("gene sets (.gmt)")
-    sets = {name: genes for name, genes in read_gmt(path).items() if len(genes) > 1}
-    if not sets:
-        raise StateshiftError(f"{path}: no set has two genes, and sets of one tell nothing.")
+    path = request.file(READS)
+    sets = _sets(path)
     genes = sorted(set().union(*sets.values()))
     row = {gene: i for i, gene in enumerate(genes)}
     places = np.array([(row[gene], j) for j, members in enumerate(sets.values()) for gene in members]).T
     held = csr_matrix((np.ones(places.shape[1], dtype=np.float32), tuple(places)), shape=(len(genes), len(sets)))
     logger.info("%s: %d sets of %d genes.", path.name, len(sets), len(genes))
     vectors = leading_directions(TfidfTransformer().fit_transform(held), request.width)
-    names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
     provenance = {
         "source": "gene_sets",
         "lookup": path.name,
@@ -51,7 +57,14 @@ def gene_set_features(request: FeatureRequest) -> FeatureTable:
         "reduction": "tf-idf, truncated SVD, rows of length one",
         "comparable_rows": True,
     }
-    return request.picked(genes, vectors, provenance, f"in none of the gene sets of {path.name}", names)
+    return request.picked(genes, vectors, provenance, f"in none of the gene sets of {path.name}", request.names())
+
+
+def _sets(path: Path) -> dict[str, set[str]]:
+    sets = {name: genes for name, genes in read_gmt(path).items() if len(genes) > 1}
+    if not sets:
+        raise StateshiftError(f"{path}: no set has two genes, and sets of one tell nothing.")
+    return sets
 
 
 def read_gmt(path: Path) -> dict[str, set[str]]:

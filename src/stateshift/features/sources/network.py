@@ -9,11 +9,20 @@ import numpy as np
 from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import unit_rows
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
 from stateshift.files import read_csv, sha256
-from stateshift.genes import GeneNames
+
+READS = "an edge list (.tsv or .csv: gene, gene and perhaps a weight)"
 
 
+def genes_without_edge(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes that no edge joins to another."""
+    path = request.file(READS)
+    genes = np.unique(np.concatenate(read_edges(path)[:2])).tolist()
+    return request.matched(genes, f"in no edge of {path.name}", request.names())[1]
+
+
+@reads("lookup", "width", "aliases", lacking=genes_without_edge)
 def network_features(request: FeatureRequest) -> FeatureTable:
     """A spectral embedding of an edge list (STRING, BioGRID, CORUM pairs …) in ``request.width`` columns.
 
@@ -30,7 +39,7 @@ def network_features(request: FeatureRequest) -> FeatureTable:
     """
     from scipy.sparse import coo_matrix, diags, identity
 
-    path = request.file("an edge list (.tsv or .csv: gene, gene and perhaps a weight)")
+    path = request.file(READS)
     first, second, weight = read_edges(path)
     genes, code = np.unique(np.concatenate([first, second]), return_inverse=True)
     a, b = code[: len(first)], code[len(first) :]
@@ -43,7 +52,6 @@ def network_features(request: FeatureRequest) -> FeatureTable:
     whole = whole + whole.max() * identity(len(genes))
     scaled = diags(1 / np.sqrt(np.asarray(whole.sum(axis=1)).ravel()))
     vectors = _leading_eigenvectors(scaled @ whole @ scaled, request.width)
-    names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
     provenance = {
         "source": "network",
         "lookup": path.name,
@@ -52,7 +60,7 @@ def network_features(request: FeatureRequest) -> FeatureTable:
         "reduction": "eigenvectors of the normalised adjacency times eigenvalues, rows of length one",
         "comparable_rows": True,
     }
-    return request.picked(list(genes), vectors, provenance, f"in no edge of {path.name}", names)
+    return request.picked(list(genes), vectors, provenance, f"in no edge of {path.name}", request.names())
 
 
 def read_edges(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

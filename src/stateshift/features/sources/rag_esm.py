@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
 from stateshift.files import sha256
-from stateshift.genes import GeneNames, proteins_of_genes
+from stateshift.genes import GeneCoverage, proteins_of_genes
 from stateshift.proteins import read_fasta
 from stateshift.proteins.esm2.models import DEMO
 from stateshift.proteins.fasta import downloaded_proteome, read_sequences
@@ -20,6 +21,19 @@ logger = logging.getLogger(__name__)
 CONTEXTS = 3
 
 
+def genes_without_protein(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes without a protein in the FASTA."""
+    return _proteins(request, _fasta(request)).missing
+
+
+@reads(
+    "lookup",
+    "fasta",
+    "checkpoint",
+    "aliases",
+    lacking=genes_without_protein,
+    later="genes whose protein has no homolog",
+)
 def rag_esm_features(request: FeatureRequest) -> FeatureTable:
     """Embed the genes' proteins beside the homologs most alike to them; the mean over residues and homologs.
 
@@ -38,14 +52,8 @@ def rag_esm_features(request: FeatureRequest) -> FeatureTable:
     from stateshift.rag_esm.model.checkpoint import load_rag_esm
 
     lookup = request.file("a FASTA of homologs")
-    fasta = request.fasta or downloaded_proteome()
-    if fasta is None or request.checkpoint is None:
-        raise StateshiftError(
-            "RAG-ESM features need the genes' proteins (--fasta, UniProt's) and a trained model (--checkpoint, a folder "
-            "of `stateshift rag-esm train`)."
-        )
-    names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
-    coverage = proteins_of_genes(request.genes, read_fasta(fasta, unique=True), str(fasta), names)
+    fasta = _fasta(request)
+    coverage = _proteins(request, fasta)
     request.refuse_missing(coverage.missing, fasta.name)
     database = read_sequences(lookup)
     sequences = {gene: protein.sequence for gene, protein in coverage.found.items()}
@@ -81,3 +89,18 @@ def rag_esm_features(request: FeatureRequest) -> FeatureTable:
     width = trained.network.esm.shape.width
     stacked = np.stack(list(vectors.values())) if vectors else np.zeros((0, width), dtype=np.float32)
     return FeatureTable(list(vectors), stacked, provenance)
+
+
+def _fasta(request: FeatureRequest) -> Path:
+    """The FASTA named, else the one in the catalogue's cache, once a trained model is named too."""
+    fasta = request.fasta or downloaded_proteome()
+    if fasta is None or request.checkpoint is None:
+        raise StateshiftError(
+            "RAG-ESM features need the genes' proteins (--fasta, UniProt's) and a trained model (--checkpoint, a folder "
+            "of `stateshift rag-esm train`), in an experiment [features] fasta and checkpoint."
+        )
+    return fasta
+
+
+def _proteins(request: FeatureRequest, fasta: Path) -> GeneCoverage:
+    return proteins_of_genes(request.genes, read_fasta(fasta, unique=True), str(fasta), request.names())

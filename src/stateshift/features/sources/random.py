@@ -7,9 +7,10 @@ import hashlib
 import numpy as np
 
 from stateshift.feature_table import FeatureTable
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
 
 
+@reads("width", lacking=lambda request: {})
 def random_features(request: FeatureRequest) -> FeatureTable:
     """Normal numbers, ``request.width`` a gene, drawn by the gene's name: the same in every table."""
     rows = [

@@ -9,7 +9,7 @@ import numpy as np
 from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import leading_directions
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
 from stateshift.files import sha256
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,19 @@ LEAST_MEASURED = 0.5
 """Response genes measured for a smaller share of the perturbations are left out."""
 
 
+READS = "effects (.csv, .tsv or .h5ad)"
+
+
+def genes_not_perturbed(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes that the screen doesn't perturb."""
+    from stateshift.cells import read_effects
+
+    path = request.file(READS)
+    genes = list(dict.fromkeys(read_effects(path).perturbations))
+    return request.matched(genes, f"not perturbed in {path.name}")[1]
+
+
+@reads("lookup", "width", lacking=genes_not_perturbed)
 def screen_features(request: FeatureRequest) -> FeatureTable:
     """Effects of perturbing each gene, from effects that exist (`read_effects`), in ``request.width`` columns.
 
@@ -33,7 +46,7 @@ def screen_features(request: FeatureRequest) -> FeatureTable:
     """
     from stateshift.cells import read_effects
 
-    path = request.file("effects (.csv, .tsv or .h5ad)")
+    path = request.file(READS)
     effects = read_effects(path)
     effects = effects.columns(effects.measured.mean(axis=0) >= LEAST_MEASURED)
     if not effects.genes:

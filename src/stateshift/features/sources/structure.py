@@ -14,9 +14,9 @@ import numpy as np
 
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
 from stateshift.files import sha256
-from stateshift.genes import GeneNames, proteins_of_genes
+from stateshift.genes import proteins_of_genes
 from stateshift.proteins import read_fasta
 from stateshift.proteins.fasta import downloaded_proteome
 
@@ -25,6 +25,17 @@ logger = logging.getLogger(__name__)
 ENDINGS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz")
 
 
+READS = "a folder of models by accession, or a table of gene and file"
+
+
+def genes_without_structure(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes without a file of their own."""
+    return _found(request, request.file(READS))[1]
+
+
+@reads(
+    "lookup", "fasta", "checkpoint", "aliases", lacking=genes_without_structure, later="genes whose file can't be read"
+)
 def structure_features(request: FeatureRequest) -> FeatureTable:
     """Embed the structure of each gene's protein: the first chain of its file, through an aggregator.
 
@@ -42,8 +53,8 @@ def structure_features(request: FeatureRequest) -> FeatureTable:
     from stateshift.structure.aggregator import load_aggregator
     from stateshift.structure.pipeline.commands import DEMO_AGGREGATOR
 
-    lookup = request.file("a folder of models by accession, or a table of gene and file")
-    files, missing = _of_folder(request, lookup) if lookup.is_dir() else _of_table(request, lookup)
+    lookup = request.file(READS)
+    files, missing = _found(request, lookup)
     request.refuse_missing(missing, lookup.name)
     aggregator = Path(request.checkpoint) if request.checkpoint else DEMO_AGGREGATOR
     trained = load_aggregator(aggregator)
@@ -72,6 +83,10 @@ Found = tuple[dict[str, tuple[Path, str]], dict[str, str]]
 """Gene → file and chain (empty: the first), and gene → why it has none."""
 
 
+def _found(request: FeatureRequest, lookup: Path) -> Found:
+    return _of_folder(request, lookup) if lookup.is_dir() else _of_table(request, lookup)
+
+
 def _of_folder(request: FeatureRequest, folder: Path) -> Found:
     """Models by accession: a FASTA says which accession a gene has."""
     fasta = request.fasta or downloaded_proteome()
@@ -86,8 +101,7 @@ def _of_folder(request: FeatureRequest, folder: Path) -> Found:
             models.setdefault(accession[1] if accession else stem, []).append(file)
     if not models:
         raise StateshiftError(f"{folder} holds no structures (.pdb, .cif, plain or gzipped).")
-    names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
-    coverage = proteins_of_genes(request.genes, read_fasta(fasta), str(fasta), names)
+    coverage = proteins_of_genes(request.genes, read_fasta(fasta), str(fasta), request.names())
     files, missing = {}, dict(coverage.missing)
     for gene, protein in coverage.found.items():
         fields = protein.id.split("|")

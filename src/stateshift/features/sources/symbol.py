@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from stateshift.feature_table import FeatureTable
 from stateshift.features.directions import leading_directions
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import FeatureRequest, reads
+
+ALONE = "no other gene's symbol begins alike"
 
 
+def genes_without_kin(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes whose symbols begin like no other's."""
+    of = {gene: set(stems(gene)) for gene in request.genes}
+    count = Counter(stem for of_gene in of.values() for stem in of_gene)
+    fewest = 2 if len(of) > 1 else 1
+    return {gene: ALONE for gene, of_gene in of.items() if not any(count[stem] >= fewest for stem in of_gene)}
+
+
+@reads("width", lacking=genes_without_kin)
 def symbol_features(request: FeatureRequest) -> FeatureTable:
     """Stems of the requested genes' symbols (RPL, RPL1 …) as TF-IDF, reduced to ``request.width`` columns.
 
@@ -30,7 +43,7 @@ def symbol_features(request: FeatureRequest) -> FeatureTable:
         "comparable_rows": True,
     }
     known = [gene for gene, has in zip(request.genes, shared) if has]
-    return request.picked(known, vectors[shared], provenance, "no other gene's symbol begins alike")
+    return request.picked(known, vectors[shared], provenance, ALONE)
 
 
 def stems(symbol: str) -> list[str]:

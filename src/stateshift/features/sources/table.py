@@ -8,7 +8,7 @@ import numpy as np
 
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import FeatureTable
-from stateshift.features.registry import FeatureRequest
+from stateshift.features.registry import ZEROS, FeatureRequest, reads
 from stateshift.features.table_files import read_vectors
 from stateshift.files import sha256
 from stateshift.genes import GeneNames
@@ -16,6 +16,18 @@ from stateshift.genes import GeneNames
 logger = logging.getLogger(__name__)
 
 
+READS = "a table of vectors (.pt, .csv, .tsv, .npz or .h5ad)"
+
+
+def genes_not_in_table(request: FeatureRequest) -> dict[str, str]:
+    """Requested genes that the table lacks, or has zeros for."""
+    path = request.file(READS)
+    table = read_vectors(path)
+    empty = {gene: ZEROS for gene, vector in zip(table.genes, table.vectors) if not vector.any()}
+    return request.matched(table.genes, "not in the table", request.names(), empty)[1]
+
+
+@reads("lookup", "aliases", lacking=genes_not_in_table)
 def table_features(request: FeatureRequest) -> FeatureTable:
     """The requested genes' vectors as they stand in ``request.lookup``, with aliases also under their other names.
 
@@ -25,7 +37,7 @@ def table_features(request: FeatureRequest) -> FeatureTable:
         No lookup is named, it can't be read, it has several vectors that could be one gene's, or it lacks genes and the
         policy is ``error``.
     """
-    path = request.file("a table of vectors (.pt, .csv, .tsv, .npz or .h5ad)")
+    path = request.file(READS)
     table = read_vectors(path)
     origin = table.provenance
     provenance = {
@@ -38,7 +50,7 @@ def table_features(request: FeatureRequest) -> FeatureTable:
     if origin.get("demo"):
         provenance["demo"] = True
         logger.info("%s was made with the embedded demo model: for trying out, not for research.", path.name)
-    names = GeneNames.from_hgnc(request.aliases) if request.aliases else None
+    names = request.names()
     if names:
         _refuse_several(request.genes, table, names, path.name)
     made = request.picked(table.genes, table.vectors, provenance, "not in the table", names)

@@ -12,7 +12,7 @@ from stateshift.cells.experiment import read_experiment
 from stateshift.errors import StateshiftError, some
 from stateshift.files import sha256
 from stateshift.training.config import training_settings
-from stateshift.training.data import made_features, with_features
+from stateshift.training.data import made_features, refuse_unread_features, with_features
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.sweep.folder import SweepFolder
 from stateshift.training.sweep.job import SweepJob
@@ -113,6 +113,7 @@ def _checked(experiment: Experiment, words: SweepWords, pert_features: str | Pat
         settings = training_settings(config)
         refuse_absent(settings.loggers)
         if pert_features is None:
+            refuse_unread_features(experiment, config)
             with_features(experiment, config["features"])
         if settings.processes > 1 and "hydra/launcher=submitit_slurm" not in words.hydra:
             raise StateshiftError(

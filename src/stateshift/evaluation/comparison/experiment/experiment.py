@@ -29,7 +29,7 @@ from stateshift.evaluation.flags import flags_frame
 from stateshift.feature_table import FeatureTable, named_otherwise
 from stateshift.files import sha256, written_beside
 from stateshift.training.config import training_settings
-from stateshift.training.data import storage_of
+from stateshift.training.data import refuse_unread_features, storage_of
 from stateshift.training.train import experiment_config
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def compare_experiment(
     read = read_experiment(experiment)
     overrides, launcher = launcher_words(overrides)
     config = experiment_config(read, overrides)
+    if features is None and "table" not in read.features:  # beside a table, a model of the comparison may read more
+        refuse_unread_features(read, config)
     if not seeds or min(seeds) < 0:
         raise StateshiftError("--seeds: whole numbers of at least 0 are needed, as 0,1,2.")
     regime = f"_{folds}" if folds else ""
