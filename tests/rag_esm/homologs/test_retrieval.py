@@ -124,6 +124,14 @@ def test_choices_reach_as_far_down_the_ranks_as_they_say(cluster):
     assert furthest["random"] == len(ranked) - 1
 
 
+def test_old_rankings_make_way_for_new_ones(cluster, monkeypatch):
+    monkeypatch.setattr("stateshift.rag_esm.homologs.choice.MOST_RANKED", 2 * len(cluster))
+    contexts = Contexts("nearest")
+    ranked = [contexts.ranked(cluster, member).tolist() for member in (0, 1, 2, 0)]
+    assert ranked[3] == ranked[0]
+    assert [member for _, member in contexts._ranked] == [2, 0]
+
+
 def test_unaligned_members_are_ranked_by_pairwise_alignment(family_maker):
     members = family_maker(2, members=5, length=60)
     cluster = Cluster("c", tuple("abcde"), (members[3], members[0], members[4], members[1], members[2]))

@@ -16,7 +16,7 @@ def test_a_folder_a_file_an_address_and_a_fasta(write_pdb):
     assert read_jobs(path) == [Job("one", str(path))]
     assert read_jobs("https://host/models/1acb.cif.gz")[0].name == "1acb"
     fasta = path.with_name("s.fasta")
-    fasta.write_text(">p1 first\nMKV\n>p2\nLAG\n")
+    fasta.write_text(">p1 first\nMKV\n>p2\nLAG\n>p1 again\nmkv\n")
     assert [(job.key, job.sequence) for job in read_jobs(fasta)] == [("p1", "MKV"), ("p2", "LAG")]
 
 

@@ -49,9 +49,9 @@ def expected(a: str, b: str, residues: int) -> float:
 
 def hamming(aligned: Sequence[str], row: int) -> np.ndarray:
     """(N,) shares of the query's columns in which each row differs from row `row`; its own is 0."""
-    columns = np.array([list(text) for text in aligned])
+    columns = np.frombuffer("".join(aligned).encode("ascii"), dtype=np.uint8).reshape(len(aligned), -1)
     query = columns[row]
-    there = query != "-"
+    there = query != ord("-")
     return (columns[:, there] != query[there]).mean(axis=1) if there.any() else np.zeros(len(columns))
 
 

@@ -9,6 +9,8 @@ from stateshift.rag_esm.homologs.alignment import hamming, identity
 from stateshift.rag_esm.homologs.clusters import Cluster
 
 CHOICES = ("random", "nearest", "nearest-tenth", "top-k", "exponential")
+MOST_RANKED = 20_000_000
+"""Members in all rankings that are kept: 80 MB; the oldest make way."""
 
 
 class Contexts:
@@ -31,6 +33,7 @@ class Contexts:
             raise StateshiftError(f"top_k of the context choice must be 1 or more, not {top_k}.")
         self.choice, self.top_k = choice, top_k
         self._ranked: dict[tuple[str, int], np.ndarray] = {}
+        self._held = 0
 
     def draw(self, cluster: Cluster, member: int, rng: np.random.Generator) -> int:
         """The number of another member.
@@ -58,10 +61,13 @@ class Contexts:
         key = cluster.name, member
         if key not in self._ranked:
             own = cluster.sequences[member]
-            others = np.array([i for i, sequence in enumerate(cluster.sequences) if sequence != own])
+            others = np.array([i for i, sequence in enumerate(cluster.sequences) if sequence != own], dtype=np.int32)
             if cluster.aligned:
                 distance = hamming(cluster.aligned, member)[others]
             else:
                 distance = np.array([-identity(own, cluster.sequences[i]) for i in others])
+            self._held += len(others)
+            while self._ranked and self._held > MOST_RANKED:
+                self._held -= len(self._ranked.pop(next(iter(self._ranked))))
             self._ranked[key] = others[np.argsort(distance, kind="stable")]
         return self._ranked[key]

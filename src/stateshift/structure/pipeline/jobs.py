@@ -82,7 +82,7 @@ def read_jobs(source: str | Path) -> list[Job]:
     elif lower.endswith(SUFFIXES):
         jobs = [Job(structure_stem(path), str(path))]
     elif lower.endswith(FASTA):
-        jobs = [Job(protein.id, sequence=protein.sequence) for protein in read_fasta(path)]
+        jobs = [Job(protein.id, sequence=protein.sequence) for protein in read_fasta(path, unique=True)]
     elif lower.endswith(".csv"):
         jobs = _of_table(path)
     else:
