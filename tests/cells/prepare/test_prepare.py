@@ -175,13 +175,15 @@ def test_cell_load_reads_the_file_with_its_variable_genes(raw_file, tmp_path):
     assert names is None or list(names) == adata.uns["stateshift"]["embedding_genes"]["X_hvg"].tolist()
 
 
-def test_check_reads_what_was_prepared(raw_file, tmp_path):
+def test_check_reads_what_was_prepared_and_what_was_dropped_of_the_held_out_is_said(raw_file, tmp_path, caplog):
     toml, out = tmp_path / "e.toml", tmp_path / "out.h5ad"
     toml.write_text(f'[datasets]\nd = "{out}"\n[training]\nd = "train"\n[zeroshot]\n"d.RPE1" = "test"\n')
     prepare_cells(raw_file, out, experiment=toml, **SMALL)
     found = check_experiment(toml)
     assert found.scale == "log1p_1e4"
     assert found.counts["test"]["RPE1"].keys() == {"T0", "T1", "T2", "T3", "T4", "T0+T1"}
+    assert "the knock-down filter leaves no cell of T5 in RPE1, held out for test. Of these" in caplog.text
+    assert "take them out of e.toml, or keep their cells" in caplog.text
 
 
 @pytest.mark.parametrize("form", ["dense", "csc", "integers", "zarr", "layer"])

@@ -18,7 +18,7 @@ def training(tmp_path, monkeypatch):
 
     def find(text: str, output: str = "out.h5ad", **more: object) -> list[str]:
         Path("e.toml").write_text(text)
-        mask, said = find_training_cells("e.toml", LABELS, "ctrl", raw=Path("raw.h5ad"), output=Path(output), **more)
+        mask, _, said = find_training_cells("e.toml", LABELS, "ctrl", raw=Path("raw.h5ad"), output=Path(output), **more)
         return [f"{c} {p}" for c, p in LABELS[["context", "perturbation"]].to_numpy()[mask]], said
 
     return find
@@ -85,6 +85,6 @@ def test_an_experiment_that_trains_on_nothing_here_is_refused(training):
 
 def test_the_mask_is_boolean_and_as_long_as_the_labels(training, tmp_path):
     Path("e.toml").write_text('[datasets]\nd = "out.h5ad"\n[training]\nd = "train"\n')
-    mask, _ = find_training_cells("e.toml", LABELS, "ctrl", raw=Path("raw.h5ad"), output=tmp_path / "out.h5ad")
+    mask, _, _ = find_training_cells("e.toml", LABELS, "ctrl", raw=Path("raw.h5ad"), output=tmp_path / "out.h5ad")
     assert mask.dtype == np.bool_
     assert mask.sum() == len(LABELS)

@@ -17,7 +17,7 @@ from stateshift.cells.prepare.knockdown import filter_knockdown
 from stateshift.cells.prepare.prepared_file import gathered, grouped, normalise, write_prepared
 from stateshift.cells.prepare.quality import judge_quality
 from stateshift.cells.prepare.raw import RawCells, read_counts, read_tables
-from stateshift.cells.prepare.training_cells import find_training_cells
+from stateshift.cells.prepare.training_cells import dropped_of_splits, find_training_cells
 from stateshift.cells.prepare.variable_genes import variable_genes
 from stateshift.errors import StateshiftError, some
 from stateshift.feature_table import genes_of
@@ -177,7 +177,7 @@ def prepare_cells(
             guide_separator=guide_separator,
         )
         logger.info("%s: %s", tables.path, tables.columns)
-        trains = _training_cells(tables, output, experiment, dataset, hvg)
+        trains, split = _training_cells(tables, output, experiment, dataset, hvg)
         X = read_counts(tables, scale)
         prepared.add("read", *X.shape)
         quality = judge_quality(X, tables.gene_names, **limits)
@@ -188,9 +188,16 @@ def prepare_cells(
             f"QC leaves no {{}} (the median cell has {quality.medians()}): lower its "
             "limits, --min-genes and --min-counts; 0 is none",
         )
-        keep = quality.cells
+        keep, after = quality.cells, {"QC": quality.cells}
         if knockdown_filter and (tables.labels["perturbation"] != tables.columns.control).any():
-            keep = _knocked_down(tables, X, keep, thresholds, prepared)
+            keep = after["the knock-down filter"] = _knocked_down(tables, X, keep, thresholds, prepared)
+        if lost := dropped_of_splits(tables.labels, split, after):
+            logger.warning(
+                "%s. Of these, training refuses an experiment whose [fewshot] names them, and cells without controls: take "
+                "them out of %s, or keep their cells (--no-knockdown-filter, --min-cells-per-perturbation; --min-genes, "
+                "--min-counts, --max-mt).",
+                "; ".join(lost), Path(experiment).name,
+            )  # fmt: skip
 
         rows = grouped(tables.labels, keep)
         adata = gathered(tables, X, rows, quality)
@@ -220,8 +227,8 @@ def _declared(columns: Mapping[str, str | None] | None, experiment: str | Path |
 
 def _training_cells(
     tables: RawCells, output: Path, experiment: str | Path | None, dataset: str | None, hvg: int
-) -> np.ndarray:
-    """Mask (n,) of the cells that HVGs may come from."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mask (n,) of the cells that HVGs may come from; the split of each, "" without an experiment."""
     if experiment is None:
         if dataset is not None:
             raise StateshiftError("--dataset names a dataset of an --experiment: pass both, or leave it out.")
@@ -230,13 +237,13 @@ def _training_cells(
                 "No --experiment says which cells train: highly variable genes come from all cells, "
                 "those you mean to hold out included."
             )
-        return np.ones(len(tables.labels), bool)
-    trains, said = find_training_cells(
+        return np.ones(len(tables.labels), bool), np.full(len(tables.labels), "")
+    trains, split, said = find_training_cells(
         experiment, tables.labels, tables.columns.control, raw=tables.path, output=output, dataset=dataset
     )
     for sentence in said:
         logger.info("%s", sentence)
-    return trains
+    return trains, split
 
 
 def _knocked_down(

@@ -1,9 +1,10 @@
-"""Which cells of a raw file train, by the experiment that its prepared file is meant for."""
+"""Which cells of a raw file train or are held out, by the experiment that its prepared file is meant for."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from stateshift.errors import InputProblems, some, suggestion
 
 def find_training_cells(
     toml_path: str | Path, labels: pd.DataFrame, control: str, *, raw: Path, output: Path, dataset: str | None = None
-) -> tuple[np.ndarray, list[str]]:
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Cells that train, and control cells of their contexts.
 
     Parameters
@@ -37,7 +38,8 @@ def find_training_cells(
     Returns
     -------
     tuple
-        Mask (n,); sentences on what the experiment says of other files.
+        Mask (n,); the split of each cell (n,), as `find_splits` gives it; sentences on what the experiment says of other
+        files.
 
     Raises
     ------
@@ -64,7 +66,36 @@ def find_training_cells(
         raise InputProblems(str(toml_path), problems + wrong)
     context, trains = labels["context"].to_numpy(), split == "train"
     is_control_there = (split == "control") & np.isin(context, np.unique(context[trains]))
-    return trains | is_control_there, said
+    return trains | is_control_there, split, said
+
+
+def dropped_of_splits(labels: pd.DataFrame, split: np.ndarray, after: Mapping[str, np.ndarray]) -> list[str]:
+    """Sentences on what is held out, and on controls, of which a step leaves no cell.
+
+    Parameters
+    ----------
+    labels, split
+        As `find_training_cells` takes and gives them.
+    after
+        Step → mask (n,) of the cells that it leaves, in the order of the steps.
+
+    Examples
+    --------
+    >>> labels = pd.DataFrame({"context": ["K562"] * 3, "perturbation": ["A", "A", "B"]})
+    >>> dropped_of_splits(labels, np.array(["test", "test", "train"]), {"QC": np.array([False, False, True])})
+    ['QC leaves no cell of A in K562, held out for test']
+    """
+    pair = list(zip(labels["context"], labels["perturbation"]))
+    said, before = [], np.ones(len(labels), bool)
+    for step, left in after.items():
+        for name in ("val", "test", "control"):
+            had, has = ({pair[i] for i in np.flatnonzero((split == name) & mask)} for mask in (before, left))
+            for context in sorted({context for context, _ in had - has}):
+                names = sorted(p for c, p in had - has if c == context)
+                role = "the control" if name == "control" else f"held out for {name}"
+                said.append(f"{step} leaves no cell of {some(names)} in {context}, {role}")
+        before = left
+    return said
 
 
 def _without_files(path: Path) -> tuple[Experiment, dict[str, str], list[str]]:
