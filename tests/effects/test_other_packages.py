@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
 from stateshift.cells import EffectTable
 from stateshift.effects import effect_model_names, fit_effect_models
 from stateshift.effects.conformal import hold_out
+from stateshift.effects.models import code_of
 from stateshift.errors import StateshiftError
 
 MODULE = """
@@ -103,3 +106,14 @@ def test_what_can_not_be_loaded_or_is_misspelt_is_told(train):
         fit_effect_models(train, None, ["broken"])
     with pytest.raises(StateshiftError, match="`medain` is no effect model.*median"):
         fit_effect_models(train, None, ["medain"])
+
+
+def test_changed_code_of_another_package_is_told_apart(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "invented_effects", raising=False)
+    before = code_of("median")
+    assert before.startswith("invented-effects 1.0, SHA-256 ")
+    assert (code_of("ridge"), code_of("knn"), code_of("nowhere")) == ("", "", "")
+    (tmp_path / "invented_effects.py").write_text(MODULE.replace("median(", "mean("))
+    assert code_of("median") != before
+    (tmp_path / "invented_effects.py").write_text(MODULE)
+    assert code_of("median") == before

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -129,6 +132,18 @@ def effect_model(name: str) -> Fit:
     except (ImportError, AttributeError) as error:
         raise StateshiftError(f"The effect model `{name}` ({offered[name].value}) can't be loaded: {error}") from error
     return lambda train, features, seed: OfAnotherPackage(name, fit(train, features, seed), len(train.genes))
+
+
+def code_of(name: str) -> str:
+    """The version of the package that offers an effect model, and the SHA-256 of its code; "" of ours, which go by stateshift's."""
+    point = next((p for p in metadata.entry_points(group=GROUP) if p.name == name and name not in EFFECT_MODELS), None)
+    spec = find_spec(point.module.partition(".")[0]) if point else None
+    if spec is None:
+        return ""
+    places = [Path(place) for place in spec.submodule_search_locations or []]
+    files = sorted(file for place in places for file in place.rglob("*.py")) or [Path(spec.origin)]
+    code = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()
+    return f"{point.dist.name} {point.dist.version}, SHA-256 {code[:12]}" if point.dist else f"SHA-256 {code[:12]}"
 
 
 def effect_model_names() -> list[str]:

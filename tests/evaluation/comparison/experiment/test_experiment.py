@@ -15,7 +15,7 @@ from stateshift.effects import fit_effect_models
 from stateshift.effects.models import BASELINES, EFFECT_MODELS
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import compare, comparison_table
-from stateshift.evaluation.comparison.experiment import predicting
+from stateshift.evaluation.comparison.experiment import experiment, predicting
 from stateshift.evaluation.comparison.experiment.predicting import Predictor
 from stateshift.feature_table import FeatureTable
 from stateshift.metrics import pearson_delta
@@ -283,8 +283,13 @@ def test_models_that_need_features_are_refused_without_any(screen):
         compare(screen.toml, models="state_tiny", output=screen.folder / "compared")
 
 
-def test_other_data_or_another_table_in_the_same_folder_is_refused(start, screen):
+def test_other_data_another_table_or_other_code_in_the_same_folder_is_refused(start, screen, monkeypatch):
+    monkeypatch.setattr(experiment, "code_of", {"ridge": "mine 1.0"}.get)
     start(models="ridge")
+    monkeypatch.setattr(experiment, "code_of", {"ridge": "mine 1.1"}.get)
+    with pytest.raises(StateshiftError, match=r"of another `ridge` \(mine 1\.0 there, mine 1\.1 now\)"):
+        start(models="ridge")
+    monkeypatch.undo()
     with pytest.raises(StateshiftError, match=r'holds another comparison \(folds null there, "T" now'):
         start(models="ridge", folds="T")
     table = FeatureTable.load(screen.table)

@@ -14,6 +14,7 @@ import pandas as pd
 import stateshift
 from stateshift.cells import REGIMES, Experiment, read_experiment
 from stateshift.cells.checks.leakage import leak_notes
+from stateshift.effects.models import code_of
 from stateshift.errors import StateshiftError, some
 from stateshift.evaluation.ceilings import percent
 from stateshift.evaluation.comparison.experiment.candidates import NO_FEATURES, Candidate, candidates, feature_tables
@@ -93,7 +94,8 @@ def compare_experiment(
         if candidate.is_network:
             words = [*overrides, f"model={candidate.model}", f"seed={candidate.seed}"]
             training_settings(experiment_config(read, words))
-    folder.begin(_settings(read, folds, n_folds, overrides), tables)
+    codes = {c.model: code for c in chosen if not c.is_network and (code := code_of(c.model))}
+    folder.begin(_settings(read, folds, n_folds, overrides), tables, codes)
     parts = fold_effects(folder, read, folds, n_folds, storage_of(config))
     refuse_absent_files(elsewhere, [part.name for part in parts], folder.path)
     chosen = list(dict.fromkeys([*folder.finished(part.name for part in parts), *chosen]))

@@ -34,7 +34,7 @@ class ComparisonFolder:
 
     path: Path
 
-    def begin(self, settings: Mapping[str, Any], tables: Mapping[str, Path]) -> None:
+    def begin(self, settings: Mapping[str, Any], tables: Mapping[str, Path], codes: Mapping[str, str]) -> None:
         """Make the folder, or find that it holds a comparison on the same data.
 
         Parameters
@@ -43,16 +43,18 @@ class ComparisonFolder:
             What all parts rest on.
         tables
             Name → file; other tables may have been compared there before.
+        codes
+            Name of a model of another package → what identifies its code; likewise.
 
         Raises
         ------
         StateshiftError
-            Something else lies there, or a comparison of other settings or other tables of the same name.
+            Something else lies there, or a comparison of other settings, or of other tables or code of the same name.
         """
         with self.alone("settings"):
-            self._begin(settings, tables)
+            self._begin(settings, tables, codes)
 
-    def _begin(self, settings: Mapping[str, Any], tables: Mapping[str, Path]) -> None:
+    def _begin(self, settings: Mapping[str, Any], tables: Mapping[str, Path], codes: Mapping[str, str]) -> None:
         file = self.path / SETTINGS
         held: dict[str, Any] = {"tables": {}}
         if file.is_file():
@@ -74,8 +76,15 @@ class ComparisonFolder:
                 f"{self.path} holds a comparison with another table `{changed[0]}`: choose another --output, or another name "
                 "for the table."
             )
+        kept = held.get("codes", {})
+        for model in (model for model, code in codes.items() if kept.get(model, code) != code):
+            raise StateshiftError(
+                f"{self.path} holds predictions of another `{model}` ({kept[model]} there, {codes[model]} now): choose another "
+                "--output, or another name for the model."
+            )
+        held |= {**settings, "tables": held["tables"] | sums, "codes": kept | codes}
         with written_beside(file, overwrite=True) as part:
-            part.write_text(json.dumps(held | {**settings, "tables": held["tables"] | sums}, indent=1) + "\n")
+            part.write_text(json.dumps(held, indent=1) + "\n")
 
     def fold(self, name: str, what: str) -> Path:
         """A file of a fold: ``train.npz``, ``truth.npz``, ``experiment.toml``, ``files.json``."""
