@@ -17,10 +17,12 @@ from stateshift.features.directions import WIDTH
 from stateshift.features.registry import POLICIES, FeatureRequest, feature_source, unread
 from stateshift.features.sources.esm2 import check_options, resume_file
 from stateshift.genes import read_names
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
 
+@left_alone()
 def create_features(
     *,
     from_toml: Path | None = None,

@@ -23,6 +23,7 @@ from stateshift.prediction.intervals.calibrator import Calibrator, stored_valida
 from stateshift.prediction.intervals.half_widths import find_intervals, widened_by_few_controls
 from stateshift.prediction.prepared import Asked, prepare, refuse_contradictions
 from stateshift.run import RunDirectory
+from stateshift.surroundings import left_alone
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@left_alone()
 def predict(
     run: str | Path | Sequence[str | Path],
     *,

@@ -17,6 +17,7 @@ from stateshift.proteins.esm2.models import load_esm2
 from stateshift.proteins.fasta import read_sequences
 from stateshift.proteins.store.fill import Recipe, fill_store
 from stateshift.proteins.store.reader import PART, EmbeddingStore
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Embedded:
     width: int
 
 
+@left_alone()
 def embed_fasta(
     fasta: str | Path,
     output: str | Path,

@@ -15,6 +15,7 @@ from stateshift.feature_table import FeatureTable
 from stateshift.features.on_the_fly import GeneEmbedder
 from stateshift.files import read_tensors
 from stateshift.run import WAY_OUT, RunDirectory, open_run
+from stateshift.surroundings import left_alone
 from stateshift.training.config import check_config, training_settings
 from stateshift.training.data import batch_names, prepare, storage_of
 from stateshift.training.loop.loggers import refuse_absent
@@ -23,6 +24,7 @@ from stateshift.training.start import find_source
 from stateshift.training.train import is_first_process, kept_back, make_module, refuse_other_processes, write_config
 
 
+@left_alone()
 def resume(run_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Go on with a run from its last checkpoint, to ``training.max_steps``.
 

@@ -17,6 +17,7 @@ from stateshift.errors import StateshiftError
 from stateshift.features.on_the_fly import GeneEmbedder
 from stateshift.files import intact
 from stateshift.run import WAY_OUT, RunDirectory, new_run, refuse_taken
+from stateshift.surroundings import left_alone
 from stateshift.training.anchored import fit_starts
 from stateshift.training.config import ENERGY_ALONE, compose_config, training_settings
 from stateshift.training.data import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@left_alone()
 def train(
     experiment: str | Path,
     overrides: Sequence[str] = (),

@@ -19,6 +19,7 @@ from stateshift.errors import StateshiftError
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
 from stateshift.progress import track
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Score:
     seeds: tuple[float, ...]
 
 
+@left_alone()
 def evaluate_bioemb(
     labels: str | Path,
     output: str | Path,

@@ -29,6 +29,7 @@ from stateshift.errors import StateshiftError, enough_memory, some
 from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
 from stateshift.progress import quiet_lightning
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ UNASKED = -100
 """Where nothing is to be guessed; torch's cross-entropy passes it over."""
 
 
+@left_alone()
 def train_mlm(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),

@@ -24,12 +24,14 @@ from stateshift.feature_table import FeatureTable
 from stateshift.files import new_folder, written_beside
 from stateshift.genes import read_names
 from stateshift.progress import quiet_lightning
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
 BEAM = 5
 
 
+@left_alone()
 def train_bioemb(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),

@@ -29,6 +29,7 @@ from stateshift.prediction.emission import Emitter, match_training
 from stateshift.prediction.prepared import Asked
 from stateshift.progress import track
 from stateshift.run import RunDirectory
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ MEMORY_GB = 0.5
 """Of matrices held in memory while effects are predicted; larger ones stay on the disk."""
 
 
+@left_alone()
 def export_run(
     run: str | Path,
     *,

@@ -26,6 +26,7 @@ from stateshift.prediction.effects import PredictedEffects, predict_effects
 from stateshift.prediction.prepared import Asked
 from stateshift.progress import track
 from stateshift.run import RunDirectory, open_run
+from stateshift.surroundings import left_alone
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,6 +68,7 @@ class RunScore:
         return Path(folder)
 
 
+@left_alone()
 def score_run(
     run: str | Path,
     season: str,

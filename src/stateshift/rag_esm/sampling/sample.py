@@ -22,6 +22,7 @@ from stateshift.rag_esm.sampling.denoise import Denoised, denoise
 from stateshift.rag_esm.sampling.inputs import Request, read_requests
 from stateshift.rag_esm.sampling.perplexity import pseudo_perplexity
 from stateshift.rag_esm.sampling.settings import SamplingSettings
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ GENERATED, CONTEXTS, STEPS, TABLE, ENTROPY, ABOUT = (
 )  # fmt: skip
 
 
+@left_alone()
 def sample(
     checkpoint: str | Path,
     output: str | Path,

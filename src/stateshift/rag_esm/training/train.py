@@ -28,12 +28,14 @@ from stateshift.rag_esm.training.batches import Batches
 from stateshift.rag_esm.training.module import Training
 from stateshift.rag_esm.training.settings import Settings, read_settings, settings_of
 from stateshift.rag_esm.training.validation import RATES, perplexities, validation_pairs
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
 SETTINGS, METRICS, LAST, BEST = "settings.yaml", "metrics.csv", "last.pt", "best"
 
 
+@left_alone()
 def train_rag_esm(
     data: str | Path | None = None,
     output: str | Path | None = None,

@@ -20,6 +20,7 @@ from stateshift.structure.pipeline.loading import LEVELS, Reading
 from stateshift.structure.pipeline.record import Output, Record, Summary
 from stateshift.structure.pipeline.run import Machine, predict
 from stateshift.structure.residues import Esm2Residues, ResidueModel, residue_files
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Stage:
     num_workers: int = 0
 
 
+@left_alone()
 def embed(
     level: str,
     source: str | Path | Sequence[Job] | None,
@@ -114,6 +116,7 @@ def embed(
     return summary
 
 
+@left_alone()
 def embed_complete(
     source: str | Path,
     residues: Stage,

@@ -18,6 +18,7 @@ from stateshift.structure.pipeline.jobs import read_jobs
 from stateshift.structure.residues import Entry, Esm2Residues, read_residues, residue_files
 from stateshift.structure.training.pairs import Pairs, class_pairs, read_pairs, tm_pairs
 from stateshift.structure.training.train import TrainingSettings, train_aggregator
+from stateshift.surroundings import left_alone
 
 
 class StoredRows(Mapping):
@@ -36,6 +37,7 @@ class StoredRows(Mapping):
         return len(self.files)
 
 
+@left_alone()
 def train_from_files(
     output: str | Path,
     *,
