@@ -17,6 +17,7 @@ from stateshift.proteins.fasta import read_sequences
 from stateshift.rag_esm.homologs.retrieval import find_homologs
 from stateshift.rag_esm.model.checkpoint import TrainedRagESM, load_rag_esm
 from stateshift.rag_esm.model.tokens import tokens_of
+from stateshift.surroundings import left_alone
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def embed_with_contexts(
         yield name, (total / held).astype(np.float32)
 
 
+@left_alone()
 def embed_fasta(
     checkpoint: str | Path,
     fasta: str | Path,
