@@ -55,13 +55,13 @@ def rag_esm_features(request: FeatureRequest) -> FeatureTable:
     fasta = _fasta(request)
     coverage = _proteins(request, fasta)
     request.refuse_missing(coverage.missing, fasta.name)
+    trained = load_rag_esm(request.checkpoint)  # before hours of aligning
     database = read_sequences(lookup)
     sequences = {gene: protein.sequence for gene, protein in coverage.found.items()}
     homologs = find_homologs(sequences, database, top_k=CONTEXTS)
     lonely = {gene: f"its protein has no homolog in {lookup.name}" for gene, hits in homologs.items() if not hits}
     missing = {**coverage.missing, **lonely}
     request.refuse_missing(missing, lookup.name)
-    trained = load_rag_esm(request.checkpoint)
     found = {gene: hits for gene, hits in homologs.items() if hits}
     rows = embed_with_contexts(
         trained,
