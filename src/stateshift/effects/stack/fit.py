@@ -128,11 +128,12 @@ class Stack:
         return np.array([len(genes) > 1 and genes not in trained for genes in sets], dtype=bool)
 
     def _put_measured(self, effects: np.ndarray, perturbations: Sequence[str], contexts: Sequence[str]) -> None:
-        known = self.train.effects if self.train.shrunk is None else self.train.shrunk
+        shrunk = self.train.effects if self.train.shrunk is None else self.train.shrunk
         for i, (perturbation, context) in enumerate(zip(perturbations, contexts)):
             row = self._row.get((frozenset(genes_of(perturbation)), context))
             if row is not None:
-                effects[i] = np.where(np.isnan(known[row]), effects[i], known[row])
+                for known in (self.train.effects[row], shrunk[row]):  # what has no error isn't shrunk
+                    effects[i] = np.where(np.isnan(known), effects[i], known)
 
     def routes(self, perturbations: Sequence[str], contexts: Sequence[str]) -> list[str]:
         """``measured``; ``transfer`` where other contexts told; ``features`` where features did; else ``fallback``.
