@@ -202,10 +202,12 @@ def test_new_structures_join_separated_results_and_failed_ones_are_tried_again(f
     embed("chains", folder, output, models, machine=CPU)
     before = (tmp_path / "out" / "both.A.pt").stat().st_mtime_ns
     (folder / "page.cif").unlink()
+    (tmp_path / "out" / "single.A.pt").unlink()
     write_pdb("structures/page.pdb", {"A": "MKVLAG"})
     summary = embed("chains", folder, output, models, machine=CPU)
     assert (summary.results, summary.failures) == (4, {})
     assert (tmp_path / "out" / "both.A.pt").stat().st_mtime_ns == before
+    assert (tmp_path / "out" / "single.A.pt").is_file()
     assert not (tmp_path / "out" / "all.failures.csv").exists()
     assert sorted(json.loads((tmp_path / "out" / "all.json").read_text())["results"]) == ["both", "page", "single"]
 
@@ -217,6 +219,10 @@ def test_other_settings_and_grouped_files_that_lack_something_are_refused(folder
         embed("chains", folder / "both.pdb", output, models, Reading(min_residues=13), CPU)
     with pytest.raises(StateshiftError, match="exists and lacks single"):
         embed("chains", folder / "single.pdb", output, models, machine=CPU)
+    output.grouped_file.unlink()
+    assert embed("chains", folder / "both.pdb", output, models, machine=CPU).results == len(
+        read_vectors(output.grouped_file)
+    )
 
 
 def test_chain_tables_limits_and_traces_fail_alone(folder, models, tmp_path, write_pdb):

@@ -176,11 +176,14 @@ class Record:
             return read_tensors(path)
 
     def _done(self) -> dict[str, list[str]]:
-        """Job → names of its results, of this run and of earlier ones."""
-        before = _json(self.file)
+        """Job → names of its results, of this run and of earlier ones, whose files are still there."""
+        grouped = self.output.format == "grouped"
+        before = _json(self.file) if not grouped or self.output.grouped_file.exists() else None
         done = dict(before["results"]) if before else {}
-        lines = {line["job"]: line["results"] for line in self._lines() if not line["failure"]}
-        return done | lines
+        done |= {line["job"]: line["results"] for line in self._lines() if not line["failure"]}
+        if grouped:
+            return done
+        return {job: names for job, names in done.items() if all(self.output.single_file(n).is_file() for n in names)}
 
     def _lines(self) -> list[dict[str, Any]]:
         lines = []
