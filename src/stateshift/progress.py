@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -37,3 +39,15 @@ def quiet_lightning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning|torch.optim.lr_scheduler")
         yield
+
+
+@contextlib.contextmanager
+def told_how_to_go_on(command: str) -> Iterator[None]:
+    """Say what goes on with a work of Lightning's that is stopped; Ctrl-C is Python's KeyboardInterrupt again."""
+    try:
+        yield
+    except SystemExit as ended:
+        logger.warning("stopped: go on with  %s", command)
+        if isinstance(ended.__context__, KeyboardInterrupt):  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise

@@ -227,6 +227,7 @@ def test_ctrl_c_says_how_to_go_on(in_folder):
         process.kill()
     assert process.returncode == 130, said
     assert "go on with  stateshift train --resume runs/made_state_tiny" in said
+    assert said.endswith("stateshift: stopped.\n")
     assert "Traceback" not in said
 
 

@@ -28,6 +28,9 @@ from stateshift.cli import (
 from stateshift.errors import StateshiftError, first_line, is_out_of_memory, visible
 from stateshift.files import is_disk_full
 
+STOPPED = 130
+"""The exit code of Ctrl-C, also that which typer makes of it."""
+
 app = typer.Typer(
     name="stateshift",
     help="Predict how a population of cells shifts when a gene is perturbed.",
@@ -84,9 +87,11 @@ def call(command: Callable[[], object]) -> None:
     except StateshiftError as error:
         typer.echo(visible(f"stateshift: {error}"), err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and ended.code != STOPPED:
+            raise
         typer.echo("stateshift: stopped.", err=True)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except (OSError, MemoryError, RuntimeError) as error:
         if is_disk_full(error):
             reason = "no room is left on the disk"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,7 @@ from torch.utils.data import DataLoader
 
 from stateshift.bioemb.settings import Settings
 from stateshift.errors import StateshiftError, first_line
-
-logger = logging.getLogger(__name__)
+from stateshift.progress import told_how_to_go_on
 
 LAST = Path("checkpoints") / "last.ckpt"
 """What a stopped training goes on from, in its run."""
@@ -53,8 +51,5 @@ def fit(
     trainer: lightning.Trainer, module: lightning.LightningModule, loader: DataLoader, checkpoint: Path, command: str
 ) -> None:
     """Train to the last epoch, from a checkpoint where it is there; Ctrl-C tells the command that goes on."""
-    try:
+    with told_how_to_go_on(command):
         trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        logger.warning("stopped: go on with  %s", command)
-        raise KeyboardInterrupt from None

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from stateshift.course import read_course, write_course
 from stateshift.errors import StateshiftError, enough_memory, first_line, some
 from stateshift.files import intact, new_folder, read_tensors, written_beside, yaml_text
+from stateshift.progress import told_how_to_go_on
 from stateshift.rag_esm.homologs.choice import Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
 from stateshift.rag_esm.homologs.data import read_data
@@ -138,7 +139,7 @@ def _fit(
         fewer = (
             f"train anew with tokens_per_batch={settings.tokens_per_batch // 2} accumulate={2 * settings.accumulate}"
         )
-        with enough_memory(fewer):
+        with enough_memory(fewer), told_how_to_go_on(f"stateshift rag-esm train --resume {run}"):
             trainer.fit(module, DataLoader(batches, batch_size=None))
 
 

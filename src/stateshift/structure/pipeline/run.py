@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from stateshift.errors import StateshiftError, first_line
-from stateshift.progress import quiet_lightning
+from stateshift.progress import quiet_lightning, told_how_to_go_on
 from stateshift.structure.aggregator import Aggregator, aggregate
 from stateshift.structure.pipeline.jobs import Job
 from stateshift.structure.pipeline.loading import JobData, Loaded, Reading
@@ -161,7 +161,7 @@ def predict(
 ) -> bool:
     """Run all jobs; whether this process is the one that puts the files together."""
     loader = DataLoader(JobData(jobs, reading), machine.batch_size, num_workers=machine.num_workers, collate_fn=list)
-    with quiet_lightning():
+    with quiet_lightning(), told_how_to_go_on("the same command"):
         trainer = trainer_for(machine.trainer_options(), enable_progress_bar=len(jobs) > machine.batch_size)
         trainer.predict(Embedding(residues, aggregator, record), loader, return_predictions=False)
     return trainer.is_global_zero

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from stateshift.course import write_course
 from stateshift.errors import StateshiftError, enough_memory, some
 from stateshift.files import intact, read_tensors, refuse_unwritable, written_beside
-from stateshift.progress import quiet_lightning
+from stateshift.progress import quiet_lightning, told_how_to_go_on
 from stateshift.structure.aggregator import (
     Aggregator,
     AggregatorShape,
@@ -158,12 +158,9 @@ def train_aggregator(
         twin = Twin(
             model, settings.learning_rate, settings.warmup_epochs * steps, settings.epochs * steps, settings.seed
         )
-        with enough_memory(f"train anew with --batch-size {max(1, settings.batch_size // 2)}"):
-            try:
-                trainer.fit(twin, train, val, ckpt_path=keeper.stopped_at(), weights_only=True)
-            except SystemExit:  # what Lightning makes of Ctrl-C
-                logger.warning("stopped: the same command goes on from the last whole epoch.")
-                raise KeyboardInterrupt from None
+        fewer = f"train anew with --batch-size {max(1, settings.batch_size // 2)}"
+        with enough_memory(fewer), told_how_to_go_on("the same command"):
+            trainer.fit(twin, train, val, ckpt_path=keeper.stopped_at(), weights_only=True)
     if keeper.best is None:
         raise StateshiftError(
             "The training gave no validation score: the losses are no numbers; lower --learning-rate."

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from stateshift.cells import estimate_effects, split_counts
 from stateshift.errors import StateshiftError, enough_memory, first_line
 from stateshift.memory import kept_for_reuse
-from stateshift.progress import quiet_lightning
+from stateshift.progress import quiet_lightning, told_how_to_go_on
 from stateshift.run import RunDirectory
 from stateshift.training.anchored import KeepRule, log_verdicts, read_verdicts, too_few_to_judge
 from stateshift.training.config import training_settings
@@ -68,13 +68,10 @@ def fit(
         if settings.compile:
             module.model.compile()
         try:
-            with enough_memory(_smaller(config)):
+            with enough_memory(_smaller(config)), told_how_to_go_on(f"stateshift train --resume {run.path}"):
                 trainer.fit(
                     module, datamodule=TrainingSets(config, data, done), ckpt_path=checkpoint, weights_only=True
                 )
-        except SystemExit:  # what Lightning makes of Ctrl-C
-            logger.warning("stopped: go on with  stateshift train --resume %s", run.path)
-            raise KeyboardInterrupt from None
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = first_line(error)
             raise StateshiftError(f"training.compile=true: torch.compile can't do it here: {reason}") from error
