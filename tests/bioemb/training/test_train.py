@@ -166,7 +166,7 @@ def test_labels_that_can_not_be_used_are_refused_before_a_run_is_written(overrid
 
 def test_a_run_is_never_overwritten_and_reads_back_as_trained(overrides):
     trained = train_bioemb("genes", overrides())
-    with pytest.raises(StateshiftError, match="exists and is not empty"):
+    with pytest.raises(StateshiftError, match="exists already"):
         train_bioemb("genes", overrides())
     read = open_bioemb(trained.folder)
     np.testing.assert_array_equal(read.fine_tuned().vectors, trained.fine_tuned().vectors)

@@ -21,7 +21,7 @@ from stateshift.bioemb.training.watch import downstream_watch
 from stateshift.cells import held_out_genes, read_experiment
 from stateshift.errors import StateshiftError, enough_memory, some, suggestion
 from stateshift.feature_table import FeatureTable
-from stateshift.files import new_folder, written_beside
+from stateshift.files import written_beside
 from stateshift.genes import read_names
 from stateshift.progress import quiet_lightning
 from stateshift.surroundings import left_alone
@@ -95,11 +95,12 @@ def train_with_held_out(settings: Settings, table: FeatureTable, held_out: Colle
     if settings.codes.shuffled:
         codes = codes.shuffled(settings.seed)
     downstream_watch(settings, table)  # a label file that can't be used is refused before anything is written
-    folder = new_folder(settings.folder)
-    write_config(settings, folder)
-    table.save(folder / "input.pt")
-    codes.save(folder / "codes.npz")
-    return _fit(folder, settings, table, codes)
+    with written_beside(settings.folder) as part:  # whole, so that it can be gone on with at any time
+        part.mkdir()
+        write_config(settings, part)
+        table.save(part / "input.pt")
+        codes.save(part / "codes.npz")
+    return _fit(settings.folder, settings, table, codes)
 
 
 def fitted_genes(table: FeatureTable, data: DataSettings) -> list[str]:
