@@ -56,6 +56,9 @@ def test_groups_of_headers_folders_and_data_sets_give_the_same_clusters(tmp_path
     expected = {g: tuple(members) for g, members in groups.items()}
     for source in ("named.fasta", "folder", "set"):
         assert {c.name: c.sequences for c in read_source(tmp_path / source)} == expected, source
+    pd.DataFrame({"cluster": ["a", None, "b"], "sequence": ["MK", "MA", None]}).to_parquet(table / "part-1.parquet")
+    with pytest.raises(StateshiftError, match=rf"2 rows .* {len(rows) + 2}, {len(rows) + 3}; leave them out"):
+        read_source(table)
 
 
 def test_openproteinsets_folders_are_named_by_their_accession(tmp_path):

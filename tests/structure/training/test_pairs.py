@@ -67,8 +67,8 @@ def test_cath_codes_of_one_topology_count_as_one_fold():
 def test_codes_that_are_too_short_and_lines_without_a_class_are_told(tmp_path):
     with pytest.raises(StateshiftError, match=r"Classes need 4 parts, as in a\.1\.1\.2 or 1\.10\.10\.10; others: x"):
         class_pairs({"x": "a.1", "y": "a.1.1.1"}, 5)
-    (tmp_path / "c.tsv").write_text("x\ta.1.1.1\nalone\n")
-    with pytest.raises(InputProblems, match="line 2 reads `alone`"):
+    (tmp_path / "c.tsv").write_text("x\ta.1.1.1\nalone\nx\tb.1.1.1\n")
+    with pytest.raises(InputProblems, match=r"(?s)line 2 reads `alone`.*line 3: `x` is of a\.1\.1\.1 further up"):
         read_classes(tmp_path / "c.tsv")
 
 

@@ -167,6 +167,11 @@ def _table(files: list[Path]) -> list[Cluster]:
                 f"{file} has no column `{lacking[0]}`{suggestion(lacking[0], map(str, frames[-1].columns))}."
             )
     table = pd.concat(frames, ignore_index=True)
+    # as texts they would be a cluster `None` and, of letters that are amino acids, proteins `NONE` and `NAN`
+    empty = table.index[table[["cluster", "sequence"]].isna().any(axis=1)]
+    if len(empty):
+        rows = some([str(row + 1) for row in empty])
+        raise StateshiftError(f"{len(empty)} rows of the table lack a cluster or a sequence: {rows}; leave them out.")
     ids = table["id"].astype(str) if "id" in table else table.index.astype(str)
     sequences = table["sequence"].astype(str).str.upper().str.replace("J", "X")
     strange = [i for i, s in zip(ids, sequences) if not s or set(s) - LETTERS]
