@@ -12,7 +12,7 @@ import torch
 
 from stateshift.errors import StateshiftError, some
 from stateshift.files import intact, read_tensors, sha256, written_beside
-from stateshift.structure.aggregator.model import Aggregator, AggregatorShape
+from stateshift.structure.aggregator.model import Aggregator, AggregatorShape, heads_of
 
 FORMAT = "stateshift aggregator 1"
 
@@ -85,8 +85,8 @@ def load_aggregator(path: str | Path) -> TrainedAggregator:
     ----------
     path
         The file, read by torch's weights-only loader. A flat state dict may lie under ``state_dict`` and
-        its names may begin with ``model.``; its shape is read off its tensors, with heads of 64 unless H is
-        the published 1,536, which has 12 of 128.
+        its names may begin with ``model.``; its shape is read off its tensors, with heads by `heads_of` unless H
+        is the published 1,536, which has 12 of 128.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def shape_of(state: dict[str, torch.Tensor], where: str) -> AggregatorShape:
         ) from error
     layers = 1 + max(int(m[1]) for key in state if (m := re.match(r"transformer\.layers\.(\d+)\.", key)))
     blocks = 1 + max((int(m[1]) for key in state if (m := re.match(r"embedding\.block(\d+)\.", key))), default=0)
-    heads = 12 if hidden == 1536 else max(hidden // 64, 1)
+    heads = 12 if hidden == 1536 else heads_of(hidden)
     return AggregatorShape(width, hidden, heads, feedforward, layers, blocks)
 
 

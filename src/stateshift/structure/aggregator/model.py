@@ -54,15 +54,20 @@ class AggregatorShape:
 
     @classmethod
     def for_width(cls, width: int, hidden: int | None = None, **more: int | float) -> AggregatorShape:
-        """The shape for residue rows of a width: heads of 64, feed-forward twice as wide.
-
-        Examples
-        --------
-        >>> AggregatorShape.for_width(1280).heads
-        20
-        """
+        """The shape for residue rows of a width: heads by `heads_of`, feed-forward twice as wide."""
         hidden = hidden or width
-        return cls(width=width, hidden=hidden, heads=max(hidden // 64, 1), feedforward=2 * hidden, **more)
+        return cls(width=width, hidden=hidden, heads=heads_of(hidden), feedforward=2 * hidden, **more)
+
+
+def heads_of(hidden: int) -> int:
+    """As many heads as a hidden width can be split among, none narrower than 64; one of a narrower width.
+
+    Examples
+    --------
+    >>> heads_of(1280), heads_of(480), heads_of(32)
+    (20, 6, 1)
+    """
+    return next(heads for heads in range(max(hidden // 64, 1), 0, -1) if hidden % heads == 0)
 
 
 PUBLISHED = AggregatorShape()
