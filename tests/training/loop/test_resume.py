@@ -171,8 +171,11 @@ def test_a_checkpoint_of_another_run_or_without_its_parts_is_refused(screen):
     )
     refused({**whole, "global_step": 11}, "counts of steps")
     moments = whole["optimizer_states"][0]
-    of_other_shape = {i: {**held, "exp_avg": held["exp_avg"][:-1]} for i, held in moments["state"].items()}
-    refused({**whole, "optimizer_states": [{**moments, "state": of_other_shape}]}, "exp_avg doesn't fit")
+    but_one = {i: held for i, held in moments["state"].items() if i != 3}
+    refused({**whole, "optimizer_states": [{**moments, "state": but_one}]}, "its optimizer_states are not as they were")
+    name, weight = next(iter(whole["state_dict"].items()))
+    altered = {**whole["state_dict"], name: weight.clone().index_fill_(0, torch.tensor(0), 0.5)}
+    refused({**whole, "state_dict": altered}, "its state_dict are not as they were written")
     torch.save(whole, run.last)
     rows = run.metrics_file.read_text()
     run.metrics_file.write_text(other.metrics_file.read_text())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 
@@ -24,7 +26,8 @@ class Restored(lightning.Callback):
     """Refuse a checkpoint whose parts don't fit each other or the model.
 
     Lightning takes what it finds: without a random state, an optimiser's moments or the counts of steps it would go on, to
-    other weights than those of an unbroken training; moments of other shapes crash the process.
+    other weights than those of an unbroken training; moments of other shapes crash the process. Checksums of all parts
+    are stored with them: those of the file itself say nothing of one that was read, altered and saved again.
 
     Parameters
     ----------
@@ -73,6 +76,12 @@ class Restored(lightning.Callback):
         """Lightning is about to read the checkpoint."""
         self._at_work = self.checkpoint is not None
 
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Store a checksum of every part."""
+        checkpoint["checksums"] = {part: _checksum(checkpoint[part]) for part in PARTS}
+
     def on_load_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -87,17 +96,19 @@ class Restored(lightning.Callback):
         )
         if lacking:
             raise ValueError(f"it lacks {', '.join(lacking)}")
+        # earlier versions kept none
+        for part, kept in checkpoint.get("checksums", {}).items():
+            if part in wanted and _checksum(checkpoint[part]) != kept:
+                raise ValueError(f"its {part} are not as they were written")
         self._step, self._counts = checkpoint["global_step"], list(_leaves(checkpoint["loops"]["fit_loop"]))
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Compare what was restored with what was stored, and moments with weights."""
+        """Compare what was restored with what was stored."""
         if not self._at_work:
             return
         whole = all(type(count) in (int, bool) and count >= 0 for count in self._counts)
         if not whole or trainer.global_step != self._step:
             raise ValueError("its counts of steps don't fit each other")
-        for optimizer in trainer.optimizers:
-            _refuse_foreign_moments(optimizer.state, self._step)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -106,14 +117,20 @@ class Restored(lightning.Callback):
         self._at_work = self._at_work and trainer.global_step == self._step
 
 
-def _refuse_foreign_moments(state: Mapping[Tensor, Mapping[str, Any]], step: int) -> None:
-    if step and not state:
-        raise ValueError("its optimiser has no moments")
-    for weight, moments in state.items():
-        for name, moment in moments.items():
-            shape = () if name == "step" else weight.shape
-            if not isinstance(moment, Tensor) or moment.shape != shape or not moment.is_floating_point():
-                raise ValueError(f"its optimiser's {name} doesn't fit the weights")
+def _checksum(content: Any, before: int = 0) -> int:
+    """CRC-32 of all keys, tensors and plain values, going on from what came before."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            before = _checksum(value, zlib.crc32(repr(key).encode(), before))
+    elif isinstance(content, list | tuple):
+        for value in content:
+            before = _checksum(value, before)
+    elif isinstance(content, Tensor):
+        before = zlib.crc32(f"{content.dtype}{tuple(content.shape)}".encode(), before)
+        before = zlib.crc32(content.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), before)
+    else:
+        before = zlib.crc32(repr(content).encode(), before)
+    return before
 
 
 def _leaves(content: Any) -> Iterator[Any]:
