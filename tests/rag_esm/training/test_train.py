@@ -102,6 +102,7 @@ def test_a_training_learns_from_contexts_and_a_stopped_one_goes_on_as_if_it_neve
         torch.testing.assert_close(cut["network"][name], weight, msg=name)
     rows = metrics(tmp_path / "cut")
     assert [row["step"] for row in rows] == ["0", "4", "8"]
+    assert sorted(rows, key=lambda row: float(row["seconds"])) == rows
     assert rows[0]["ppl_0.5"] == rows[0]["plain_0.5"]
     assert float(rows[-1]["ppl_0.5"]) < float(rows[0]["ppl_0.5"])
     best = load_rag_esm(tmp_path / "cut")
@@ -170,3 +171,6 @@ def test_a_resume_refuses_other_settings_and_folders_that_are_no_runs(data, tmp_
         train_rag_esm(resume=tmp_path / "run")
     with pytest.raises(StateshiftError, match="is no run"):
         train_rag_esm(resume=data)
+    (data / "train.jsonl").write_text((data / "val.jsonl").read_text())
+    with pytest.raises(StateshiftError, match="holds other clusters than .*run began with"):
+        train_rag_esm(resume=tmp_path / "run", overrides=["max_steps=2"])

@@ -105,7 +105,13 @@ def make_data(
 
 def read_data(folder: str | Path) -> tuple[list[Cluster], list[Cluster]]:
     """Training and validation clusters that `make_data` wrote."""
-    return read_clusters(Path(folder) / "train.jsonl"), read_clusters(Path(folder) / "val.jsonl")
+    train, val = data_files(folder)
+    return read_clusters(train), read_clusters(val)
+
+
+def data_files(folder: str | Path) -> tuple[Path, Path]:
+    """The files of its training and validation clusters."""
+    return Path(folder) / "train.jsonl", Path(folder) / "val.jsonl"
 
 
 def _among(cluster: Cluster, picked: list[int]) -> Cluster:

@@ -19,11 +19,11 @@ from torch.utils.data import DataLoader
 
 from stateshift.course import read_course, write_course
 from stateshift.errors import StateshiftError, enough_memory, first_line, some
-from stateshift.files import intact, new_folder, read_tensors, written_beside, yaml_text
+from stateshift.files import intact, new_folder, read_tensors, sha256, written_beside, yaml_text
 from stateshift.progress import told_how_to_go_on
 from stateshift.rag_esm.homologs.choice import Contexts
 from stateshift.rag_esm.homologs.clusters import Cluster
-from stateshift.rag_esm.homologs.data import read_data
+from stateshift.rag_esm.homologs.data import data_files, read_data
 from stateshift.rag_esm.model.checkpoint import TrainedRagESM, load_rag_esm, new_rag_esm, save_rag_esm
 from stateshift.rag_esm.training.batches import Batches
 from stateshift.rag_esm.training.module import Training
@@ -85,6 +85,10 @@ def train_rag_esm(
             )
         settings, data = settings_of(told["settings"], overrides), data or told["data"]
         train, val = read_data(data)
+        if told.get("data_sha256") not in (None, _digest(data)):
+            raise StateshiftError(
+                f"{data} holds other clusters than {run} began with: name those with --data, or train anew."
+            )
         trained = load_rag_esm(run / BEST, "cpu")
         trained.network.load_state_dict(last["network"])
     else:
@@ -96,7 +100,8 @@ def train_rag_esm(
             trained = load_rag_esm(init_from, "cpu")
         else:
             trained = new_rag_esm(settings.base, settings.cross_layers, settings.seed)
-        told = {"data": str(Path(data).resolve()), "base": trained.base, "settings": settings.as_dict()}
+        told = {"data": str(Path(data).resolve()), "data_sha256": _digest(data), "base": trained.base}
+        told["settings"] = settings.as_dict()
         run = _begun(Path(output), told)
     _fit(trained, settings, train, val, run, last)
     return load_rag_esm(run / BEST)
@@ -158,7 +163,8 @@ class Keeper(lightning.Callback):
         self.before = last["step"] if last else 0
         self.best = last["best"] if last else float("inf")
         self.losses: list[float] = []
-        self.begun = time.monotonic()
+        until_now = read_course(run / METRICS, self.before)
+        self.begun = time.monotonic() - float(until_now[-1]["seconds"] if until_now else 0)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, module: Training, outputs: Any, *_: Any) -> None:
         """Validate every `val_every` steps and behind the last."""
@@ -207,6 +213,11 @@ def _replaced(trained: TrainedRagESM, folder: Path) -> None:
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(data: str | Path) -> str:
+    """What tells the clusters of a folder from others."""
+    return " ".join(sha256(file) for file in data_files(data))
 
 
 def _begun(run: Path, told: dict[str, Any]) -> Path:
