@@ -44,8 +44,8 @@ def test_paths_are_also_looked_up_beside_the_toml(screen, monkeypatch, tmp_path)
 
 def test_all_problems_are_reported_at_once_with_suggestions(screen):
     screen.toml.write_text(
-        '[datasets]\nmade = "nowhere.h5ad"\n[training]\nmad = "train"\nmade = "test"\n'
-        '[zeroshoot]\n"made.T98G" = "test"\n[zeroshot]\n"made.K562" = "tset"\nbare = "test"\n'
+        '[datasets]\nmade = "nowhere.h5ad"\n"m.1" = "$HERE/x.h5ad"\n[training]\nmad = "train"\nmade = "test"\n'
+        '[zeroshoot]\n"made.T98G" = "test"\n[zeroshot]\n"made.K562" = "tset"\n"m.1.K562" = "test"\nbare = "test"\n'
         '[fewshot."made.A549"]\nvall = ["G1"]\nval = ["G2"]\ntest = ["G2"]\n[columns]\npertubation = "x"\n'
     )
     said = problems_of(screen.toml)
@@ -59,6 +59,8 @@ def test_all_problems_are_reported_at_once_with_suggestions(screen):
         "puts G2 into val and into test",
         "[columns] has no key `pertubation` (did you mean `perturbation`?)",
         'made = "nowhere.h5ad": no .h5ad or .h5 file and no .zarr store is there',
+        '[datasets] "m.1": a name without dots is needed',
+        "no .zarr store is there ($… is not replaced by a variable of the environment",
     ):
         assert part in said
 
@@ -73,6 +75,24 @@ def test_a_place_in_zeroshot_and_fewshot_is_refused(screen):
         '[training]\nmade = "train"\n[zeroshot]\n"made.K562" = "test"\n[fewshot."made.K562"]\ntest = ["G1"]\n'
     )
     assert "stands in [zeroshot] and in [fewshot]" in problems_of(screen.toml)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"\xef\xbb\xbf[training]\n", "begins with a byte order mark"),
+        ("[training]\n# M\u00fcnster".encode("latin-1"), "is no text in UTF-8: save it in that encoding"),
+        (b"[run]\nname = one\n", "Invalid value (at line 2, column 8), `name = one`: texts stand in quotes"),
+        ("name = “one”\n".encode(), 'typographic quotes are letters here, write " in their place'),
+        (b"[run]\nname = 'a'\nname = 'b'\n", "(at line 3, column 11), `name = 'b'`: the key is there twice."),
+        (b"x = ['a', 1]\n", "Not a homogeneous array (line 1 column 1 char 0), `x = ['a', 1]`."),
+    ],
+)
+def test_a_text_that_is_no_toml_is_told_with_its_line_and_the_way_out(screen, text, told):
+    screen.toml.write_bytes(text)
+    with pytest.raises(StateshiftError) as caught:
+        read_experiment(screen.toml)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[datasets\n", "x = \n", "[training]\n= 1\n", "x = " + 5000 * "[" + 5000 * "]"])
@@ -99,8 +119,11 @@ def test_broken_toml_is_one_sentence(screen, text):
         ('[run]\noverrides = ["seed=${oc.env:HOME}"]\n', "[run] overrides holds `seed=${oc.env:HOME}`: Hydra's own"),
         ('[zeroshot]\n"made." = "test"\n', '[zeroshot] "made.": write "dataset.celltype"'),
         ('[zeroshot]\nmade.T98G = "test"\n"made.A549" = "tset"\n', '"made.A549" = "tset": no split has that name'),
-        ('[fewshot."made.K562"]\ntest = [["G1"]]\n', "needs lists, as in"),
-        ('[fewshot."made.K562"]\ntest = "G1"\n', "needs lists, as in"),
+        ('[fewshot.made.K562]\ntest = ["G1"]\n', '[fewshot.made.K562]: quote the key, [fewshot."made.K562"].'),
+        ("[columns]\ncontrol = 0\n", '[columns] control = 0: a text is needed, as in  control = "0".'),
+        ('[features]\ntable = ["a.pt"]\n', "[features] table = ['a.pt']: a text is needed"),
+        ('[fewshot."made.K562"]\ntest = [["G1"]]\n', "needs lists of texts, as in"),
+        ('[fewshot."made.K562"]\ntest = "G1"\n', "needs lists of texts, as in"),
     ],
 )
 def test_values_of_the_wrong_kind_are_told(screen, text, told):

@@ -46,6 +46,14 @@ def test_empty_and_spaced_labels_of_all_columns_are_refused_at_once():
     ]
 
 
+def test_texts_that_python_writes_for_an_empty_value_are_refused_unless_they_are_the_control():
+    with pytest.raises(InputProblems) as caught:
+        standard_obs(obs(gene=["ctrl", "nan", "None", "nan"]), COLUMNS, "made", "cells.h5ad")
+    assert caught.value.problems[0].startswith("obs `gene` says `None`, `nan` in 3 cells, which Python writes for an")
+    named = Columns("gene", "cell_type", "batch", "None")
+    assert standard_obs(obs(gene=["None", "A", "A", "B"]), named, "made", "f")["perturbation"].iloc[0] == "None"
+
+
 def test_labels_that_read_like_others_are_refused_spelt_out():
     with pytest.raises(
         InputProblems, match=r"`gene` holds labels with letters that don't show \('A\\x1b\[2J', 'A\\u200b'\)"

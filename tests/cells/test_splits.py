@@ -3,7 +3,15 @@ import itertools
 import numpy as np
 import pytest
 
-from stateshift.cells import assign_splits, held_out_genes, load_cells, read_experiment, split_counts
+from stateshift.cells import (
+    assign_splits,
+    held_out_genes,
+    load_cells,
+    read_experiment,
+    seen_elsewhere,
+    split_counts,
+    splits,
+)
 from stateshift.cells.splits import split_groups
 from stateshift.errors import InputProblems
 
@@ -154,6 +162,36 @@ def test_a_double_listed_in_the_other_order_is_the_datas_own(screen):
     experiment = read_experiment(screen.toml)
     cells = load_cells(experiment)
     assert split_counts(cells, assign_splits(experiment, cells))["test"] == {"K562": {"G1+G2": 24}}
+
+
+def test_what_is_held_out_and_trains_or_validates_elsewhere_is_said_however_it_is_spelt(screen):
+    K562, A549 = '[fewshot."made.K562"]\ntest = ["G3", " G2 + G1"]\n', '[fewshot."made.A549"]\nval = ["G3"]\n'
+    screen.write_toml(f'[training]\nmade = "train"\n[zeroshot]\n"made.T98G" = "val"\n{K562}{A549}')
+    experiment = read_experiment(screen.toml)
+    cells = load_cells(experiment)
+    assert seen_elsewhere(experiment, cells, assign_splits(experiment, cells)) == [
+        "G1+G2, held out for test in K562, trains as G1 in A549, G1 in K562, G1+G2 in A549, G2 in A549 and 1 more.",
+        "G3, held out for test in K562, helps to choose the model: in val as G3 in A549, G3 in T98G.",
+    ]
+
+
+def test_many_held_out_perturbations_have_one_sentence(screen, monkeypatch):
+    monkeypatch.setattr(splits, "FEW", 1)
+    screen.write_toml('[training]\nmade = "train"\n[fewshot."made.K562"]\ntest = ["G1", "G3"]\n')
+    experiment = read_experiment(screen.toml)
+    cells = load_cells(experiment)
+    assert seen_elsewhere(experiment, cells, assign_splits(experiment, cells)) == [
+        "G1 and 1 more, held out for test in K562, train elsewhere, as G1 in A549 and 1 more."
+    ]
+
+
+def test_a_control_and_several_names_in_one_text_are_told(screen):
+    screen.write_toml('[training]\nmade = "train"\n[fewshot."made.K562"]\ntest = ["non-targeting", "G1, G3"]\n')
+    experiment = read_experiment(screen.toml)
+    with pytest.raises(InputProblems) as caught:
+        assign_splits(experiment, load_cells(experiment))
+    assert "`non-targeting` is the control, which serves training, val and test alike" in caught.value.problems[0]
+    assert 'is not perturbed there: each name is a text of its own, ["G1", "G3"].' in caught.value.problems[1]
 
 
 def test_doubles_with_another_separator_in_obs_are_refused_with_the_right_form(screen, cell_maker):

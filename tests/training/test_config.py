@@ -29,6 +29,8 @@ def test_overrides_reach_the_config():
         ("training.max_steps={", "Overrides training.max_steps={"),
         ("+training.warmup=5", "training.warmup is read by nothing \\(did you mean `warmup_steps`\\?\\)"),
         ("+model.hiden=5", "model.hiden is read by nothing \\(did you mean `hidden`\\?\\)"),
+        ("training.max_steps = 5", "`training.max_steps = 5`: write it without spaces, training.max_steps=5"),
+        ("training.max_steps=5 seed=1", "`training.max_steps=5 seed=1` is more than one override"),
         ("+sed=5", "sed is read by nothing \\(did you mean `seed`\\?\\)"),
         ("training.schedule=cosin", "training.schedule=cosin is no choice \\(did you mean `cosine`\\?\\)"),
         ("training.select_by=pearson", "training.select_by=pearson is no choice \\(did you mean `pearson_delta`"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stateshift.cells.matrix.stored import is_zarr
-from stateshift.errors import InputProblems, StateshiftError, some, suggestion
+from stateshift.errors import InputProblems, StateshiftError, first_line, some, suggestion
 from stateshift.proteins.embedding.pooling import OF_GENES, check_pooling
 from stateshift.proteins.esm2.models import check_layer
 
@@ -119,7 +122,7 @@ def parse_experiment(
         raw = toml.load(path)
         config = ExperimentConfig.from_toml(str(path))
     except (ValueError, IndexError, TypeError, RecursionError) as error:
-        raise StateshiftError(f"{path} is not valid TOML: {error}") from error
+        raise StateshiftError(_why_no_toml(path, error)) from error
     not_tables = [name for name in raw if name in TABLES and not isinstance(raw[name], dict)]
     if not_tables:
         raise InputProblems(str(path), [f"`{name}` has to be a table: [{name}]." for name in not_tables])
@@ -136,9 +139,9 @@ def parse_experiment(
         list(config.training),
         zeroshot,
         fewshot,
-        {**raw.get("columns", {}), **{k: v for k, v in (columns or {}).items() if v is not None}},
-        dict(raw.get("features", {})),
-        dict(raw.get("run", {})),
+        {**_readable(raw, "columns"), **{k: v for k, v in (columns or {}).items() if v is not None}},
+        _readable(raw, "features"),
+        _readable(raw, "run"),
         beside_only,
         [name for name in config.datasets if name not in used],
     )
@@ -173,7 +176,8 @@ def dataset_files(pattern: str, folder: Path, beside_only: bool = False) -> tupl
         if files:
             break
     if not files:
-        return absolute, [], ["no .h5ad or .h5 file and no .zarr store is there."]
+        unread = " ($… is not replaced by a variable of the environment: write the path out)" if "$" in pattern else ""
+        return absolute, [], [f"no .h5ad or .h5 file and no .zarr store is there{unread}."]
     named = [e for e in expanded if not glob.has_magic(e.removeprefix(glob.escape(literal)))]
     wrong = [f"{Path(e).name} is not there." for e in named if not glob.glob(e)]
     matched = [Path(m) for e in expanded for m in glob.glob(e)]
@@ -223,7 +227,7 @@ def _unknown_keys(raw: dict[str, Any]) -> list[str]:
             if key not in known:
                 problems.append(f"[{table}] has no key `{key}`{suggestion(key, known)}.")
             elif key == "overrides":
-                if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+                if not _is_of_its_kind(key, value):
                     problems.append('[run] overrides needs a list of texts, as in  ["training.max_steps=500"].')
                 elif strange := [v for v in value if v.lstrip("+~").startswith("hydra") or "${" in v]:
                     # a file from elsewhere could choose what Hydra calls, or write down what the environment holds
@@ -231,13 +235,14 @@ def _unknown_keys(raw: dict[str, Any]) -> list[str]:
                         f"[run] overrides holds `{strange[0]}`: Hydra's own settings and ${{…}} go on the command line."
                     )
             elif key == "layer":
-                if not isinstance(value, int) or isinstance(value, bool):
+                if not _is_of_its_kind(key, value):
                     problems.append(f"[features] layer = {value!r}: a whole number is needed, as in  layer = -1.")
             elif key == "transductive":
-                if not isinstance(value, bool):
+                if not _is_of_its_kind(key, value):
                     problems.append(f"[features] transductive = {value!r}: true or false is needed.")
-            elif not isinstance(value, str):
-                problems.append(f'[{table}] {key} = {value}: a text is needed, as in  {key} = "…".')
+            elif not _is_of_its_kind(key, value):
+                shown = value if isinstance(value, int | float) and not isinstance(value, bool) else "…"
+                problems.append(f'[{table}] {key} = {value}: a text is needed, as in  {key} = "{shown}".')
     features = raw.get("features", {})
     if features.get("source", "esm2") == "esm2":
         problems += _esm2_problems(features)
@@ -246,9 +251,53 @@ def _unknown_keys(raw: dict[str, Any]) -> list[str]:
             f"[features] names a table and {' and '.join(f'`{key}`' for key in more)}, which makes one: leave either out."
         )
     for name, value in raw.get("datasets", {}).items():
+        places = [key for table in ("zeroshot", "fewshot") for key in raw.get(table, {})]
+        if "." in name and any(place.startswith(f"{name}.") for place in places):
+            problems.append(
+                f'[datasets] "{name}": a name without dots is needed, for "dataset.celltype" ends it at the first.'
+            )
         if not isinstance(value, str):
             problems.append(f"[datasets] {name} = {value}: a file, a folder or a glob is needed, as a text.")
     return problems
+
+
+def _is_of_its_kind(key: str, value: Any) -> bool:
+    """Whether a value of our tables is what its key holds."""
+    if key == "overrides":
+        return isinstance(value, list) and all(isinstance(v, str) for v in value)
+    kind = {"layer": int, "transductive": bool}.get(key, str)
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _readable(raw: dict[str, Any], table: str) -> dict[str, Any]:
+    """One of our tables without the values of another kind, which `_unknown_keys` tells."""
+    return {key: value for key, value in raw.get(table, {}).items() if _is_of_its_kind(key, value)}
+
+
+def _why_no_toml(path: Path, error: Exception) -> str:
+    """A sentence on a text that is no TOML, by the words of the standard's own reader, with the line."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return f"{path} is no text in UTF-8: save it in that encoding."
+    if text.startswith("\ufeff"):
+        return f"{path} begins with a byte order mark, which TOML doesn't have: save it as UTF-8 without one (BOM)."
+    told = first_line(error)
+    with contextlib.suppress(RecursionError):
+        try:
+            tomllib.loads(text)
+        except tomllib.TOMLDecodeError as standard:
+            told = first_line(standard)
+    number = re.search(r"line (\d+)", told)
+    line = text.splitlines()[int(number[1]) - 1].strip()[:80] if number else ""
+    way = ""
+    if set(line) & set("“”„‘’"):
+        way = ': typographic quotes are letters here, write " in their place'
+    elif told.startswith("Cannot overwrite"):
+        way = ": the key is there twice"
+    elif "Invalid value" in told:
+        way = ": texts stand in quotes, true and false are small"
+    return f"{path} is not valid TOML: {told}{f', `{line}`' if line else ''}{way}."
 
 
 def _esm2_problems(features: dict[str, Any]) -> list[str]:
@@ -291,10 +340,13 @@ def _fewshot(table: dict[str, Any]) -> tuple[dict[tuple[str, str], dict[str, lis
     found, problems = {}, []
     for key, splits in table.items():
         place, wrong = _place("fewshot", key)
+        if place is None and isinstance(splits, dict) and (inner := next(iter(splits), None)) not in (None, *SPLITS):
+            problems.append(f'[fewshot.{key}.{inner}]: quote the key, [fewshot."{key}.{inner}"].')
+            continue
         problems += wrong
         lists = isinstance(splits, dict) and all(isinstance(v, list) for v in splits.values())
         if not lists or not all(isinstance(p, str) for v in splits.values() for p in v):
-            problems.append(f'[fewshot."{key}"] needs lists, as in  test = ["KLF1"].')
+            problems.append(f'[fewshot."{key}"] needs lists of texts, as in  test = ["KLF1"].')
             continue
         for split in splits:
             if split not in SPLITS:

@@ -12,6 +12,9 @@ from stateshift.errors import InputProblems, some, with_hidden_letters
 
 logger = logging.getLogger(__name__)
 
+EMPTY = ("nan", "NaN", "None", "<NA>", "NaT")
+"""Texts that a missing value becomes once a column is made text."""
+
 
 def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -> pd.DataFrame:
     """Our five obs columns, all strings: dataset, file, context, perturbation, batch.
@@ -22,7 +25,7 @@ def standard_obs(obs: pd.DataFrame, columns: Columns, dataset: str, file: str) -
         Cells without a value in a column that is needed, and labels with spaces around them, of all columns.
     """
     needed = dict.fromkeys(filter(None, (columns.cell_type, columns.perturbation, columns.batch)))
-    problems = [problem for column in needed for problem in _bad_labels(obs, column)]
+    problems = [problem for column in needed for problem in _bad_labels(obs, column, columns.control)]
     if problems:
         raise InputProblems(file, problems)
     return pd.DataFrame(
@@ -49,7 +52,7 @@ def single_name(name: str, control: str) -> str:
     return "+".join(genes) or control
 
 
-def _bad_labels(obs: pd.DataFrame, column: str) -> list[str]:
+def _bad_labels(obs: pd.DataFrame, column: str, control: str) -> list[str]:
     """No label, an empty one, or one with spaces around it would become a group of its own."""
     problems = []
     codes, names = pd.factorize(obs[column])
@@ -59,6 +62,13 @@ def _bad_labels(obs: pd.DataFrame, column: str) -> list[str]:
     if empty.any():
         problems.append(
             f"obs `{column}` is empty in {empty.sum():,} cells (first: {obs.index[empty][0]}): "
+            "fill it in, or drop those cells."
+        )
+    unread = sorted(set(texts) & {*EMPTY} - {control})
+    if unread:
+        n = int(np.isin(texts, unread)[codes].sum())
+        problems.append(
+            f"obs `{column}` says {some([f'`{v}`' for v in unread])} in {n:,} cells, which Python writes for an empty value: "
             "fill it in, or drop those cells."
         )
     spaced = sorted({t for t in texts if t != t.strip() and t.strip()})

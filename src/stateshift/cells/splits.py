@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -17,6 +18,8 @@ from stateshift.genes.doubles import NO_SEPARATORS, any_order, as_spelt, misspel
 
 FEWEST_TO_KEEP_BACK = 4
 """Cells of a training group of which one can be kept back for validation where no split is declared."""
+FEW = 8
+"""Held-out perturbations up to which each has a sentence of its own."""
 
 
 def assign_splits(experiment: Experiment, cells: Cells) -> np.ndarray:
@@ -111,23 +114,46 @@ def seen_elsewhere(experiment: Experiment, cells: Cells, split: np.ndarray) -> l
     A gene of ``[fewshot]`` that trains in another cell type or in a double is new to its cell type and not
     to the model; a cell type of ``[zeroshot]`` may train in another dataset. The regimes differ, so it is said.
     """
-    context, perturbation = cells.obs["context"].to_numpy(), cells.obs["perturbation"].to_numpy()
-    trained: dict[str, set[str]] = {}
-    for c, p in set(zip(context[split == "train"], perturbation[split == "train"])):
-        for gene in p.split("+"):
-            trained.setdefault(gene, set()).add(f"{p} in {c}")
+    groups = split_groups(cells, split)
+    trained, chooses = (_by_gene(groups[groups["split"] == name]) for name in ("train", "val"))
     said = []
-    for (_, cell_type), splits in experiment.fewshot.items():
+    for dataset, cell_type in experiment.fewshot:
+        here = groups[(groups["dataset"] == dataset) & (groups["context"] == cell_type)]
         for name in ("val", "test"):
-            for held_out in splits.get(name, []):
-                where = sorted(set().union(*(trained.get(gene, set()) for gene in held_out.split("+"))))
-                if where:
-                    said.append(f"{held_out}, held out for {name} in {cell_type}, trains as {some(where, 4)}.")
+            held_out = here["perturbation"][here["split"] == name].unique()
+            trains = {p: where for p in held_out if (where := _where(p, trained))}
+            said += _each(trains, f"held out for {name} in {cell_type}", ("trains as", "train elsewhere, as"))
+            if name == "test":
+                helps = {p: where for p in held_out if p not in trains and (where := _where(p, chooses))}
+                verbs = ("helps to choose the model: in val as", "help to choose the model: in val as")
+                said += _each(helps, f"held out for test in {cell_type}", verbs)
     for (dataset, cell_type), name in experiment.zeroshot.items():
-        elsewhere = sorted(set(cells.obs["dataset"][(split == "train") & (context == cell_type)]) - {dataset})
+        there = groups[(groups["split"] == "train") & (groups["context"] == cell_type)]
+        elsewhere = sorted(set(there["dataset"]) - {dataset})
         if name != "train" and elsewhere:
             said.append(f"{cell_type}, held out for {name} in {dataset}, trains in {some(elsewhere)}.")
     return said
+
+
+def _by_gene(groups: pd.DataFrame) -> dict[str, set[str]]:
+    """Gene → where it is perturbed, as ``A+B in K562``."""
+    found: dict[str, set[str]] = {}
+    for context, perturbation in set(zip(groups["context"], groups["perturbation"])):
+        for gene in genes_of(perturbation):
+            found.setdefault(gene, set()).add(f"{perturbation} in {context}")
+    return found
+
+
+def _where(perturbation: str, by_gene: dict[str, set[str]]) -> list[str]:
+    return sorted(set().union(*(by_gene.get(gene, set()) for gene in genes_of(perturbation))))
+
+
+def _each(found: dict[str, list[str]], held_out: str, verbs: tuple[str, str]) -> list[str]:
+    """A sentence on each of a few perturbations, or one on many."""
+    if len(found) <= FEW:
+        return [f"{p}, {held_out}, {verbs[0]} {some(where, 4)}." for p, where in found.items()]
+    where = [place for places in found.values() for place in places[:1]]
+    return [f"{some(found, FEW)}, {held_out}, {verbs[1]} {some(where, FEW)}."]
 
 
 def split_groups(cells: Cells, split: np.ndarray) -> pd.DataFrame:
@@ -181,13 +207,19 @@ def _fewshot(
             if before != name and spelt != written:
                 problems.append(f"{table} puts {single} into {before}, as {spelt}, and into {name}, as {written}.")
         for absent in [p for p in wanted if p not in known]:
-            problems.append(f"{table} {name}: `{absent}` is not perturbed there{_near(absent, known)}.")
+            why = f"is not perturbed there{_near(absent, known)}"
+            if absent == control:
+                why = "is the control, which serves training, val and test alike: leave it out"
+            problems.append(f"{table} {name}: `{absent}` {why}.")
         split[here & np.isin(perturbation, wanted)] = name
     return problems
 
 
 def _near(absent: str, known: set[str]) -> str:
-    """The guides of a gene where labels name guides, or else a near miss."""
+    """The guides of a gene where labels name guides, the names in a text of several, or else a near miss."""
+    parts = [part.strip() for part in re.split("[,;]", absent)]
+    if len(parts) > 1 and known.intersection(parts):
+        return f": each name is a text of its own, [{', '.join(json.dumps(p, ensure_ascii=False) for p in parts)}]"
     guides = sorted(p for p in known if p.startswith(absent) and re.fullmatch(r"[_.].*\d", p[len(absent) :]))
     if guides:
         separator = guides[0][len(absent)]

@@ -268,7 +268,8 @@ def feature_source(name: str) -> FeatureSource:
     offered = {point.name: point for point in metadata.entry_points(group=GROUP)}
     if name not in offered:
         near = suggestion(name, [*BUILT_IN, *offered])
-        raise StateshiftError(f"There is no feature source `{name}`{near}.")
+        way = ": a table that exists goes into [features] table" if Path(name).suffix else near
+        raise StateshiftError(f"There is no feature source `{name}`{way}.")
     try:
         return offered[name].load()
     except (ImportError, AttributeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-NO_SEPARATORS = "_,;"
+NO_SEPARATORS = "_,;|/& "
 """What other tools write between the genes of a double, and what symbols of genes may hold."""
 
 

@@ -149,7 +149,7 @@ def _lacking(
     if table is not None:
         return dict.fromkeys(table.missing(genes), "not in the table"), []
     if not experiment.features:
-        return None, []
+        return None, ["[features] names no table and no source: training needs  --pert-features TABLE.pt."]
     name = source_of(experiment)
     source = feature_source(name)
     tells, later = getattr(source, "lacking", None), getattr(source, "later", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def compose_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
         key, equals, value = override.lstrip("+~").partition("=")
         if not equals:
             raise StateshiftError(f"`{override}` is no override: write key=value, as in model=state_sm.")
+        if key != key.strip() or value != value.strip():
+            raise StateshiftError(f"`{override}`: write it without spaces, {key.strip()}={value.strip()}.")
         group = configs_dir() / key
         choices = [f.stem for f in group.glob("*.yaml")] if group.is_dir() else []
         if choices and value not in choices:
@@ -73,6 +76,8 @@ def compose_config(overrides: Sequence[str] = ()) -> dict[str, Any]:
         with hydra_configs():
             config = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
+        if several := next((o for o in overrides if re.search(r"=[^'\"\[{]*\s[\w.]+=", o)), None):
+            raise StateshiftError(f"`{several}` is more than one override: write each as a text of its own.") from error
         sweep = next(filter(None, map(_several, overrides)), "")
         raise StateshiftError(
             _unread(overrides) or f"Overrides {' '.join(overrides)}: {_reason(error)}{sweep}"

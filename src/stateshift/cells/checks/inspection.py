@@ -91,13 +91,16 @@ def read_labels(
     cells, split, notes = survey.labels(), np.array([], dtype=str), []
     if cells is not None:
         split, more = find_splits(experiment, cells)
+        if problems:  # what they leave out is why a split is empty
+            more = [sentence for sentence in more if not sentence.startswith("the splits leave")]
         wrong, notes = look_at_labels(survey, cells, split)
         problems += more + wrong
     elif not problems:
         problems.append("no dataset can be read.")
     named = experiment.features.get("table")
     if named is not None and not experiment.resolve(named).is_file():
-        problems.append(f'[features] table = "{named}": there is no such feature table.')
+        way = "" if Path(named).suffix else f': a source is named by  source = "{named}"'
+        problems.append(f'[features] table = "{named}": there is no such feature table{way}.')
     lookup = experiment.features.get("lookup")
     if lookup is not None and not experiment.resolve(lookup).exists():
         problems.append(f'[features] lookup = "{lookup}": there is no such file.')
