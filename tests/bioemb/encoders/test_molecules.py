@@ -49,9 +49,14 @@ def words(tmp_path, write) -> list[str]:
     return [f"data.molecules={path}", f"output_dir={tmp_path}", *quick]
 
 
-def test_a_molecule_is_the_mean_of_its_tokens_whatever_stands_beside_it(bert, words, transformers):
+def test_a_molecule_is_the_mean_of_its_tokens_whatever_stands_beside_it(bert, words, transformers, caplog):
     table = input_table(read_settings("bbbp", [*words, f"encoder.checkpoint={bert}"]))
-    assert table.genes == SMILES
+    assert "not read" not in caplog.text
+    input_table(read_settings("bbbp", [*words, f"encoder.checkpoint={bert}", "encoder.max_length=16"]))
+    longest = SMILES[27], SMILES[31]  # of 15 and 16 letters, and two tokens at their ends
+    assert f"Of 2 molecules of more than 16 tokens the rest is not read (encoder.max_length): {', '.join(longest)}" in (
+        caplog.text
+    )
     tokenizer, model = transformers.AutoTokenizer.from_pretrained(bert), transformers.AutoModel.from_pretrained(bert)
     for smiles in ("C", "CCCc1ccccc1"):
         with torch.no_grad():

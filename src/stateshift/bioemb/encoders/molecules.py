@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from stateshift.bioemb.settings import EncoderSettings
 from stateshift.errors import StateshiftError, some
 from stateshift.progress import track
+
+logger = logging.getLogger(__name__)
 
 
 class MoleculeEncoder:
@@ -84,13 +87,22 @@ class MoleculeEncoder:
         size = self.settings.batch_size
         batches = [names[start : start + size] for start in range(0, len(names), size)]
         encoder = getattr(self.network, self.network.base_model_prefix, self.network)
+        cut: list[str] = []
         for batch in track(batches, "Embedding molecules"):
-            tokens = self._tokens([texts[name] for name in batch], self.settings.max_length)
+            read = [texts[name] for name in batch]
+            whole = self.tokenizer(read)["input_ids"]
+            cut += [name for name, tokens in zip(batch, whole) if len(tokens) > self.settings.max_length]
+            tokens = self._tokens(read, self.settings.max_length)
             there = (tokens != self.tokenizer.pad_token_id).to(self.network.device)
             with torch.inference_mode():
                 rows = encoder(input_ids=tokens.to(self.network.device), attention_mask=there.long()).last_hidden_state
             pooled = (rows * there[..., None]).sum(1) / there.sum(1, keepdim=True)
             yield from zip(batch, pooled.float().cpu().numpy())
+        if cut:
+            logger.warning(
+                "Of %d molecules of more than %d tokens the rest is not read (encoder.max_length): %s.",
+                len(cut), self.settings.max_length, some(cut, 3),
+            )  # fmt: skip
 
     def tokens(self, texts: Sequence[str], length: int, rng: np.random.Generator) -> Tensor:
         """Tokens (B, T) of molecules, longer ones cut at `length`."""
