@@ -13,6 +13,7 @@ import numpy as np
 from stateshift.cells import Cells, EffectTable, Experiment, Storage, estimate_effects
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.feature_table import FeatureTable, genes_of, named_otherwise
+from stateshift.files import sha256
 from stateshift.training.anchored import Starts
 from stateshift.training.held_back import Pair, some_cells, some_pairs
 
@@ -199,6 +200,27 @@ def made_features(experiment: Experiment, genes: list[str], output: Path, policy
     built = build_features(request, source_of(experiment))
     resume_file(request.output).unlink(missing_ok=True)
     return built
+
+
+def refuse_other_inputs(experiment: Experiment, made: Path) -> None:
+    """A StateshiftError where a table that is kept was made of other files than ``[features]`` names now.
+
+    Parameters
+    ----------
+    experiment
+        As `made_features` takes it.
+    made
+        The table.
+    """
+    told = FeatureTable.load(made).provenance
+    for key in ("lookup", "fasta"):
+        file = experiment.resolve(experiment.features[key]) if key in experiment.features else None
+        kept = told.get(f"{key}_sha256")
+        if file is not None and file.is_file() and kept is not None and sha256(file) != kept:
+            raise StateshiftError(
+                f"{made} was made of another {file.name}, which was written anew since: choose another --output, whose table "
+                "is made of it."
+            )
 
 
 def source_of(experiment: Experiment) -> str:

@@ -12,7 +12,7 @@ from stateshift.cells.experiment import read_experiment
 from stateshift.errors import StateshiftError, some
 from stateshift.files import sha256
 from stateshift.training.config import training_settings
-from stateshift.training.data import made_features, refuse_unread_features, with_features
+from stateshift.training.data import made_features, refuse_other_inputs, refuse_unread_features, with_features
 from stateshift.training.loop.loggers import refuse_absent
 from stateshift.training.sweep.folder import SweepFolder
 from stateshift.training.sweep.job import SweepJob
@@ -145,7 +145,9 @@ def _tables(
         if "table" in wanted.features or not wanted.features:
             continue
         path = folder.table(wanted.features.get("source", "esm2"))
-        if not path.is_file():
+        if path.is_file():
+            refuse_other_inputs(wanted, path)
+        else:
             policy = missing or wanted.features.get("missing", "error")
             made_features(wanted, perturbed_genes(experiment.path, columns), path, policy).save(path)
         tables[choice if named else None] = f"features={quoted(path.resolve())}"

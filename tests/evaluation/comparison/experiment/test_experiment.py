@@ -16,6 +16,7 @@ from stateshift.effects.models import BASELINES, EFFECT_MODELS
 from stateshift.errors import StateshiftError
 from stateshift.evaluation import compare, comparison_table
 from stateshift.evaluation.comparison.experiment import experiment, predicting
+from stateshift.evaluation.comparison.experiment.candidates import feature_tables
 from stateshift.evaluation.comparison.experiment.predicting import Predictor
 from stateshift.feature_table import FeatureTable
 from stateshift.metrics import pearson_delta
@@ -299,6 +300,18 @@ def test_other_data_another_table_or_other_code_in_the_same_folder_is_refused(st
     screen.cells.touch()
     with pytest.raises(StateshiftError, match=r"holds another comparison \(files "):
         start(models="ridge")
+
+
+def test_a_table_that_was_made_of_a_file_written_anew_is_refused(screen):
+    genes = screen.folder / "sets.gmt"
+    screen.toml.write_text(f'{screen.toml.read_text()}[features]\nsource = "gene_sets"\nlookup = "{genes}"\n')
+    for members in ("G1\tG2\tG3\tG4", "G1\tG2\tG3"):
+        genes.write_text(f"A\td\t{members}\nB\td\tG1\tG2\nC\td\tG3\tG4\n")
+        feature_tables(read_experiment(screen.toml), None, screen.folder / members[-2:])
+    with pytest.raises(
+        StateshiftError, match="was made of another sets.gmt, which was written anew since: choose another"
+    ):
+        feature_tables(read_experiment(screen.toml), None, screen.folder / "G4")
 
 
 def test_a_sweep_takes_none_of_these_options(tmp_path):

@@ -11,7 +11,7 @@ from stateshift.effects.models import BASELINES, NEED_FEATURES, effect_model, ef
 from stateshift.errors import StateshiftError, suggestion
 from stateshift.feature_table import FeatureTable
 from stateshift.training.config import configs_dir
-from stateshift.training.data import made_features, with_features
+from stateshift.training.data import made_features, refuse_other_inputs, with_features
 
 NETWORK = "transition:"
 """What tells a config of ``configs/model/`` from an effect model of the same name."""
@@ -126,7 +126,9 @@ def feature_tables(experiment: Experiment, choices: Sequence[str] | None, folder
             path = (folder / f"{label}.pt").resolve()
         if label in found:
             raise StateshiftError(f"Two tables of features go by the name `{label}` here: rename one of the files.")
-        if "table" not in wanted and not path.is_file():
+        if "table" not in wanted and path.is_file():
+            refuse_other_inputs(with_features(experiment, choice), path)
+        elif "table" not in wanted:
             genes = perturbed_genes(experiment.path)
             made_features(with_features(experiment, choice), genes, path, wanted.get("missing", "drop")).save(path)
         FeatureTable.load(path)
