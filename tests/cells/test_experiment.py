@@ -137,8 +137,23 @@ def test_a_runs_own_toml_looks_beside_itself_alone(screen, monkeypatch, cell_mak
     cell_maker(elsewhere / "cells.h5ad", n_cells=2)
     monkeypatch.chdir(elsewhere)
     screen.toml.write_text('[datasets]\nmade = "cells.h5ad"\n[training]\nmade = "train"\n')
-    assert read_experiment(screen.toml).datasets["made"] == [elsewhere / "cells.h5ad"]
     assert read_experiment(screen.toml, beside_only=True).datasets["made"] == [screen.cells]
+
+
+def test_two_files_of_one_name_here_and_beside_the_toml_are_told_apart_by_the_user(screen, monkeypatch, cell_maker):
+    elsewhere = screen.folder / "elsewhere"
+    elsewhere.mkdir()
+    for folder in (elsewhere, screen.folder):
+        cell_maker(folder / "cells.h5ad", n_cells=2)
+        (folder / "vectors.csv").touch()
+    monkeypatch.chdir(elsewhere)
+    names = '[datasets]\nmade = "cells.h5ad"\n[training]\nmade = "train"\n[features]\ntable = "vectors.csv"\n'
+    screen.toml.write_text(names)
+    told = f"there is one in {elsewhere} and another in {screen.folder}: write the whole path of what is meant."
+    assert f'[datasets] made = "cells.h5ad": {told}' in problems_of(screen.toml)
+    assert f'[features] table = "vectors.csv": {told}' in problems_of(screen.toml)
+    monkeypatch.chdir(screen.folder)
+    assert read_experiment(screen.toml).datasets["made"] == [screen.cells]
 
 
 def test_a_missing_file_is_named():

@@ -73,12 +73,29 @@ class Experiment:
     spare: list[str] = field(default_factory=list)
 
     def resolve(self, path: str | Path) -> Path:
-        """A path of the TOML: from the current folder as cell-load does, else beside the TOML."""
+        """A path of the TOML: from the current folder as cell-load does, else beside the TOML; `found_twice` tells of both."""
         path = Path(path).expanduser()
         if path.is_absolute() or (path.exists() and not self.beside_only):
             return path
         beside = self.path.parent / path
         return beside if beside.exists() else path
+
+    def found_twice(self) -> list[str]:
+        """Problems with files of ``[features]`` and ``[columns]`` that lie both in the current folder and beside the TOML."""
+        files = {
+            ("features", key): self.features.get(key) for key in ("table", "lookup", "fasta", "checkpoint", "aliases")
+        }
+        problems = []
+        for (table, key), name in {**files, ("columns", "genes"): self.columns.get("genes")}.items():
+            if not isinstance(name, str) or self.beside_only:
+                continue
+            here, beside = Path.cwd() / Path(name).expanduser(), self.path.resolve().parent / Path(name).expanduser()
+            if here.exists() and beside.exists() and not here.samefile(beside):
+                problems.append(
+                    f'[{table}] {key} = "{name}": there is one in {here.parent} and another in {beside.parent}: write the '
+                    "whole path of what is meant."
+                )
+        return problems
 
 
 def read_experiment(
@@ -145,6 +162,7 @@ def parse_experiment(
         beside_only,
         [name for name in config.datasets if name not in used],
     )
+    problems += experiment.found_twice()
     for name, pattern in config.datasets.items():
         absolute, files, wrong = dataset_files(str(pattern), path.parent, beside_only)
         problems += [f'[datasets] {name} = "{pattern}": {w}' for w in wrong]
@@ -161,20 +179,9 @@ def dataset_files(pattern: str, folder: Path, beside_only: bool = False) -> tupl
     a stem are a problem. Zarr stores, which cell-load doesn't read, are found where the pattern names them
     or where a folder holds nothing else.
     """
-    from cell_load.data_modules import PerturbationDataModule
-
-    bare_module = object.__new__(PerturbationDataModule)
-    for start in (folder.resolve(),) if beside_only else (Path.cwd(), folder.resolve()):
-        absolute = str(start / Path(pattern).expanduser())
-        # brackets in the name of a folder that is there are letters, and not a pattern
-        literal = absolute if Path(absolute).exists() else str(start)
-        sought = absolute.replace(literal, glob.escape(literal), 1)
-        expanded = bare_module._expand_braces(sought)
-        files = _zarr_stores(expanded) or list(
-            PerturbationDataModule._find_dataset_files(bare_module, Path(sought)).values()
-        )
-        if files:
-            break
+    starts = [folder.resolve()] if beside_only else list(dict.fromkeys([Path.cwd(), folder.resolve()]))
+    from_each = [_found_from(start, pattern) for start in starts]
+    absolute, literal, expanded, files = next((found for found in from_each if found[-1]), from_each[-1])
     if not files:
         unread = " ($… is not replaced by a variable of the environment: write the path out)" if "$" in pattern else ""
         return absolute, [], [f"no .h5ad or .h5 file and no .zarr store is there{unread}."]
@@ -184,7 +191,23 @@ def dataset_files(pattern: str, folder: Path, beside_only: bool = False) -> tupl
     hidden = sorted({str(m) for m in matched if m.is_file()} - {str(f) for f in files})
     if hidden:
         wrong.append(f"{some(hidden)} has the file name of another match and would be left out: rename it.")
+    if len({frozenset(f.resolve() for f in of) for *_, of in from_each if of}) > 1:
+        wrong.append(f"there is one in {starts[0]} and another in {starts[1]}: write the whole path of what is meant.")
     return absolute, files, wrong
+
+
+def _found_from(start: Path, pattern: str) -> tuple[str, str, list[str], list[Path]]:
+    """The absolute pattern, what of it is no pattern, its braces written out, and the files that it finds."""
+    from cell_load.data_modules import PerturbationDataModule
+
+    bare_module = object.__new__(PerturbationDataModule)
+    absolute = str(start / Path(pattern).expanduser())
+    # brackets in the name of a folder that is there are letters, and not a pattern
+    literal = absolute if Path(absolute).exists() else str(start)
+    sought = absolute.replace(literal, glob.escape(literal), 1)
+    expanded = bare_module._expand_braces(sought)
+    files = _zarr_stores(expanded) or PerturbationDataModule._find_dataset_files(bare_module, Path(sought)).values()
+    return absolute, literal, expanded, list(files)
 
 
 def _zarr_stores(patterns: list[str]) -> list[Path]:
