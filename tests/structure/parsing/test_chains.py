@@ -35,12 +35,13 @@ def test_label_and_author_chains_of_an_mmcif(shared_data):
         read_chain(path, "E")
 
 
-def test_an_assembly_of_the_file_and_one_that_is_not_there(shared_data, write_pdb):
+def test_an_assembly_of_the_file_and_one_that_is_not_there(shared_data, write_pdb, caplog):
     path = shared_data / "structure" / "esm3" / "1acb.cif"
     (assembly,) = read_assemblies(path)
     assert (assembly.name, [c.label for c in assembly.chains], assembly.residues) == ("1", ["A", "B"], 304)
     (cut,) = read_assemblies(path, max_residues=100)
     assert ([c.label for c in cut.chains], cut.left_out) == (["A"], ["B"])
+    assert caplog.messages == [f"{path}: assembly `1` is past --max-residues 100 without B."]
     with pytest.raises(StateshiftError, match="no assembly `7`: there are 1"):
         read_assemblies(path, "7")
     with pytest.raises(StateshiftError, match="describes no biological assembly"):

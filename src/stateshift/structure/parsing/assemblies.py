@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from stateshift.structure.parsing.files import read_structure
 
 if TYPE_CHECKING:
     import gemmi
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,4 +93,8 @@ def _assembly(described: gemmi.Assembly, chains: list[Chain], where: str, least:
             residues += len(chain)
     if not taken:
         raise StateshiftError(f"{where}: assembly `{described.name}` has no protein chain of {least} or more residues.")
+    if left_out:
+        logger.warning(
+            "%s: assembly `%s` is past --max-residues %d without %s.", where, described.name, most, some(left_out)
+        )
     return Assembly(described.name, taken, left_out)
