@@ -302,6 +302,22 @@ def test_an_amplitude_multiplies_the_effects_and_has_to_be_above_zero(export, tm
         export("none.vcc", n_cells=0)
 
 
+def test_control_cells_may_lie_in_a_file_for_each_context(bundle, export, tmp_path):
+    cells, files = ad.read_h5ad(bundle / "cells.h5ad"), []
+    for context in ("K562", "T98G"):
+        genes = GENES[::-1] if context == "T98G" else GENES
+        files.append(tmp_path / f"{context}.h5ad")
+        cells[(cells.obs["cell_type"] == context).to_numpy()].copy()[:, genes].copy().write_h5ad(files[-1])
+    apart = inside(export("a.vcc", cells=files).path, tmp_path)
+    together = inside(export("b.vcc").path, tmp_path)
+    assert abs(apart.X - together.X).max() == 0
+    with pytest.raises(StateshiftError, match=r"K562.h5ad has no control cells of context `T98G`"):
+        export("c.vcc", cells=files[:1])
+    cells[:, 1:].copy().write_h5ad(files[1])
+    with pytest.raises(StateshiftError, match=r"hold other genes \(GENE0 in one alone\)"):
+        export("d.vcc", cells=files)
+
+
 def test_control_cells_may_be_a_zarr_store(bundle, export, tmp_path):
     ad.read_h5ad(bundle / "cells.h5ad").write_zarr(tmp_path / "cells.zarr")
     from_zarr = inside(export("a.vcc", cells=tmp_path / "cells.zarr").path, tmp_path)

@@ -13,6 +13,8 @@ from stateshift.cli.main import app
     [
         ("export p.h5ad --genes g --output o --cells c --seed 0", "--cells, --seed: only of a run, and p.h5ad is no folder"),
         ("export . --genes g --output o --cells c --pert-counts t --controls c", "--controls: only of a predicted file"),
+        ("export p.h5ad q.h5ad --genes g --output o", "q.h5ad is one too many: one prediction or run at a time"),
+        ("validate p.h5ad q.h5ad --genes g", "q.h5ad is one too many: one prediction or run at a time"),
         ("score p.h5ad --truth t --split val", "--split: only of a run, and p.h5ad is no folder"),
         ("score . --energy --truth t", "--truth, --energy: only of files"),
     ],

@@ -16,7 +16,7 @@ from stateshift.cells.columns import BATCH, CELL_TYPE, CONTROL, PERTURBATION
 from stateshift.cells.loading import read_file
 from stateshift.cells.matrix.stored import VALUES_AT_ONCE, opened, refuse_repeats, row_ranges, stored_matrix
 from stateshift.challenge.seasons import CellRules
-from stateshift.errors import StateshiftError
+from stateshift.errors import StateshiftError, some
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -82,19 +82,25 @@ class Candidate:
 
 @contextlib.contextmanager
 def opened_candidate(
-    predicted: Path | str | AnnData, rules: CellRules | None = None, name: str = "the prediction"
+    predicted: Path | str | AnnData | Sequence[Path | str], rules: CellRules | None = None, name: str = "the prediction"
 ) -> Iterator[Candidate]:
     """Open a prediction, of which labels and genes are held in memory and cells are read in blocks.
 
     Parameters
     ----------
     predicted
-        The season's obs columns or other conventional ones, and ``uns["stateshift"]``; CSC alone is read whole.
+        The season's obs columns or other conventional ones, and ``uns["stateshift"]``; CSC alone is read whole. Several
+        files of the same genes are one after the other, on the genes of the first.
     rules
         A season's names of columns and control, which come before conventional ones.
     name
         What an AnnData in memory is called.
     """
+    if isinstance(predicted, list | tuple):
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(opened_candidate(file, rules)) for file in predicted]
+            yield files[0] if len(files) == 1 else _one_after_the_other(files)
+        return
     if not isinstance(predicted, str | Path):
         genes = [str(g) for g in predicted.var_names]
         refuse_repeats(genes, name)
@@ -142,6 +148,34 @@ def _candidate(
     contexts = _first_of(obs, (own[1], CONTEXT, *CELL_TYPE))
     columns = list(map(str, obs.columns))
     return Candidate(where, genes, labels, contexts, _first_of(obs, BATCH), control, columns, uns, read, len(obs))
+
+
+def _one_after_the_other(files: list[Candidate]) -> Candidate:
+    first = files[0]
+    for file in files[1:]:
+        if set(file.genes) != set(first.genes):
+            other = sorted(set(file.genes) ^ set(first.genes))
+            raise StateshiftError(f"{first.where} and {file.where} hold other genes ({some(other, 3)} in one alone).")
+        if file.control != first.control and file.is_control.any():
+            raise StateshiftError(
+                f"The control is `{first.control}` in {first.where} and `{file.control}` in {file.where}."
+            )
+    places = [pd.Index(file.genes).get_indexer(first.genes) for file in files]
+
+    def read() -> Iterator[tuple[int, csr_matrix]]:
+        before = 0
+        for file, order in zip(files, places):
+            for start, X in file.read():
+                yield before + start, X if file.genes == first.genes else _clean(X[:, order])
+            before += file.n
+
+    def joined(what: str) -> np.ndarray | None:
+        parts = [getattr(file, what) for file in files]
+        return None if any(part is None for part in parts) else np.concatenate(parts)
+
+    where, n = ", ".join(file.where for file in files), sum(file.n for file in files)
+    labels, contexts, batches = (joined(what) for what in ("labels", "contexts", "batches"))
+    return replace(first, where=where, labels=labels, contexts=contexts, batches=batches, read=read, n=n)
 
 
 def _of_memory(X: Any) -> Iterator[tuple[int, csr_matrix]]:

@@ -9,7 +9,9 @@ import typer
 
 app = typer.Typer(help="The Virtual Cell Challenge.", no_args_is_help=True)
 
-Predicted = Annotated[Path, typer.Argument(help="The predicted h5ad.")]
+Predicted = Annotated[
+    list[Path], typer.Argument(help="The predicted h5ad; behind it the others of several files of --controls.")
+]
 SeasonName = Annotated[str, typer.Option(help="The season, as 2025 or 2026, or a rules.toml.")]
 Genes = Annotated[Path, typer.Option(help="The season's gene list, one symbol a line, no header.")]
 GeneDim = Annotated[int | None, typer.Option(help="The list's length where it is not the season's (a reduced list).")]
@@ -37,12 +39,12 @@ def validate(
     from stateshift.cli.console import console_for_tables
 
     found = hold(
-        predicted,
+        predicted[0],
         season,
         genes,
         pert_counts=pert_counts,
         contexts=_names(contexts),
-        controls=controls,
+        controls=_several(controls, predicted[1:]),
         expected_gene_dim=expected_gene_dim,
     )
     console_for_tables().print(validation_table(found))
@@ -53,7 +55,13 @@ def validate(
 @app.command()
 def export(
     called: typer.Context,
-    source: Annotated[Path, typer.Argument(help="A predicted h5ad, or a run directory with --cells.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SOURCE",
+            help="A predicted h5ad, or a run directory with --cells; behind it the others of several files of control cells.",
+        ),
+    ],
     season: SeasonName,
     genes: Genes,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .vcc file to write.")],
@@ -94,15 +102,16 @@ def export(
         "expected_gene_dim": expected_gene_dim,
         "overwrite": overwrite,
     }
+    source, others = sources[0], sources[1:]
     if not source.is_dir():
         of_run = "cells model missing features n_cells match_significant amplitude unmodelled seed"
         _refuse(called, of_run, f"only of a run, and {source} is no folder")
-        made = export_submission(source, controls=controls, **given)
+        made = export_submission(source, controls=_several(controls, others), **given)
     elif cells is None or pert_counts is None:
         raise StateshiftError(f"{source} is a folder: of a run, name the season's --cells and its --pert-counts.")
     else:
         _refuse(called, "controls", f"only of a predicted file, and {source} is a run, whose --cells they are")
-        of_run = {"cells": cells, "model": model, "missing": missing, "features": features}
+        of_run = {"cells": _several(cells, others), "model": model, "missing": missing, "features": features}
         of_run |= {"n_cells": n_cells, "match_significant": match_significant, "unmodelled": unmodelled, "seed": seed}
         of_run |= {"amplitude": amplitude}
         made = export_run(source, **of_run, **given)
@@ -191,6 +200,15 @@ def _refuse(called: typer.Context, names: str, why: str) -> None:
     given = [n for n in names.split() if called.get_parameter_source(n).name == "COMMANDLINE"]
     if given:
         raise StateshiftError(f"{', '.join('--' + n.replace('_', '-') for n in given)}: {why}.")
+
+
+def _several(first: Path | None, others: list[Path]) -> Path | list[Path] | None:
+    """A file of control cells, and those that a shell's ``bundle/*.h5ad`` sets behind it."""
+    from stateshift.errors import StateshiftError
+
+    if others and first is None:
+        raise StateshiftError(f"{others[0]} is one too many: one prediction or run at a time.")
+    return [first, *others] if others else first
 
 
 def _names(text: str | None) -> list[str] | None:

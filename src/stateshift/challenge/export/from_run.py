@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ MEMORY_GB = 0.5
 def export_run(
     run: str | Path,
     *,
-    cells: Path | str,
+    cells: Path | str | Sequence[Path | str],
     season: str | Path,
     genes: Path | str,
     pert_counts: Path | str,
@@ -73,7 +74,8 @@ def export_run(
     run
         A run directory.
     cells
-        The season's control cells: counts in ``X``, or log1p of them (`stateshift.challenge.export.counts`).
+        The season's control cells, in one file or several: counts in ``X``, or log1p of them
+        (`stateshift.challenge.export.counts`).
     season, genes, pert_counts, contexts, expected_gene_dim
         As for `stateshift.challenge.validate`; of a season of one context, its name where `cells` hold several.
     output
@@ -113,15 +115,16 @@ def export_run(
     panel = find_panel(list(contexts or []), targets, Path(genes))
     if panel is not None and panel.problem:
         raise StateshiftError(f"{panel.problem}.")
-    refuse_inputs(output, [cells, genes, pert_counts, features])
-    with opened_candidate(cells, rules.cells) as controls:
-        wanted = _contexts(controls, rules, [] if panel is None else panel.contexts, str(cells))
+    files = [cells] if isinstance(cells, str | Path) else list(cells)
+    refuse_inputs(output, [*files, genes, pert_counts, features])
+    with opened_candidate(files, rules.cells) as controls:
+        wanted = _contexts(controls, rules, [] if panel is None else panel.contexts)
         order = [(c, t) for c in wanted for t in sorted(targets.of(c))]
         numbers = [_number(targets, c, t, n_cells) for c, t in order]
         gene_list = read_gene_list(genes, controls.genes).genes
         about = {
             "run": RunDirectory(Path(run)).checksums(),
-            "cells": checksum(Path(cells)),
+            "cells": [checksum(Path(file)) for file in files],
             "features": None if features is None else sha256(features),
             "missing": missing,
             "columns": dict(columns or {}),
@@ -138,7 +141,7 @@ def export_run(
         with parts.kept_on_errors(), written_beside(output, overwrite) as part:
             if not all(parts.has(i) for i in range(len(order))):
                 asked = Asked(
-                    cells,
+                    files[0],
                     perturb=sorted({t for _, t in order}),
                     contexts=wanted,
                     model=model,
@@ -150,11 +153,11 @@ def export_run(
                     storage=Storage(MEMORY_GB, parts.folder / "cells"),
                     baselines=False,
                 )
-                effects = predict_effects(run, asked)
+                effects = _predicted(run, asked, files, rules)
                 train = _training_effects(Path(run)) if match_significant else None
                 _emit(parts, controls, effects, order, numbers, gene_list, seed, train, unmodelled, amplitude)
             found = _candidate(parts, order, numbers, gene_list, controls, wanted, rules)
-            real = cells if rules.cells.context else None
+            real = files if rules.cells.context else None
             done = examine(found, rules, genes, targets, panel, real, expected_gene_dim)
             # what a kill leaves half written goes with the folder of the parts
             whole = parts.folder / output.name
@@ -165,8 +168,22 @@ def export_run(
     return made
 
 
-def _contexts(controls: Candidate, rules: Season, named: list[str], where: str) -> list[str]:
+def _predicted(run: str | Path, asked: Asked, files: Sequence[Path | str], rules: Season) -> PredictedEffects:
+    """Effects in all contexts, each from the file of its control cells; of a context in several, from the last."""
+    found = []
+    for file in files:
+        with opened_candidate(file, rules.cells) as controls:
+            here = set(controls.contexts[controls.is_control])
+        if here & set(asked.contexts):
+            contexts = [context for context in asked.contexts if context in here]
+            found.append(predict_effects(run, replace(asked, cells=file, contexts=contexts)))
+    joined = {name: [one for of in found for one in getattr(of, name)] for name in ("pairs", "routes", "regimes")}
+    return replace(found[0], values=np.concatenate([of.values for of in found]), **joined)
+
+
+def _contexts(controls: Candidate, rules: Season, named: list[str]) -> list[str]:
     """The contexts to predict in, each with control cells."""
+    where = controls.where
     if controls.contexts is None:
         raise StateshiftError(f"{where}: obs has no column for the context; it has {', '.join(controls.columns)}.")
     have = sorted(set(controls.contexts[controls.is_control]))

@@ -65,7 +65,7 @@ def export_submission(
     output: Path | str,
     pert_counts: Path | str | None = None,
     contexts: Sequence[str] | None = None,
-    controls: Path | str | None = None,
+    controls: Path | str | Sequence[Path | str] | None = None,
     expected_gene_dim: int | None = None,
     overwrite: bool = False,
 ) -> Submission:
@@ -104,9 +104,9 @@ def export_submission(
         return write_submission(part, output, done)
 
 
-def refuse_inputs(output: Path, inputs: Sequence[Path | str | None]) -> None:
+def refuse_inputs(output: Path, inputs: Sequence[Path | str | Sequence[Path | str] | None]) -> None:
     """A StateshiftError where the output is one of the inputs, which `overwrite` would replace."""
-    for path in inputs:
+    for path in (path for given in inputs for path in (given if isinstance(given, list | tuple) else [given])):
         if path is not None and Path(path).exists() and output.exists() and output.samefile(path):
             raise StateshiftError(f"{output} is read for the export: choose another name for the output.")
 

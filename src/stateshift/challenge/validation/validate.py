@@ -60,7 +60,7 @@ def validate(
     *,
     pert_counts: Path | str | None = None,
     contexts: Sequence[str] | None = None,
-    controls: Path | str | None = None,
+    controls: Path | str | Sequence[Path | str] | None = None,
     expected_gene_dim: int | None = None,
 ) -> Validation:
     """Hold a prediction to a season's rules: every check and its figure.
@@ -81,7 +81,7 @@ def validate(
         The contexts that the season wants, where no ``manifest.json`` lies beside the lists; of a season of one
         context, the one to hand in.
     controls
-        The season's control cells. Of a season whose file holds none, copies of them and swapped contexts show; of one in
+        The season's control cells, in one file or several. Of a season whose file holds none, copies of them and swapped contexts show; of one in
         log1p, cells on another total.
     expected_gene_dim
         Length of a reduced gene list; −1 for any length. Default: the season's.
@@ -102,7 +102,7 @@ def examined(
     genes: Path | str,
     pert_counts: Path | str | None,
     contexts: Sequence[str] | None,
-    controls: Path | str | None,
+    controls: Path | str | Sequence[Path | str] | None,
     expected_gene_dim: int | None,
 ) -> Iterator[Examined]:
     """`validate`, with the candidate open and what was gathered of it."""
@@ -119,7 +119,7 @@ def examine(
     genes: Path | str,
     targets: Targets | None,
     panel: Panel | None,
-    controls: Path | str | None,
+    controls: Path | str | Sequence[Path | str] | None,
     expected_gene_dim: int | None,
 ) -> Examined:
     """All checks of an open candidate."""
@@ -146,17 +146,17 @@ def examine(
     return Examined(outcome, found, wanted, targets, panel, facts, scale)
 
 
-def _real_controls(path: Path | str, found: Candidate, rules: Season) -> CellFacts:
+def _real_controls(controls: Path | str | Sequence[Path | str], found: Candidate, rules: Season) -> CellFacts:
     """Facts of the season's control cells, on the prediction's genes."""
-    with opened_candidate(path, rules.cells) as real:
+    with opened_candidate(controls, rules.cells) as real:
         places = pd.Index(real.genes).get_indexer(found.genes)
         if (places < 0).any():
             absent = [g for g, place in zip(found.genes, places) if place < 0]
-            raise StateshiftError(f"{path} lacks {len(absent):,} of the prediction's genes: {some(absent)}.")
+            raise StateshiftError(f"{real.where} lacks {len(absent):,} of the prediction's genes: {some(absent)}.")
         if not real.n:
-            raise StateshiftError(f"{path} has no cells: name the season's control cells.")
+            raise StateshiftError(f"{real.where} has no cells: name the season's control cells.")
         wanted = real.is_control if real.is_control.any() else np.ones(real.n, bool)
         real.labels = None
         facts = gather(real, wanted, "reading controls", None if real.genes == found.genes else places)
-        facts.values.refuse_bad_values(str(path))
+        facts.values.refuse_bad_values(real.where)
         return facts
