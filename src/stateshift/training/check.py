@@ -16,8 +16,9 @@ from stateshift.cells.splits import FEWEST_TO_KEEP_BACK, split_groups
 from stateshift.cells.survey import FoundFile
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.feature_table import FeatureTable, genes_of, named_otherwise
+from stateshift.training.config import idle_words
 from stateshift.training.data import feature_request, source_of, unread_features, with_features
-from stateshift.training.train import experiment_config
+from stateshift.training.train import config_words, experiment_config
 
 
 @dataclass
@@ -85,6 +86,7 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
     table, lacking, coverage = None, None, []
     try:
         config = experiment_config(experiment)
+        notes += idle_words(config, config_words(experiment))
         problems += unread_features(experiment, config)
         experiment = with_features(experiment, config["features"])
         table = _table(experiment)

@@ -119,6 +119,28 @@ def check_config(config: dict[str, Any]) -> None:
     check_weights(config.get("loss", ENERGY_ALONE))
 
 
+def idle_words(config: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Sentences on overrides that set what the config doesn't use.
+
+    Examples
+    --------
+    >>> idle_words({"model": {}, "loss": {"sinkhorn": 0.0}, "training": {"lora": {"rank": 0}}}, ["loss.blur=0.1"])
+    ['loss.blur=0.1 does nothing: loss.sinkhorn=0 computes no such term.']
+    """
+    used = {
+        "training.esm_lr": (config["model"].get("unfreeze_esm_layers"), "no layer of ESM2 is trained"),
+        "training.lora.": (config["training"]["lora"].get("rank"), "training.lora.rank=0 puts no adapters in"),
+        "loss.blur": (config.get("loss", ENERGY_ALONE).get("sinkhorn"), "loss.sinkhorn=0 computes no such term"),
+        "model.gene_decoder_widths": (config["model"].get("gene_decoder"), "there is no such decoder"),
+    }
+    return [
+        f"{word} does nothing: {why}."
+        for word in overrides
+        for key, (is_used, why) in used.items()
+        if word.lstrip("+").startswith(key) and not is_used
+    ]
+
+
 def training_settings(config: dict[str, Any]) -> TrainingSettings:
     """The ``training`` group of a checked config."""
     return TrainingSettings(**config["training"])

@@ -19,7 +19,7 @@ from stateshift.files import intact
 from stateshift.run import WAY_OUT, RunDirectory, new_run, refuse_taken
 from stateshift.surroundings import left_alone
 from stateshift.training.anchored import fit_starts
-from stateshift.training.config import ENERGY_ALONE, compose_config, training_settings
+from stateshift.training.config import ENERGY_ALONE, compose_config, idle_words, training_settings
 from stateshift.training.data import (
     TrainingData,
     batch_names,
@@ -92,6 +92,8 @@ def train(
     parsed, _ = parse_experiment(experiment, columns)
     config = experiment_config(parsed, overrides)
     words = [*parsed.run.get("overrides", []), *overrides]  # [run] model yields to what is fine-tuned
+    for sentence in idle_words(config, words):
+        logger.warning("%s", sentence)
     source = find_source(init_from, training_settings(config))
     if source is not None:
         config["model"] = model_group(config["model"], words, source)

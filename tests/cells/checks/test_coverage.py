@@ -150,5 +150,7 @@ def test_keys_that_the_source_or_the_table_does_not_read_are_refused(experiment,
     assert said[0].startswith(
         "[features] layer is read of no table: leave it out, or name a source in the table's place"
     )
-    read = experiment(TABLES + 'layer = 3\nmissing = "drop"\n[run]\nmodel = "esm_state"\n')
-    assert check_experiment(read).uncovered == ["G2"]
+    by_name = '[run]\nmodel = "esm_state"\noverrides = ["training.esm_lr=1e-4", "training.lr=1e-4"]\n'
+    found = check_experiment(experiment(f'{TABLES}layer = 3\nmissing = "drop"\n{by_name}'))
+    assert found.uncovered == ["G2"]
+    assert "training.esm_lr=1e-4 does nothing: no layer of ESM2 is trained." in found.notes
