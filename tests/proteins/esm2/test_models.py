@@ -86,6 +86,8 @@ def test_tokens_are_those_of_fair_esms_batch_converter():
     sequences = ["MKUOBZXLAG", "V", "LAGVSERTIDPKQNFYMHWC"]
     _, _, tokens = esm.alphabet.get_batch_converter()([("", sequence) for sequence in sequences])
     assert torch.equal(esm.tokens(sequences), tokens)
+    with pytest.raises(StateshiftError, match=r"`MKvLJ…` holds 'J', 'v', no amino acid"):
+        esm.tokens(["MKV", "MKvLJ"])
 
 
 def test_a_file_under_another_name_and_without_regression_loads(tmp_path):

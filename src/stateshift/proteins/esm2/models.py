@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stateshift.errors import StateshiftError, suggestion
+from stateshift.errors import StateshiftError, some, suggestion
 from stateshift.files import sha256
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ PUBLISHED = {
 }
 """Published model → its layers and its width D."""
 ENGINES = ("stateshift", "fair-esm")
+UNKNOWN = -1
+"""In place of a token, where a letter has none."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +76,31 @@ class ProteinModel:
     def tokens(self, sequences: Sequence[str]) -> torch.Tensor:
         """Tokens (B, T) as fair-esm's batch converter makes them: BOS, residues, EOS, padding.
 
-        Sequences hold letters of `LETTERS` only (`read_fasta` sees to that); T is the longest plus 2.
+        T is the longest plus 2.
+
+        Raises
+        ------
+        StateshiftError
+            A sequence holds what is no letter of the alphabet, as small letters aren't (`read_fasta` sees to them).
         """
         import torch
 
         T = max(map(len, sequences)) + 2
         tokens = np.full((len(sequences), T), self.alphabet.padding_idx)
         tokens[:, 0] = self.alphabet.cls_idx
-        letters = np.full(256, self.alphabet.unk_idx)
+        letters = np.full(256, UNKNOWN)
         for letter, index in self.alphabet.tok_to_idx.items():
             if len(letter) == 1:
                 letters[ord(letter)] = index
         for row, sequence in zip(tokens, sequences):
-            row[1 : len(sequence) + 1] = letters[np.frombuffer(sequence.encode("ascii"), dtype=np.uint8)]
+            row[1 : len(sequence) + 1] = letters[np.frombuffer(sequence.encode("ascii", "replace"), dtype=np.uint8)]
             row[len(sequence) + 1] = self.alphabet.eos_idx
+            if (row == UNKNOWN).any():
+                strange = sorted(set(sequence) - set(self.alphabet.tok_to_idx))
+                raise StateshiftError(
+                    f"The sequence `{sequence[:20]}…` holds {some(map(repr, strange))}, no amino acid of ESM2's alphabet: write "
+                    "capital letters, and X for what is not known."
+                )
         return torch.from_numpy(tokens)
 
     def run(
