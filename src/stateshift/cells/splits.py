@@ -252,4 +252,7 @@ def _other_separators(perturbations: np.ndarray, cells: Cells) -> list[str]:
 def _without_controls(used: pd.DataFrame, control: str) -> list[str]:
     has = (used["perturbation"] == control).groupby([used["file"], used["context"]]).any()
     orphans = [f"{file}: {context}" for (file, context), any_control in has.items() if not any_control]
-    return [f"no control cells (`{control}`) in {some(orphans)}."] if orphans else []
+    told = (
+        f"no control cells (`{control}`) in {some(orphans)}: add some of theirs, or leave these cells out of the file."
+    )
+    return [told] if orphans else []

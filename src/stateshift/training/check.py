@@ -14,7 +14,7 @@ from stateshift.cells.checks.inspection import leaks_into, look_at_values, read_
 from stateshift.cells.checks.leakage import chosen_on_all_cells
 from stateshift.cells.splits import FEWEST_TO_KEEP_BACK, split_groups
 from stateshift.cells.survey import FoundFile
-from stateshift.errors import InputProblems, StateshiftError
+from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.feature_table import FeatureTable, genes_of, named_otherwise
 from stateshift.training.config import idle_words
 from stateshift.training.data import feature_request, source_of, unread_features, with_features
@@ -123,7 +123,7 @@ def check_experiment(path: str | Path) -> ExperimentCheck:
         coverage,
         None if table is None else (len(table), table.width),
         [
-            *_left_out(experiment),
+            *_left_out(experiment, split_groups(cells, split)),
             *survey.notes,
             *seen_elsewhere(experiment, cells, split),
             *notes,
@@ -195,8 +195,15 @@ def _nothing_to_keep_back(groups: pd.DataFrame) -> list[str]:
     ]
 
 
-def _left_out(experiment: Experiment) -> list[str]:
-    return [
+def _left_out(experiment: Experiment, groups: pd.DataFrame) -> list[str]:
+    """Sentences on datasets, and cell types of those that are used, which no table mentions."""
+    said = [
         f'[datasets] {name} is used by no table and left out; {name} = "train" in [training] takes it in.'
         for name in experiment.spare
     ]
+    for name, cell_types in groups[groups["split"] == ""].groupby("dataset", sort=False)["context"]:
+        said.append(
+            f'Cell types of {name} that no table names are left out ({some(cell_types.unique())}); {name} = "train" in '
+            "[training] takes them in."
+        )
+    return said

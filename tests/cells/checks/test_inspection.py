@@ -36,6 +36,12 @@ def test_doubles_that_hold_a_held_out_gene_are_noted(screen):
         "G1, held out for test in K562, trains as G1 in A549, G1 in T98G, G1+G2 in A549, G1+G2 in K562 and 1 more."
         in (check_experiment(screen.toml).notes)
     )
+    screen.write_toml('[fewshot."made.K562"]\ntest = ["G1"]\n')
+    assert (
+        check_experiment(screen.toml)
+        .notes[0]
+        .startswith("Cell types of made that no table names are left out (A549, T98G); made = ")
+    )
 
 
 def test_problems_of_the_toml_the_files_and_the_splits_come_together(screen):
