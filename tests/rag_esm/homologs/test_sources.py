@@ -72,8 +72,9 @@ def test_clusters_come_back_from_their_file(tmp_path):
     clusters = [Cluster("a", ("x", "y"), ("MK", "MA"), ("MK", "MA")), Cluster("b", ("z",), ("GG",))]
     write_clusters(clusters, tmp_path / "c.jsonl")
     assert read_clusters(tmp_path / "c.jsonl") == clusters
-    (tmp_path / "bad.jsonl").write_text('{"name": "a"}\nno\n')
-    with pytest.raises(InputProblems, match="2 problems"):
+    small = '{"name": "b", "ids": ["x"], "sequences": ["MkJ"], "aligned": []}'
+    (tmp_path / "bad.jsonl").write_text('{"name": "a"}\nno\n' + small)
+    with pytest.raises(InputProblems, match=r"(?s)3 problems.*line 3 is no cluster: sequences hold 'J', 'k', no amino"):
         read_clusters(tmp_path / "bad.jsonl")
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stateshift.errors import InputProblems, StateshiftError
+from stateshift.errors import InputProblems, StateshiftError, some
 from stateshift.files import written_beside
+from stateshift.proteins.fasta import LETTERS
 
 KEYS = ("name", "ids", "sequences", "aligned")
 
@@ -82,6 +83,8 @@ def read_clusters(path: str | Path) -> list[Cluster]:
             cluster = Cluster(told["name"], *(tuple(map(str, told[key])) for key in KEYS[1:]))
             if len({len(cluster.ids), len(cluster.sequences), len(cluster.aligned) or len(cluster.ids)}) > 1:
                 raise ValueError("ids, sequences and aligned differ in number")
+            if strange := sorted(set().union(*cluster.sequences) - LETTERS):
+                raise ValueError(f"sequences hold {some(map(repr, strange))}, no amino acid in capital letters")
             clusters.append(cluster)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             problems.append(f"line {number} is no cluster: {error}.")
