@@ -11,7 +11,7 @@ import pytest
 from stateshift.errors import InputProblems, StateshiftError
 from stateshift.rag_esm.model.checkpoint import save_rag_esm
 from stateshift.rag_esm.sampling.inputs import read_masked, read_requests
-from stateshift.rag_esm.sampling.sample import sample
+from stateshift.rag_esm.sampling.sample import _tell_uncorrected, sample
 from stateshift.rag_esm.sampling.settings import SamplingSettings
 
 
@@ -102,6 +102,16 @@ def test_long_contexts_are_cut_and_solutions_warned_of(files, caplog):
     assert [r.context for r in requests] == ["MKVVLAW", "MKVLAGW"]
     assert "Contexts longer than 7 residues are cut there (1 of them): c." in caplog.text
     assert "as if it were the solution: a." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("start", "told"), [(3, ""), (4, "from iteration 5 on, when 1 of 2 proteins are whole already: a.")]
+)
+def test_proteins_that_are_whole_before_errors_are_corrected_are_told(files, caplog, start, told):
+    requests = read_requests(files / "ctx.fasta", files / "in.fasta")
+    caplog.clear()
+    _tell_uncorrected(requests, SamplingSettings(error_correction="all-masked", start_error_correction=start))
+    assert caplog.messages == ([f"Errors are corrected {told}"] if told else [])
 
 
 def test_an_output_that_exists_is_kept(files):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stateshift import __version__
-from stateshift.errors import StateshiftError, enough_memory
+from stateshift.errors import StateshiftError, enough_memory, some
 from stateshift.files import written_beside
 from stateshift.progress import track
 from stateshift.rag_esm.model.checkpoint import load_rag_esm
@@ -80,6 +80,7 @@ def sample(
     requests = read_requests(context, masked, fixed_length, max_context)
     if Path(output).exists():
         raise StateshiftError(f"{output} exists already: choose another folder with --output.")
+    _tell_uncorrected(requests, settings)
     trained = load_rag_esm(checkpoint, device)
     with enough_memory(f"give --batch-size {max(1, batch_size // 2)}"):
         made = generate(trained.network, requests, settings, batch_size, save_intermediate_steps)
@@ -130,6 +131,19 @@ def encoded(network: RagESM, contexts: Sequence[str]) -> Context | None:
     with torch.inference_mode():
         read = network.encode(tokens_of(distinct).to(network.esm.embedding.device))
     return read if len(distinct) == 1 else read.rows(torch.tensor([distinct.index(c) for c in contexts]))
+
+
+def _tell_uncorrected(requests: Sequence[Request], settings: SamplingSettings) -> None:
+    """Warn of proteins that are whole, and done with, before errors would be corrected."""
+    if settings.error_correction == "none" or settings.mask_probability:
+        return
+    start = settings.start_error_correction
+    never = [r.name for r in requests if min(r.masked.count("-"), settings.iterations) <= start]
+    if never:
+        logger.warning(
+            "Errors are corrected from iteration %d on, when %d of %d proteins are whole already: %s.",
+            start + 1, len(never), len(requests), some(never, 5),
+        )  # fmt: skip
 
 
 def _row(request: Request, made: Denoised) -> dict[str, object]:
