@@ -1,5 +1,6 @@
 """HDF5 files that lead elsewhere, or nowhere, are refused before anything of them is read."""
 
+import os
 import h5py
 import numpy as np
 import pytest
@@ -57,3 +58,9 @@ def test_a_heap_that_hdf5_would_read_for_ever_is_refused(path):
     path.write_bytes(content)
     with pytest.raises(StateshiftError, match=r"x\.h5 is damaged: a heap of texts at byte [\d,]+ ends nowhere"):
         open_hdf5(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StateshiftError, match="pipe is a pipe or a device, .*: name a file"):
+        open_hdf5(tmp_path / "pipe")

@@ -4,9 +4,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
-from stateshift.errors import StateshiftError
 from stateshift.files import written_beside
 from stateshift.leftovers import TOKEN
 
@@ -45,12 +42,3 @@ def test_what_a_killed_process_left_is_named_once_and_kept_and_what_others_are_w
         "Delete it, unless another machine is at it."
     ]
     assert {path.name for path in tmp_path.iterdir()} == {*kept, "a.csv", "b.csv"}
-
-
-def test_a_pipe_or_a_device_is_not_replaced_by_a_file(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with (
-        pytest.raises(StateshiftError, match="pipe is a device or a pipe.*: name a file"),
-        written_beside(tmp_path / "pipe", overwrite=True),
-    ):
-        pass

@@ -57,11 +57,7 @@ def written_beside(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         or its folder can't be made or written to.
     """
     path = Path(path)
-    if path.exists() and not path.is_dir() and not path.is_file():
-        raise StateshiftError(f"{path} is a device or a pipe, which can't be replaced by a whole file: name a file.")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise StateshiftError(f"{path} exists already: choose another name or pass --overwrite where offered.")
-    refuse_unwritable(path)
+    refuse_output(path, overwrite and not path.is_dir())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -125,11 +121,27 @@ def locked(path: str | Path, wait: bool = True) -> Iterator[bool]:
             fcntl.flock(handle, fcntl.LOCK_UN)
 
 
+def refuse_output(path: str | Path, overwrite: bool = False) -> None:
+    """A StateshiftError where an output can't have its name: what takes long asks before it begins."""
+    path = Path(path)
+    if path.exists() and not path.is_dir() and not path.is_file():
+        raise StateshiftError(f"{path} is a device or a pipe, which can't be replaced by a whole file: name a file.")
+    if path.exists() and not overwrite:
+        raise StateshiftError(f"{path} exists already: choose another name or pass --overwrite where offered.")
+    refuse_unwritable(path)
+
+
 def refuse_unwritable(path: str | Path) -> None:
-    """A StateshiftError where nothing can be written at `path`: its folder, or the nearest that is there, is read-only."""
-    nearest = next((parent for parent in Path(path).absolute().parents if parent.exists()), Path("/"))
-    if nearest.is_dir() and not os.access(nearest, os.W_OK):
+    """A StateshiftError where nothing can be written at `path`: by its folder, or the nearest that is there, or its length."""
+    path = Path(path)
+    nearest = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+    if not nearest.is_dir():
+        raise StateshiftError(f"{path} can't be written: {nearest} is no folder. Choose another place.")
+    if not os.access(nearest, os.W_OK):
         raise StateshiftError(f"{path} can't be written: {nearest} is read-only to you. Choose another place.")
+    longer = len(os.fsencode(beside_of(path).name)) - os.pathconf(nearest, "PC_NAME_MAX")
+    if longer > 0:
+        raise StateshiftError(f"{path} can't be written: shorten its name by {longer} letters.")
 
 
 def new_folder(path: str | Path) -> Path:

@@ -32,13 +32,17 @@ def open_hdf5(path: str | Path, locking: bool | None = None) -> h5py.File:
     Raises
     ------
     StateshiftError
-        Parts of it lie in other files, or a heap of it is damaged so that HDF5 would read it for ever.
+        It is a pipe or a device, which HDF5 would wait for; parts of it lie in other files, or a heap of it is damaged so
+        that HDF5 would read it for ever.
     OSError
         HDF5 can't open it.
     """
     import h5py
 
-    _refuse_endless(Path(path))
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise StateshiftError(f"{path} is a pipe or a device, where HDF5 can't go back and forth: name a file.")
+    _refuse_endless(path)
     file = h5py.File(path, "r", locking=locking)
     try:
         outside = _outside(file)

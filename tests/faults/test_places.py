@@ -74,6 +74,22 @@ def test_a_read_only_output_is_a_sentence_before_anything_is_computed(screen, re
     assert list(closed.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cells.h5ad/p.h5ad", r"can't be written: .*cells\.h5ad is no folder"),
+        ("x" * 245 + ".h5ad", r"can't be written: shorten its name by \d+ letters"),
+        ("pipe.h5ad", r"pipe\.h5ad is a device or a pipe"),
+    ],
+)
+def test_a_name_that_no_output_can_have_is_told_before_anything_is_computed(name, said, screen):
+    from stateshift.prediction import predict
+
+    os.mkfifo(screen.folder / "pipe.h5ad")
+    with pytest.raises(StateshiftError, match=said):
+        predict("a run", cells=screen.cells, perturb="G1", output=screen.folder / name, overwrite=True)
+
+
 def test_what_another_process_made_meanwhile_is_kept(tmp_path):
     path = tmp_path / "p.txt"
 

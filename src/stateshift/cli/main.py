@@ -97,6 +97,8 @@ def call(command: Callable[[], object]) -> None:
             reason = "no room is left on the disk"
         elif is_out_of_memory(error):
             reason = f"the memory doesn't suffice ({first_line(error)}): give it less at once, or a machine with more"
+        elif str(error).startswith("Symlink loop"):  # until Python 3.13, of paths that are resolved
+            reason = first_line(error)
         elif isinstance(error, OSError):
             reason = error.strerror or str(error)
         else:

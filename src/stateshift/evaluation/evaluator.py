@@ -26,6 +26,7 @@ from stateshift.evaluation.pairing import (
 )
 from stateshift.evaluation.result import Evaluation
 from stateshift.evaluation.scores import score_models, summarise
+from stateshift.files import refuse_output
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -97,8 +98,8 @@ def evaluate(
     """
     if controls not in get_args(Controls):
         raise StateshiftError(f"--controls {controls}: there are {' and '.join(get_args(Controls))}.")
-    if output is not None and Path(output).exists() and not overwrite:
-        raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite where offered.")
+    if output is not None:
+        refuse_output(output, overwrite)
     if official:
         from stateshift.evaluation.official import refuse_without_cell_eval
 

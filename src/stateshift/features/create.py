@@ -16,6 +16,7 @@ from stateshift.feature_table import FeatureTable, genes_of
 from stateshift.features.directions import WIDTH
 from stateshift.features.registry import POLICIES, FeatureRequest, feature_source, unread
 from stateshift.features.sources.esm2 import check_options, resume_file
+from stateshift.files import refuse_output
 from stateshift.genes import read_names
 from stateshift.surroundings import left_alone
 
@@ -114,8 +115,9 @@ def create_features(
     if source == "esm2":
         check_options(layer, pooling, checkpoint)
     genes = _wanted_genes(from_toml, gene_list)
-    if output.exists() and not overwrite:
+    if output.is_file() and not overwrite:
         return _kept(output, genes)
+    refuse_output(output, overwrite)
     request = FeatureRequest(
         genes=genes,
         output=output,

@@ -16,7 +16,7 @@ import pandas as pd
 from stateshift import __version__
 from stateshift.effects import BASELINES
 from stateshift.errors import StateshiftError
-from stateshift.files import h5ad_bytes, plain_strings, refuse_unwritable, reserve_room, written_beside
+from stateshift.files import h5ad_bytes, plain_strings, refuse_output, reserve_room, written_beside
 from stateshift.prediction.asked.cells import named_columns
 from stateshift.prediction.contract import add_intervals, assemble
 from stateshift.prediction.intervals.calibrator import Calibrator, stored_validation
@@ -111,9 +111,7 @@ def predict(
         raise StateshiftError(f"{output}: a prediction is written as .h5ad, name {output.with_suffix('.h5ad').name}.")
     if output.resolve() == Path(cells).resolve():
         raise StateshiftError(f"{output} is both the --cells and the --output: choose another output.")
-    if output.exists() and not overwrite:
-        raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite.")
-    refuse_unwritable(output)
+    refuse_output(output, overwrite)
     asked = Asked(cells, perturb, split, contexts, model, features, fasta, checkpoint, missing, n_cells, columns, seed)
     refuse_contradictions(asked)
     from stateshift.transition.arc.run import opened_run

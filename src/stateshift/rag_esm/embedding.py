@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from stateshift.errors import StateshiftError, some
-from stateshift.files import written_beside
+from stateshift.files import refuse_output, written_beside
 from stateshift.progress import track
 from stateshift.proteins.embedding.batches import windows
 from stateshift.proteins.fasta import read_sequences
@@ -112,6 +112,7 @@ def embed_fasta(
     """
     if level not in ("protein", "residue") or Path(output).suffix != ".npz":
         raise StateshiftError("--level is protein or residue, and --output ends in .npz.")
+    refuse_output(output)
     sequences, among = read_sequences(fasta), read_sequences(database)
     trained = load_rag_esm(checkpoint, device)
     found = find_homologs(sequences, among, by=by, top_k=contexts, checkpoint=trained.esm)

@@ -14,6 +14,7 @@ from stateshift.cells.pseudobulk.estimate import estimate_effects
 from stateshift.cells.pseudobulk.h5ad import refuse_other_suffix, write_effects
 from stateshift.cells.pseudobulk.table import EffectTable
 from stateshift.errors import StateshiftError, suggestion
+from stateshift.files import refuse_output
 
 
 def estimate_effects_file(
@@ -52,8 +53,7 @@ def estimate_effects_file(
     """
     source, output = Path(source), Path(output)
     refuse_other_suffix(output)
-    if output.exists() and not overwrite:
-        raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite.")
+    refuse_output(output, overwrite)
     if output.exists() and source.exists() and output.samefile(source):
         raise StateshiftError(f"{output} is both the cells and the --output: choose another output.")
     cells, keep = _read(source, split, columns, storage)

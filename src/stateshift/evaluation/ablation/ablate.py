@@ -16,7 +16,7 @@ from stateshift.evaluation.ablation.trials import OnCalls, OnEffects, Trial
 from stateshift.evaluation.ablation.variants import fused_parts, of_parts, part_name, shuffled
 from stateshift.feature_table import FeatureTable
 from stateshift.features.table_files import read_vectors
-from stateshift.files import written_beside
+from stateshift.files import refuse_output, written_beside
 from stateshift.genes import GeneNames
 from stateshift.progress import track
 
@@ -99,8 +99,8 @@ def ablate_features(
     """
     if (experiment is None) == (calls is None):
         raise StateshiftError("Name what to measure on: either --experiment TOML or --calls TABLE.")
-    if output is not None and Path(output).exists() and not overwrite:
-        raise StateshiftError(f"{output} exists already: choose another name or pass --overwrite.")
+    if output is not None:
+        refuse_output(output, overwrite)
     fused = fused_parts([Path(table) for table in tables])
     if experiment is not None:
         if response_features is not None or aliases is not None:
