@@ -1,6 +1,7 @@
 """HDF5 files that lead elsewhere, or nowhere, are refused before anything of them is read."""
 
 import os
+
 import h5py
 import numpy as np
 import pytest
