@@ -467,3 +467,13 @@ def test_scores_that_are_no_numbers_and_facts_of_another_kind_are_a_sentence(wor
     scores.to_csv(tmp_path / "e" / "scores.csv", index=False)
     with pytest.raises(StateshiftError, match="`mae` of scores.csv holds no numbers"):
         Evaluation.load(tmp_path / "e")
+
+
+def test_singles_beside_a_control_of_another_name_than_the_truths_are_matched(world):
+    plain = world.predicted()
+    plain = plain[plain.obs["target_gene"] != "ctrl"].copy()
+    del plain.uns["stateshift"]["baselines"], plain.uns["stateshift"]["control"]
+    told = plain.copy()
+    told.obs["target_gene"] = [f"{gene}+NTC" for gene in told.obs["target_gene"]]
+    scores = [evaluate(predicted, world.truth).scores for predicted in (plain, told)]
+    pd.testing.assert_frame_equal(*scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,21 @@ def single_name(name: str, control: str) -> str:
     """
     genes = [gene for gene in name.split("+") if gene != control]
     return "+".join(genes) or control
+
+
+def single_names(names: Iterable[str], controls: Iterable[str]) -> list[str]:
+    """`single_name` of each by any of the names that a control may have.
+
+    Examples
+    --------
+    >>> single_names(["KLF1+ctrl", "control+KLF1", "KLF1+GATA1"], ["control", "ctrl"])
+    ['KLF1', 'KLF1', 'KLF1+GATA1']
+    """
+    names = list(names)
+    for control in controls:
+        known = {name: single_name(name, control) for name in dict.fromkeys(names)}
+        names = [known[name] for name in names]
+    return names
 
 
 def _bad_labels(obs: pd.DataFrame, column: str, control: str) -> list[str]:

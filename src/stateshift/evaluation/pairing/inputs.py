@@ -12,8 +12,8 @@ import pandas as pd
 from scipy.sparse import issparse
 
 from stateshift.cells import Cells, Columns, find_columns
-from stateshift.cells.columns import CELL_TYPE, PERTURBATION
-from stateshift.cells.labels import standard_obs
+from stateshift.cells.columns import CELL_TYPE, CONTROL, PERTURBATION
+from stateshift.cells.labels import single_names, standard_obs
 from stateshift.cells.loading import CellFile, matrix_on_genes, read_file
 from stateshift.cells.matrix.expression import Expression
 from stateshift.cells.matrix.scale import to_log1p
@@ -130,6 +130,8 @@ def read_prediction(source: Path | str | AnnData, declared: Mapping[str, str | N
     if "control" in about or truth.control in set(obs[named.perturbation].astype(str)):
         named = replace(named, control=str(about.get("control", truth.control)))
     frame = standard_obs(obs, named, "", Path(where).name)
+    # a file without control cells says by no label what its control is called
+    frame["perturbation"] = single_names(frame["perturbation"], CONTROL)
     frame["route"] = obs["route"].astype(str).to_numpy() if "route" in obs.columns else ""
     model = str(about.get("model", Path(where).stem))
     cells = Cells(Expression([X]), frame, stored.genes, named.control, scale)

@@ -10,7 +10,7 @@ import numpy as np
 
 from stateshift.cells import Cells, EffectTable, read_effects
 from stateshift.cells.columns import CONTROL
-from stateshift.cells.labels import single_name
+from stateshift.cells.labels import single_names
 from stateshift.cells.loading import read_cells, read_file
 from stateshift.errors import InputProblems, StateshiftError, some, suggestion
 from stateshift.evaluation.comparison.experiment.candidates import model_names
@@ -152,10 +152,7 @@ def _of_cells(cells: Cells, fold: FoldEffects) -> EffectTable:
 
 def _as_measured(table: EffectTable, truth: EffectTable, path: Path) -> list[str]:
     """The file's perturbations as the truth spells them: doubles in any order, ``A+ctrl`` as ``A``."""
-    names = table.perturbations
-    for control in CONTROL:
-        names = [single_name(name, control) for name in names]
-    names = as_spelt(names, truth.perturbations)
+    names = as_spelt(single_names(table.perturbations, CONTROL), truth.perturbations)
     strange = sorted(set(names) - set(truth.perturbations))
     problems = misspelt_doubles(strange, {gene for name in truth.perturbations for gene in name.split("+")})
     for word, ours, theirs in (
