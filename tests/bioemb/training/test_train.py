@@ -106,6 +106,17 @@ def test_a_stopped_training_goes_on_to_the_same_end(overrides, tmp_path, monkeyp
             train_bioemb("genes", overrides("parted", "training.epochs=6"))
     with pytest.raises(StateshiftError, match=r"lacks model\.pt, features\.pt.*bioemb train --resume"):
         open_bioemb(tmp_path / "parted")
+    last = tmp_path / "parted" / "checkpoints" / "last.ckpt"
+    whole_last = last.read_bytes()
+    middle = len(whole_last) // 2
+    for damaged in (
+        whole_last[:-500],
+        whole_last[:middle] + bytes([whole_last[middle] ^ 64]) + whole_last[middle + 1 :],
+    ):
+        last.write_bytes(damaged)
+        with pytest.raises(StateshiftError, match=r"last\.ckpt is damaged: "):
+            train_bioemb(resume=tmp_path / "parted")
+    last.write_bytes(whole_last)
     parted = train_bioemb(resume=tmp_path / "parted")
     np.testing.assert_array_equal(parted.fine_tuned().vectors, whole.fine_tuned().vectors)
     assert course(parted.folder) == course(whole.folder)

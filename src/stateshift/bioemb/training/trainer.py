@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from stateshift.bioemb.settings import Settings
 from stateshift.errors import StateshiftError, first_line
+from stateshift.files import intact, read_tensors
 from stateshift.progress import told_how_to_go_on
 
 LAST = Path("checkpoints") / "last.ckpt"
@@ -50,6 +51,15 @@ def make_trainer(
 def fit(
     trainer: lightning.Trainer, module: lightning.LightningModule, loader: DataLoader, checkpoint: Path, command: str
 ) -> None:
-    """Train to the last epoch, from a checkpoint where it is there; Ctrl-C tells the command that goes on."""
+    """Train to the last epoch, from a checkpoint where it is there; Ctrl-C tells the command that goes on.
+
+    Raises
+    ------
+    StateshiftError
+        The checkpoint is damaged.
+    """
+    if found := checkpoint.is_file():
+        with intact(checkpoint, "Copy the run anew; or remove this file, and the training begins anew."):
+            read_tensors(checkpoint, mmap=True)
     with told_how_to_go_on(command):
-        trainer.fit(module, loader, ckpt_path=checkpoint if checkpoint.is_file() else None, weights_only=True)
+        trainer.fit(module, loader, ckpt_path=checkpoint if found else None, weights_only=True)
