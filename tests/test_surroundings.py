@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from stateshift.proteins import embed_sequences, load_esm2
 from stateshift.surroundings import left_alone
 from stateshift.training import train
 
@@ -74,3 +75,15 @@ def test_a_training_ends_alike_whatever_torchs_defaults_and_seeds_nothing(screen
     as_always = trained("as_always")
     assert ours.keys() == as_always.keys()
     assert all(torch.equal(ours[name], as_always[name]) for name in ours)
+
+
+def test_rows_of_proteins_are_alike_where_double_precision_is_the_default(a_notebooks_own):
+    torch.set_default_device(None)
+
+    def rows():
+        ((_, found),) = embed_sequences(load_esm2(device="cpu"), {"a": "MEEPQSDPSV"})
+        return found.residues
+
+    in_double = rows()
+    torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(in_double, rows())

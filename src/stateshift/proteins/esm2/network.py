@@ -156,7 +156,9 @@ class Seen:
     def __init__(self, padding: torch.Tensor, dtype: torch.dtype):
         self.dtype = dtype
         self.lengths = (~padding).sum(1).tolist() if padding.device.type == "cpu" else None
-        self.hidden = torch.zeros(padding.shape, device=padding.device).masked_fill_(padding, -torch.inf)[:, None, None]
+        self.hidden = torch.zeros(padding.shape, dtype=torch.float32, device=padding.device).masked_fill_(
+            padding, -torch.inf
+        )[:, None, None]
         self._mask = self.hidden.to(dtype) if padding.any() else None
 
     def attended(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
@@ -251,7 +253,7 @@ class ESM2(nn.Module):
         x = self.embedding[tokens]
         if self.shape.token_dropout:
             masked = tokens == MASK
-            share = masked.sum(1) / (~padding).sum(1)
+            share = masked.sum(1).float() / (~padding).sum(1)
             x = x.masked_fill(masked[..., None], 0) * ((1 - MASKED_IN_TRAINING) / (1 - share))[:, None, None]
         return x.masked_fill_(padding[..., None], 0), padding
 
