@@ -27,11 +27,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src" / "stateshift"
 VALIDATION = (
-    "challenge/test_validate.py",
+    "challenge/validation/test_validate.py",
     "challenge/test_season_2026.py",
-    "challenge/test_odd_files.py",
-    "challenge/test_rules.py",
-    "challenge/test_official_checks.py",
+    "challenge/validation/test_odd_files.py",
+    "challenge/validation/test_rules.py",
+    "challenge/validation/test_official_checks.py",
 )
 # module → tests, below src/stateshift and tests: those that are about it and take seconds
 TESTS = {
@@ -69,7 +69,7 @@ TESTS = {
         "effects/calls/score.py": ["effects/calls/test_score.py", "effects/calls/test_model.py"],
     },
     "challenge": {
-        "challenge/seasons.py": ["challenge/test_seasons.py", "challenge/test_rules.py"],
+        "challenge/seasons.py": ["challenge/test_seasons.py", "challenge/validation/test_rules.py"],
         "challenge/lists.py": ["challenge/test_lists.py", *VALIDATION],
         "challenge/facts.py": ["challenge/test_facts.py", *VALIDATION],
         "challenge/candidate.py": ["challenge/test_facts.py", *VALIDATION],
@@ -77,11 +77,11 @@ TESTS = {
         "challenge/validation/labels.py": ["challenge/validation/test_labels.py", *VALIDATION],
         "challenge/validation/values.py": ["challenge/validation/test_values.py", *VALIDATION],
         "challenge/validation/cells.py": ["challenge/validation/test_cells.py", *VALIDATION],
-        "challenge/export/package.py": ["challenge/export/test_package.py", "challenge/test_export.py"],
+        "challenge/export/package.py": ["challenge/export/test_package.py", "challenge/export/test_export.py"],
         "challenge/export/submission.py": [
-            "challenge/test_export.py",
+            "challenge/export/test_export.py",
             "challenge/test_season_2026.py",
-            "challenge/test_odd_files.py",
+            "challenge/validation/test_odd_files.py",
         ],
     },
 }

@@ -94,11 +94,12 @@ class Restored(lightning.Callback):
         lacking += sorted(
             stateful - {self.state_key} - {name for name, state in checkpoint["callbacks"].items() if state}
         )
+        kept = checkpoint.get("checksums", {})
+        lacking += [f"the checksum of {part}" for part in wanted if part not in kept]
         if lacking:
             raise ValueError(f"it lacks {', '.join(lacking)}")
-        # earlier versions kept none
-        for part, kept in checkpoint.get("checksums", {}).items():
-            if part in wanted and _checksum(checkpoint[part]) != kept:
+        for part in wanted:
+            if _checksum(checkpoint[part]) != kept[part]:
                 raise ValueError(f"its {part} are not as they were written")
         self._step, self._counts = checkpoint["global_step"], list(_leaves(checkpoint["loops"]["fit_loop"]))
 
