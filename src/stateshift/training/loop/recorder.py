@@ -71,8 +71,7 @@ class RunRecorder(lightning.Callback):
         self._rows = read_course(self.run.metrics_file, self._recorded)
         if self.run.metrics_file.is_file():  # a damaged one may have been taken away
             *_, last = [{"step": -1, "val_loss": "nan"}, *self._rows]
-            loss = state_dict.get("val_loss", float(last["val_loss"]))  # earlier versions kept none
-            if int(last["step"]) != self._recorded or repr(loss) != repr(float(last["val_loss"])):
+            if int(last["step"]) != self._recorded or repr(state_dict["val_loss"]) != repr(float(last["val_loss"])):
                 raise ValueError(f"its last row is not that of {self.run.metrics_file.name}")
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:

@@ -90,10 +90,7 @@ class Restored(lightning.Callback):
         wanted = PARTS[1:] if isinstance(trainer.strategy, ModelParallelStrategy) else PARTS
         lacking = [part for part in wanted if not checkpoint.get(part)]
         stateful = {c.state_key for c in trainer.callbacks if type(c).state_dict is not lightning.Callback.state_dict}
-        # earlier versions kept no settings
-        lacking += sorted(
-            stateful - {self.state_key} - {name for name, state in checkpoint["callbacks"].items() if state}
-        )
+        lacking += sorted(stateful - {name for name, state in checkpoint["callbacks"].items() if state})
         kept = checkpoint.get("checksums", {})
         lacking += [f"the checksum of {part}" for part in wanted if part not in kept]
         if lacking:
