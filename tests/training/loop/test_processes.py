@@ -1,6 +1,7 @@
 """Two processes on one machine train as one does."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -15,15 +16,20 @@ SMALL = [
     "model.hidden=16", "model.ffn=16", "model.heads=2", "model.layers=1", "model.set_size=8", "model.dropout=0",
     "data.batch_size=2", "training.max_steps=8", "training.val_every=1", "training.lr=1e-2", "training.accelerator=cpu",
 ]  # fmt: skip
+TWO = ["training.devices=2"]
 SCRIPT = """
+import json
 import sys
 from pathlib import Path
 from stateshift.training import resume, train
-toml, table, folder, name, *words = sys.argv[1:]
-if words[0] == "--resume":
-    resume(Path(folder) / name, words[1:])
-else:
-    train(toml, words, pert_features=table, output_dir=folder, name=name)
+toml, table, folder, asked = sys.argv[1:]
+begun = set()
+for name, words in json.loads(asked):
+    if name in begun:
+        resume(Path(folder) / name, words)
+    else:
+        train(toml, words, pert_features=table, output_dir=folder, name=name)
+    begun.add(name)
 """
 
 
@@ -39,19 +45,18 @@ def weights(run, name):
 
 @pytest.fixture
 def in_two(screen):
-    def start(name, *words):
+    def start(*asked):
+        """Train each run of (name, words), or go on with it, one after the other."""
         script = screen.folder / "two.py"
         script.write_text(SCRIPT)
         taken = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
         environment = {k: v for k, v in os.environ.items() if k not in taken}
-        if words[:1] != ("--resume",):
-            words = (*SMALL, "training.devices=2", *words)
-        arguments = [screen.toml, screen.table, screen.folder, name, *words]
+        arguments = [screen.toml, screen.table, screen.folder, json.dumps(asked)]
         done = subprocess.run(
             [sys.executable, script, *arguments], env=environment, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
-        return screen.folder / name
+        return [screen.folder / name for name, _ in asked]
 
     return start
 
@@ -66,7 +71,7 @@ def test_two_processes_follow_the_loss_of_one_with_the_same_batches_a_step(scree
     one = train(
         screen.toml, [*SMALL, "training.accumulate=2"], pert_features=screen.table, output_dir=screen.folder, name="one"
     )
-    two = in_two("two", *words)
+    (two,) = in_two(("two", [*SMALL, *TWO, *words]))
     names = ("step", "epoch", "train_loss", "train_energy", "val_loss", "val_pearson_delta")
     np.testing.assert_allclose(columns(two, *names), columns(one, *names), atol=1e-4)
     for name in ("last", "best"):
@@ -78,9 +83,12 @@ def test_two_processes_follow_the_loss_of_one_with_the_same_batches_a_step(scree
 
 @sums
 def test_a_model_cut_up_among_processes_resumes_where_it_was(in_two):
-    words = ["training.strategy=fsdp", "training.val_every=3", "model.dropout=0.3"]
-    whole, halves = in_two("whole", *words, "training.max_steps=6"), in_two("halves", *words, "training.max_steps=3")
-    in_two("halves", "--resume", "training.max_steps=6")
+    words = [*SMALL, *TWO, "training.strategy=fsdp", "training.val_every=3", "model.dropout=0.3"]
+    halves, whole, _ = in_two(
+        ("halves", [*words, "training.max_steps=3"]),
+        ("whole", [*words, "training.max_steps=6"]),
+        ("halves", ["training.max_steps=6"]),
+    )
     names = ("step", "train_loss", "val_loss")
     np.testing.assert_allclose(columns(halves, *names), columns(whole, *names), rtol=1e-6)
     for key, value in weights(whole, "last").items():
@@ -102,7 +110,7 @@ def test_two_processes_read_gene_names_and_train_esm_layers_as_one_does(screen, 
         screen.toml, [*SMALL, "training.accumulate=2", *words], pert_features=screen.table, output_dir=screen.folder,
         name="one",
     )  # fmt: skip
-    two = in_two("two", *words)
+    (two,) = in_two(("two", [*SMALL, *TWO, *words]))
     names = ("step", "train_loss", "val_loss")
     np.testing.assert_allclose(columns(two, *names), columns(one, *names), atol=1e-4)
     a, b = weights(one, "last"), weights(two, "last")
